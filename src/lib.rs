@@ -1,0 +1,7 @@
+//! paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one
+//! SQLite file truthful.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod domain;

@@ -1,0 +1,2 @@
+//! The `paidup` command.
+fn main() {}
