@@ -72,7 +72,8 @@ impl From<StripeId> for Box<str> {
     }
 }
 
-/// The shop's own name for an order: any text of 1 to 200 characters that is not all blank.
+/// The name of an order: the shop's own, which is any text of 1 to 200 characters that is not all
+/// blank, or, while nobody has named it, the id of its Checkout Session.
 ///
 /// It comes from outside and is kept as it is, so it may be an email address or worse: the log
 /// takes it only through [`LogText`](super::log_line::LogText).
@@ -98,10 +99,22 @@ impl OrderId {
         Ok(OrderId(text.into()))
     }
 
+    /// Takes back a name that was stored: it was checked when it came.
+    #[must_use]
+    pub fn stored(text: String) -> OrderId {
+        OrderId(text.into())
+    }
+
     /// The order id as the shop wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&StripeId> for OrderId {
+    fn from(session: &StripeId) -> OrderId {
+        OrderId(session.0.clone())
     }
 }
 

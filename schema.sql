@@ -1,0 +1,98 @@
+-- The whole database. Facts are stored (event, object, payment); status is computed from them and
+-- kept beside them only to be read and counted (orders, change, tally).
+--
+-- Personal data has no place here: no name, no email, no body of an event. An order id is the
+-- shop's own text and is kept as it is.
+--
+-- Times are Unix seconds. `…_at` without more is this host's clock, `created` is Stripe's.
+-- Amounts are whole numbers of the currency's smallest unit and never negative.
+
+-- One Stripe payment: a session, its intent, its charges, refunds and disputes. Which objects
+-- belong together follows from what they name, so two payments may turn out to be one.
+CREATE TABLE payment (
+    id       INTEGER PRIMARY KEY,
+    order_id INTEGER REFERENCES orders (id),     -- NULL while no event has told: parked
+    facts    TEXT NOT NULL                       -- JSON: src/domain/payment.rs
+);
+CREATE INDEX payment_by_order ON payment (order_id) WHERE order_id IS NOT NULL;
+CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL;
+
+-- Finds the payment of any Stripe object. Text keys, because Stripe's ids are text; they begin with
+-- a time (sessions apart), so new ones land near each other.
+CREATE TABLE object (
+    id      TEXT PRIMARY KEY,                    -- cs_…, pi_…, ch_…, re_…, du_…
+    payment INTEGER NOT NULL REFERENCES payment (id)
+) WITHOUT ROWID;
+
+-- The ledger: every event that Stripe proved to have sent, once. `seq` is the order of arrival.
+CREATE TABLE event (
+    seq         INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,            -- evt_…
+    type        TEXT NOT NULL,
+    created     INTEGER,                         -- NULL for thin events
+    received_at INTEGER NOT NULL,
+    object      TEXT,                            -- what it is about; NULL when it is ignored
+    outcome     TEXT NOT NULL,                   -- applied, duplicate, parked, ignored
+    reason      TEXT,                            -- why it was ignored: type, account, thin, mode
+    request_id  TEXT NOT NULL,                   -- finds its log lines
+    sha256      BLOB NOT NULL                    -- of the body
+);
+
+-- The orders. Every column but `id` and `updated_at` follows from the payments.
+CREATE TABLE orders (
+    id         INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,             -- the shop's order id, or the session's id
+    status     TEXT NOT NULL,                    -- src/domain/order.rs
+    dispute    TEXT NOT NULL,                    -- none, open, won, lost
+    amount     INTEGER NOT NULL,                 -- taken, or asked for before that
+    refunded   INTEGER NOT NULL,
+    currency   TEXT,                             -- of both amounts
+    flags      TEXT NOT NULL,                    -- words separated by commas
+    session    TEXT,
+    intent     TEXT,
+    created    INTEGER NOT NULL,                 -- of the first event that told of the order
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX orders_by_status ON orders (status, id);
+
+-- The story of each order: at most one change an event, in the order of arrival. An order that
+-- takes its real name takes its story along.
+CREATE TABLE change (
+    order_id    INTEGER NOT NULL REFERENCES orders (id),
+    seq         INTEGER NOT NULL,                -- of the event; stays when the ledger is pruned
+    at          INTEGER NOT NULL,
+    from_status TEXT,                            -- NULL when the order was first heard of
+    to_status   TEXT NOT NULL,
+    dispute     TEXT NOT NULL,                   -- this and the next three: after the change
+    amount      INTEGER NOT NULL,
+    refunded    INTEGER NOT NULL,
+    flags       TEXT NOT NULL,
+    event_id    TEXT NOT NULL,
+    event_type  TEXT NOT NULL,
+    request_id  TEXT NOT NULL,
+    PRIMARY KEY (order_id, seq)
+) WITHOUT ROWID;
+
+-- Orders by status, counted as they change: counting five million rows would make each scrape of
+-- the metrics slower as the shop grows.
+CREATE TABLE tally (
+    status TEXT PRIMARY KEY,
+    orders INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER tally_insert AFTER INSERT ON orders BEGIN
+    INSERT INTO tally VALUES (NEW.status, 1) ON CONFLICT DO UPDATE SET orders = orders + 1;
+END;
+CREATE TRIGGER tally_update AFTER UPDATE OF status ON orders WHEN OLD.status <> NEW.status BEGIN
+    UPDATE tally SET orders = orders - 1 WHERE status = OLD.status;
+    INSERT INTO tally VALUES (NEW.status, 1) ON CONFLICT DO UPDATE SET orders = orders + 1;
+END;
+CREATE TRIGGER tally_delete AFTER DELETE ON orders BEGIN
+    UPDATE tally SET orders = orders - 1 WHERE status = OLD.status;
+END;
+
+-- One row that the readiness probe writes, to prove that the disk takes writes.
+CREATE TABLE probe (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    at INTEGER NOT NULL
+);
+INSERT INTO probe VALUES (1, 0);
