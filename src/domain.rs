@@ -8,3 +8,4 @@ pub mod order;
 pub mod payment;
 pub mod secret;
 pub mod signature;
+pub mod time;
