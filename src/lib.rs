@@ -5,5 +5,6 @@
 
 pub mod clock;
 pub mod domain;
-pub mod sqlite;
 pub mod logger;
+pub mod sqlite;
+pub mod writer;

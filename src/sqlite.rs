@@ -16,8 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{
-    Connection, ErrorCode as Code, OptionalExtension, Row, TransactionBehavior, ffi,
-    params,
+    Connection, ErrorCode as Code, OptionalExtension, Row, TransactionBehavior, ffi, params,
 };
 
 use crate::domain::delivery::{About, Delivery, News, Outcome, Receipt};
@@ -159,11 +158,11 @@ impl std::error::Error for StoreError {}
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
-        match error {
-            rusqlite::Error::SqliteFailure(failure, _) => from_sqlite(failure),
-            // A row that we cannot read is one that we did not write.
-            _ => StoreError::Unreadable,
+        if let rusqlite::Error::SqliteFailure(failure, _) = error {
+            return from_sqlite(failure);
         }
+        // A row that we cannot read is one that we did not write.
+        StoreError::Unreadable
     }
 }
 

@@ -271,7 +271,10 @@ impl State {
 
 /// The payment that Stripe told of first.
 fn first<'a>(payments: &[&'a Payment]) -> Option<&'a Payment> {
-    payments.iter().copied().min_by_key(|payment| (payment.since, payment.ids().next()))
+    payments
+        .iter()
+        .copied()
+        .min_by_key(|payment| (payment.since, payment.ids().next()))
 }
 
 /// What one payment is about: what was taken, else what is asked for.

@@ -1,0 +1,230 @@
+//! Joins the deliveries that wait into one commit, and answers each of them after it.
+//!
+//! There is no writer thread and no timer. The first caller who finds nobody writing leads: it takes
+//! what has queued up, commits it with one sync, passes the lead to the first of those who came
+//! meanwhile, and wakes the callers of its batch. A lone delivery is committed at once by its own
+//! thread, and under load the next batch gathers by itself while the disk is busy with this one.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::domain::delivery::{Delivery, Receipt};
+use crate::domain::id::UnixSeconds;
+use crate::domain::log_line::ErrorCode;
+use crate::sqlite::{Store, StoreError};
+
+/// Deliveries joined into one commit. Bounds how long the first caller waits for the last.
+pub const BATCH_MAX: usize = 128;
+/// Deliveries that may wait. Each holds a connection, so more can only come from a larger pool.
+const QUEUE_MAX: usize = 4_096;
+/// How long the readiness probe waits for its turn, and how often it asks.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+
+/// The one place that commits deliveries.
+pub struct Writer {
+    queue: Mutex<Queue>,
+    store: Mutex<Store>,
+    batch_max: usize,
+    on_commit: Box<dyn Fn(usize) + Send + Sync>,
+    on_broken: Box<dyn Fn(StoreError) + Send + Sync>,
+}
+
+/// Why a delivery was not stored. Whatever it is, Stripe must be asked to retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The database refused.
+    Store(StoreError),
+    /// More deliveries wait than [`QUEUE_MAX`].
+    QueueFull,
+    /// The database has failed for good; the process is about to end.
+    Broken,
+}
+
+impl WriteError {
+    /// The code in the log.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            WriteError::Store(error) => error.code(),
+            WriteError::QueueFull => ErrorCode::QueueFull,
+            WriteError::Broken => ErrorCode::StoreStopping,
+        }
+    }
+}
+
+/// What one delivery comes back with.
+pub type Answer = Result<Receipt, WriteError>;
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Delivery, Arc<Waiter>)>,
+    has_leader: bool,
+    is_broken: bool,
+}
+
+/// A caller that sleeps until somebody tells it how to go on.
+struct Waiter {
+    thread: Thread,
+    word: Mutex<Option<Word>>,
+}
+
+enum Word {
+    /// The first of the queue: write it.
+    Lead,
+    /// It is written, or it is not.
+    Done(Answer),
+}
+
+impl Writer {
+    /// Writes to `store`, at most `batch_max` deliveries a commit. `on_commit` hears of each commit
+    /// how many deliveries were in it, `on_broken` once that the process must end.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        batch_max: usize,
+        on_commit: impl Fn(usize) + Send + Sync + 'static,
+        on_broken: impl Fn(StoreError) + Send + Sync + 'static,
+    ) -> Writer {
+        Writer {
+            queue: Mutex::default(),
+            store: Mutex::new(store),
+            batch_max: batch_max.max(1),
+            on_commit: Box::new(on_commit),
+            on_broken: Box::new(on_broken),
+        }
+    }
+
+    /// Stores one delivery. Returns after the commit that holds it is on disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it is not stored.
+    pub fn record(&self, delivery: Delivery) -> Answer {
+        let waiter = Arc::new(Waiter {
+            thread: thread::current(),
+            word: Mutex::new(None),
+        });
+        let leads = {
+            let mut queue = lock(&self.queue);
+            if queue.is_broken {
+                return Err(WriteError::Broken);
+            }
+            if queue.waiting.len() >= QUEUE_MAX {
+                return Err(WriteError::QueueFull);
+            }
+            queue.waiting.push_back((delivery, Arc::clone(&waiter)));
+            !std::mem::replace(&mut queue.has_leader, true)
+        };
+        if !leads && let Word::Done(answer) = waiter.sleep() {
+            return answer;
+        }
+        self.lead();
+        match waiter.sleep() {
+            Word::Done(answer) => answer,
+            // Whoever leads has its own delivery in its batch, which has just been answered.
+            Word::Lead => Err(WriteError::Broken),
+        }
+    }
+
+    /// Writes one row and syncs it, as a delivery would, to prove that the disk takes writes.
+    ///
+    /// # Errors
+    /// [`WriteError`]; [`StoreError::Busy`] when the writer does not come free within two seconds.
+    pub fn probe(&self, now: UnixSeconds) -> Result<(), WriteError> {
+        if lock(&self.queue).is_broken {
+            return Err(WriteError::Broken);
+        }
+        let mut waited = Duration::ZERO;
+        while waited < PROBE_PATIENCE {
+            match self.store.try_lock() {
+                Ok(mut store) => return store.probe(now).map_err(WriteError::Store),
+                Err(TryLockError::Poisoned(store)) => {
+                    return store.into_inner().probe(now).map_err(WriteError::Store);
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(PROBE_PAUSE),
+            }
+            waited += PROBE_PAUSE;
+        }
+        Err(WriteError::Store(StoreError::Busy))
+    }
+
+    /// Writes one batch and hands the lead on.
+    fn lead(&self) {
+        let (batch, waiters): (Vec<_>, Vec<_>) = {
+            let mut queue = lock(&self.queue);
+            let count = queue.waiting.len().min(self.batch_max);
+            queue.waiting.drain(..count).unzip()
+        };
+        let answers = self.write(&batch);
+        let orphans = self.hand_over(&answers);
+        match answers {
+            Ok(answers) => {
+                (self.on_commit)(batch.len());
+                for (waiter, answer) in waiters.iter().zip(answers) {
+                    waiter.wake(Word::Done(answer.map_err(WriteError::Store)));
+                }
+            }
+            Err(error) => {
+                for waiter in &waiters {
+                    waiter.wake(Word::Done(Err(WriteError::Store(error.clone()))));
+                }
+            }
+        }
+        for (_, waiter) in orphans {
+            waiter.wake(Word::Done(Err(WriteError::Broken)));
+        }
+    }
+
+    /// One transaction. A panic in it must not leave the callers asleep.
+    fn write(&self, batch: &[Delivery]) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        let mut store = lock(&self.store);
+        catch_unwind(AssertUnwindSafe(|| store.record(batch)))
+            .unwrap_or(Err(StoreError::Unreadable))
+    }
+
+    /// Makes the first of those who wait the leader, before the others are woken, so that the disk
+    /// does not idle. After a fatal error nobody leads any more: returns those who still waited.
+    fn hand_over(
+        &self,
+        answers: &Result<Vec<Result<Receipt, StoreError>>, StoreError>,
+    ) -> VecDeque<(Delivery, Arc<Waiter>)> {
+        let mut queue = lock(&self.queue);
+        if let Err(error) = answers
+            && error.is_fatal()
+        {
+            queue.is_broken = true;
+            (self.on_broken)(error.clone());
+            return std::mem::take(&mut queue.waiting);
+        }
+        match queue.waiting.front() {
+            Some((_, next)) => next.wake(Word::Lead),
+            None => queue.has_leader = false,
+        }
+        VecDeque::new()
+    }
+}
+
+impl Waiter {
+    fn sleep(&self) -> Word {
+        loop {
+            if let Some(word) = lock(&self.word).take() {
+                return word;
+            }
+            // A token from an earlier `unpark` makes this return at once: hence the loop.
+            thread::park();
+        }
+    }
+
+    fn wake(&self, word: Word) {
+        *lock(&self.word) = Some(word);
+        self.thread.unpark();
+    }
+}
+
+/// Locks, also after a panic elsewhere: what these locks guard is whole between any two calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
