@@ -34,7 +34,7 @@ CREATE TABLE event (
     object      TEXT,                            -- what it is about; NULL when it is ignored
     outcome     TEXT NOT NULL,                   -- applied, duplicate, parked, ignored
     reason      TEXT,                            -- why it was ignored: type, account, thin, mode
-    request_id  TEXT NOT NULL,                   -- finds its log lines
+    request_id  TEXT,                            -- finds its log lines; NULL when we fetched it
     sha256      BLOB NOT NULL                    -- of the body
 );
 
@@ -69,7 +69,7 @@ CREATE TABLE change (
     flags       TEXT NOT NULL,
     event_id    TEXT NOT NULL,
     event_type  TEXT NOT NULL,
-    request_id  TEXT NOT NULL,
+    request_id  TEXT,
     PRIMARY KEY (order_id, seq)
 ) WITHOUT ROWID;
 

@@ -21,7 +21,7 @@ use rusqlite::{
 
 use crate::domain::delivery::{About, Delivery, News, Outcome, Receipt};
 use crate::domain::event::Meaning;
-use crate::domain::id::{OrderId, StripeId, UnixSeconds};
+use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::log_line::{ErrorCode, Message};
 use crate::domain::order::{Dispute, Flag, State, Status};
 use crate::domain::payment::{Fact, Payment};
@@ -514,8 +514,8 @@ pub struct Change {
     pub event_id: String,
     /// Its type.
     pub event_type: String,
-    /// The request that brought it.
-    pub request_id: String,
+    /// The request that brought it; none when we fetched it ourselves.
+    pub request_id: Option<String>,
 }
 
 /// One event of the ledger.
@@ -537,8 +537,8 @@ pub struct StoredEvent {
     pub outcome: String,
     /// Why it was ignored, if it was.
     pub reason: Option<String>,
-    /// The request that brought it.
-    pub request_id: String,
+    /// The request that brought it; none when we fetched it ourselves.
+    pub request_id: Option<String>,
     /// SHA-256 of its body, in hex.
     pub sha256: String,
     /// The order that it belongs to, as far as is known now.
@@ -883,7 +883,7 @@ fn write_ledger(
             fact.map(|fact| fact.id.as_str()),
             outcome.as_str(),
             outcome.reason(),
-            delivery.request_id.as_str(),
+            delivery.request_id.as_ref().map(RequestId::as_str),
             delivery.sha256,
         ],
         |row| row.get(0),
@@ -1023,7 +1023,7 @@ fn insert_change(
         Flag::join_list(&order.state.flags),
         delivery.event.id.as_str(),
         delivery.event.kind,
-        delivery.request_id.as_str(),
+        delivery.request_id.as_ref().map(RequestId::as_str),
     ])?;
     Ok(())
 }

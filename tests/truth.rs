@@ -528,7 +528,7 @@ fn delivery(event: Event) -> Delivery {
     Delivery {
         event,
         sha256: [7; 32],
-        request_id: RequestId::parse("req-0001").unwrap(),
+        request_id: RequestId::parse("req-0001").ok(),
         received: UnixSeconds(1_795_000_000),
     }
 }

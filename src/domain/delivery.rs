@@ -13,8 +13,8 @@ pub struct Delivery {
     pub event: Event,
     /// Of the body, byte for byte: tells later whether two deliveries were the same.
     pub sha256: [u8; 32],
-    /// The request that brought it.
-    pub request_id: RequestId,
+    /// The request that brought it; none when we fetched it ourselves.
+    pub request_id: Option<RequestId>,
     /// When it came, by this host's clock.
     pub received: UnixSeconds,
 }

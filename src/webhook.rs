@@ -1,0 +1,255 @@
+//! Takes one delivery from its bytes to a receipt or a refusal.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::Level;
+use sha2::{Digest, Sha256};
+
+use crate::clock::Now;
+use crate::domain::config::{Config, Counted};
+use crate::domain::delivery::{Delivery, Outcome, Receipt};
+use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode};
+use crate::domain::limiter::{Exceeded, Limiter};
+use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
+use crate::domain::payment::{Fact, Object};
+use crate::domain::signature::{self, SignatureError, SigningSecret, Verified};
+use crate::http::{App, Reply, Request};
+use crate::logger;
+use crate::metrics::Metrics;
+use crate::writer::{WriteError, Writer};
+
+/// API versions warned of. Stripe has far fewer in use for one account; beyond, we are silent.
+const VERSIONS_MAX: usize = 16;
+
+/// What answers Stripe.
+pub struct Webhook {
+    secrets: Vec<SigningSecret>,
+    tolerance_seconds: i64,
+    mode: Option<Mode>,
+    api_version: Box<str>,
+    counted: Counted,
+    limiter: Mutex<Limiter>,
+    /// Where clients that are out of tokens are verified, one at a time, when only what fails
+    /// verification is counted: a flood of forgeries costs one core at most, and a true event
+    /// among them is not refused.
+    slow_lane: Mutex<()>,
+    versions: Mutex<Vec<Box<str>>>,
+    writer: Arc<Writer>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a delivery is not acknowledged. Each one asks Stripe to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This client has had its share of requests.
+    RateLimited(Exceeded),
+    /// It is not proven that Stripe sent this, just now.
+    Signature(SignatureError),
+    /// Stripe sent it, and we cannot read it.
+    Event(EventError),
+    /// We could not store it.
+    NotStored(WriteError),
+}
+
+impl Webhook {
+    /// Verifies with the secrets of `config` and stores through `writer`.
+    #[must_use]
+    pub fn new(config: &Config, writer: Arc<Writer>, metrics: Arc<Metrics>) -> Webhook {
+        Webhook {
+            secrets: config.webhook_secrets.iter().map(SigningSecret::new).collect(),
+            tolerance_seconds: config.tolerance_seconds,
+            mode: config.mode,
+            api_version: config.api_version.clone(),
+            counted: config.rate_limit_count,
+            limiter: Mutex::new(Limiter::new(
+                config.rate_limit_max,
+                config.rate_limit_exempt.clone(),
+            )),
+            slow_lane: Mutex::default(),
+            versions: Mutex::default(),
+            writer,
+            metrics,
+        }
+    }
+
+    /// The story of a webhook: who asks too often is sent away, what Stripe did not sign is
+    /// refused, what it tells is stored, and only what is on disk is acknowledged.
+    ///
+    /// # Errors
+    /// [`Refusal`]; then nothing was stored.
+    pub fn handle(
+        &self,
+        request: &Request<'_>,
+        now: Now,
+        fields: &mut LogFields,
+    ) -> Result<Receipt, Refusal> {
+        let verified = self.verify(request, now)?;
+        let event = Event::parse(&verified, self.mode).map_err(Refusal::Event)?;
+        describe(&event, fields);
+        self.look_at_version(&event, fields);
+        let delivery = Delivery {
+            event,
+            sha256: Sha256::digest(verified.bytes()).into(),
+            request_id: fields.request_id.clone(),
+            received: now.unix,
+        };
+        let receipt = self.writer.record(delivery).map_err(Refusal::NotStored)?;
+        self.tell(&receipt, fields);
+        Ok(receipt)
+    }
+
+    /// Proves that Stripe signed the body, and counts the request where it counts.
+    fn verify<'a>(&self, request: &Request<'a>, now: Now) -> Result<Verified<'a>, Refusal> {
+        let header = request.header("stripe-signature");
+        let check = || {
+            let header = header.as_deref();
+            signature::verify(header, request.body, &self.secrets, now.unix, self.tolerance_seconds)
+        };
+        let take = || lock(&self.limiter).take(request.client, now.instant);
+        let verified = match self.counted {
+            Counted::All => {
+                take().map_err(Refusal::RateLimited)?;
+                check().map_err(Refusal::Signature)?
+            }
+            Counted::Unverified => {
+                let is_exhausted = lock(&self.limiter).is_exhausted(request.client, now.instant);
+                let _turn = is_exhausted.then(|| lock(&self.slow_lane));
+                check().map_err(|error| match take() {
+                    Ok(()) => Refusal::Signature(error),
+                    Err(exceeded) => Refusal::RateLimited(exceeded),
+                })?
+            }
+        };
+        self.metrics.event_verified(now.unix);
+        Ok(verified)
+    }
+
+    /// Warns, once for each version, of events in the shape of another release.
+    fn look_at_version(&self, event: &Event, fields: &LogFields) {
+        let Some(version) = &event.api_version else { return };
+        if release(version) == release(&self.api_version) {
+            return;
+        }
+        let mut seen = lock(&self.versions);
+        if seen.len() < VERSIONS_MAX && !seen.contains(version) {
+            seen.push(version.clone());
+            logger::write(Level::Warn, Message::ApiVersionDiffers, fields);
+        }
+    }
+
+    /// Counts what was done, and logs what it did to orders.
+    fn tell(&self, receipt: &Receipt, fields: &mut LogFields) {
+        self.metrics.count_outcome(receipt.outcome);
+        let lines: Vec<(Level, Message, LogFields)> = receipt
+            .news
+            .iter()
+            .map(|news| {
+                let about = LogFields {
+                    order_id: Some(news.about.log_text()),
+                    stripe_session_id: news.about.session.as_ref().map(LogText::from),
+                    ..fields.clone()
+                };
+                (news.level, news.message, about)
+            })
+            .collect();
+        let lines: Vec<_> = lines.iter().map(|(level, text, about)| (*level, *text, about)).collect();
+        logger::write_all(&lines);
+        if let Some(about) = &receipt.about {
+            fields.order_id = Some(about.log_text());
+            fields.stripe_session_id = about.session.as_ref().map(LogText::from);
+        }
+    }
+}
+
+impl App for Webhook {
+    fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
+        match (request.path, request.method) {
+            ("/stripe/webhook" | "/stripe/webhook/", "POST") => {
+                match self.handle(request, now, fields) {
+                    Ok(receipt) => accepted(receipt.outcome),
+                    Err(refusal) => {
+                        if let Refusal::RateLimited(_) = refusal {
+                            self.metrics.count_rate_limited();
+                        }
+                        refused(&refusal)
+                    }
+                }
+            }
+            ("/stripe/webhook" | "/stripe/webhook/", _) => Reply::method_not_allowed("POST"),
+            ("/healthz", "GET" | "HEAD") => Reply::healthy(),
+            ("/healthz", _) => Reply::method_not_allowed("GET, HEAD"),
+            _ => Reply::not_found(),
+        }
+    }
+}
+
+/// The answer to a delivery that is on disk.
+fn accepted(outcome: Outcome) -> Reply {
+    let (level, message) = match outcome {
+        Outcome::Applied => (Level::Info, Message::WebhookApplied),
+        Outcome::Duplicate => (Level::Info, Message::WebhookDuplicate),
+        Outcome::Parked => (Level::Info, Message::WebhookParked),
+        Outcome::Ignored(Ignored::Type) => (Level::Info, Message::WebhookIgnored),
+        Outcome::Ignored(Ignored::Account) => (Level::Warn, Message::AccountEventIgnored),
+        Outcome::Ignored(Ignored::Mode) => (Level::Warn, Message::OtherModeIgnored),
+        // Otherwise the owner of a wrongly made destination sees green deliveries and no change.
+        Outcome::Ignored(Ignored::Thin) => (Level::Warn, Message::ThinEventIgnored),
+    };
+    let body = match outcome.reason() {
+        Some(reason) => format!(r#"{{"received":true,"outcome":"ignored","reason":"{reason}"}}"#),
+        None => format!(r#"{{"received":true,"outcome":"{}"}}"#, outcome.as_str()),
+    };
+    Reply { level, ..Reply::json(200, message, body) }
+}
+
+/// The answer to a delivery that Stripe is to send again: the only table of its statuses.
+fn refused(refusal: &Refusal) -> Reply {
+    let (status, level, message, code, text) = match refusal {
+        Refusal::RateLimited(_) => {
+            (429, Level::Warn, Message::RateLimited, ErrorCode::RateLimited, "Too many requests")
+        }
+        Refusal::Signature(error) => {
+            (400, Level::Warn, Message::SignatureFailed, error.code(), "Invalid signature")
+        }
+        Refusal::Event(error) => {
+            (400, Level::Error, Message::EventUnreadable, error.code(), "Invalid event")
+        }
+        Refusal::NotStored(error) => {
+            (503, Level::Error, Message::StoreUnavailable, error.code(), "Not stored")
+        }
+    };
+    let retry_after = match refusal {
+        Refusal::RateLimited(exceeded) => Some(exceeded.retry_after_seconds),
+        Refusal::NotStored(_) => Some(1),
+        Refusal::Signature(_) | Refusal::Event(_) => None,
+    };
+    Reply { level, message, retry_after, ..Reply::error(status, code, text) }
+}
+
+/// Puts into the log line what the event says of itself.
+fn describe(event: &Event, fields: &mut LogFields) {
+    fields.stripe_event_id = Some(LogText::from(&event.id));
+    let Meaning::Fact(fact) = &event.meaning else { return };
+    fields.stripe_session_id = session_of(fact);
+    if fact.name_too_long {
+        logger::write(Level::Warn, Message::OrderIdTooLong, fields);
+    }
+}
+
+fn session_of(fact: &Fact) -> Option<LogText> {
+    match &fact.object {
+        Object::Session(_) => Some(LogText::from(&fact.id)),
+        Object::Intent(_) | Object::Charge(_) | Object::Refund(_) | Object::Dispute { .. } => {
+            fact.session.as_ref().map(LogText::from)
+        }
+    }
+}
+
+/// The release name of an API version: `endive` of `2026-10-28.endive`; all of an older one.
+fn release(version: &str) -> &str {
+    version.split_once('.').map_or(version, |(_, name)| name)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
