@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use log::Level;
 use rusqlite::{
     Connection, ErrorCode as Code, OptionalExtension, Row, TransactionBehavior, ffi, params,
 };
@@ -699,7 +700,8 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Computes the order anew, from `joined` and the payments that it had besides `touched`.
+    /// Computes the order anew, from `joined` and the payments that it had besides `touched`. An
+    /// order that had only these payments and another name takes the new name.
     fn write_order(
         &self,
         name: &OrderId,
@@ -707,7 +709,10 @@ impl Step<'_> {
         joined: &Payment,
         news: &mut Vec<News>,
     ) -> Result<StoredOrder, StoreError> {
-        let before = order_by_name(self.db, name)?;
+        let mut before = order_by_name(self.db, name)?;
+        if before.is_none() {
+            before = self.rename_order(name, touched, news)?;
+        }
         let mut payments = match &before {
             Some(order) => payments_for(self.db, order.id, touched)?,
             None => Vec::new(),
@@ -729,6 +734,28 @@ impl Step<'_> {
             }
             Some(before) => self.update_order(before, state, news),
         }
+    }
+
+    /// Gives the first of the orders that have no payments but `touched` its real name.
+    fn rename_order(
+        &self,
+        name: &OrderId,
+        touched: &[StoredPayment],
+        news: &mut Vec<News>,
+    ) -> Result<Option<StoredOrder>, StoreError> {
+        for id in touched.iter().filter_map(|payment| payment.order_id) {
+            if payments_for(self.db, id, touched)?.is_empty() {
+                let sql = "UPDATE orders SET name = ?2, updated_at = ?3 WHERE id = ?1";
+                let at = self.delivery.received.0;
+                self.db
+                    .prepare_cached(sql)?
+                    .execute(params![id, name.as_str(), at])?;
+                let order = order_by_id(self.db, id)?;
+                news.push(renamed(&order));
+                return Ok(Some(order));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a known order's new state, if it is new.
@@ -842,12 +869,16 @@ impl Step<'_> {
         self.db
             .prepare_cached("DELETE FROM orders WHERE id = ?1")?
             .execute([id])?;
-        news.push(News {
-            about: to.about(),
-            level: log::Level::Info,
-            message: Message::OrderRenamed,
-        });
+        news.push(renamed(to));
         Ok(())
+    }
+}
+
+fn renamed(order: &StoredOrder) -> News {
+    News {
+        about: order.about(),
+        level: Level::Info,
+        message: Message::OrderRenamed,
     }
 }
 

@@ -339,7 +339,9 @@ fn unpaid_status(payments: &[Payment]) -> Status {
         Status::Canceled
     } else if payments.iter().any(Payment::is_completed) {
         Status::Processing
-    } else if sessions.peek().is_some() && sessions.all(|(_, session)| session.expired) {
+    } else if sessions.peek().is_some()
+        && sessions.all(|(_, session)| session.is_some_and(|session| session.expired))
+    {
         Status::Expired
     } else {
         Status::Pending
@@ -367,7 +369,7 @@ fn flags_of(payments: &[Payment], paid: &[&Payment], sums: &Sums) -> Vec<Flag> {
             let taken = payment.taken()?;
             let totals = payment
                 .sessions()
-                .filter_map(|(_, session)| session.total.as_ref());
+                .filter_map(|(_, session)| session?.total.as_ref());
             Some((totals.map(|(_, total)| total).max()?, taken))
         })
     };

@@ -222,8 +222,9 @@ type Dated<T> = (UnixSeconds, T);
 pub struct Payment {
     /// When the first of its events was made.
     pub since: Option<UnixSeconds>,
+    /// `None` for a session of which only the id is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    sessions: BTreeMap<StripeId, Session>,
+    sessions: BTreeMap<StripeId, Option<Session>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     intents: BTreeMap<StripeId, Intent>,
     /// `None` for a charge of which only the id is known.
@@ -283,8 +284,7 @@ impl Payment {
             since: Some(at),
             ..Payment::default()
         };
-        news.sessions
-            .extend(session.map(|id| (id, Session::default())));
+        news.sessions.extend(session.map(|id| (id, None)));
         news.intents
             .extend(intent.map(|id| (id, Intent::default())));
         news.charges.extend(charge.map(|id| (id, None)));
@@ -292,7 +292,7 @@ impl Payment {
             news.claim(source, name);
         }
         match object {
-            Object::Session(session) => drop(news.sessions.insert(id, session)),
+            Object::Session(session) => drop(news.sessions.insert(id, Some(session))),
             Object::Intent(intent) => drop(news.intents.insert(id, intent)),
             Object::Charge(charge) => drop(news.charges.insert(id, Some((at, charge)))),
             Object::Refund(refund) => drop(news.refunds.insert(id, refund)),
@@ -305,7 +305,10 @@ impl Payment {
     pub fn join(&mut self, other: Payment) {
         self.since = earlier(self.since, other.since);
         for (id, session) in other.sessions {
-            self.sessions.entry(id).or_default().join(session);
+            let known = self.sessions.entry(id).or_default();
+            if let Some(session) = session {
+                known.get_or_insert_default().join(session);
+            }
         }
         for (id, intent) in other.intents {
             self.intents.entry(id).or_default().join(intent);
@@ -326,12 +329,16 @@ impl Payment {
         self.renamed |= other.renamed;
     }
 
-    /// The order that this payment is for: the best name that it was given, else its first session.
-    /// `None` while neither is known: then its events are parked.
+    /// The order that this payment is for: the best name that it was given, else the first session
+    /// that told of itself. `None` while there is neither: then its events are parked.
     #[must_use]
     pub fn order(&self) -> Option<OrderId> {
         let named = self.names.values().next().cloned();
-        named.or_else(|| self.sessions.keys().next().map(OrderId::from))
+        let mut sessions = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.is_some());
+        named.or_else(|| sessions.next().map(|(id, _)| OrderId::from(id)))
     }
 
     /// Two different order ids were given for it.
@@ -351,9 +358,12 @@ impl Payment {
             .chain(self.disputes.keys())
     }
 
-    /// Its Checkout Sessions; hardly ever more than one.
-    pub fn sessions(&self) -> impl Iterator<Item = (&StripeId, &Session)> {
-        self.sessions.iter()
+    /// Its Checkout Sessions, hardly ever more than one; `None` for one that is only named by another
+    /// object.
+    pub fn sessions(&self) -> impl Iterator<Item = (&StripeId, Option<&Session>)> {
+        self.sessions
+            .iter()
+            .map(|(id, session)| (id, session.as_ref()))
     }
 
     /// Its intent; the first by id, should there be several.
@@ -367,6 +377,7 @@ impl Payment {
     pub fn is_paid(&self) -> bool {
         self.sessions
             .values()
+            .flatten()
             .any(|session| session.paid || session.async_succeeded)
             || self
                 .intents
@@ -380,7 +391,10 @@ impl Payment {
     /// A delayed payment did not arrive.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.sessions.values().any(|session| session.async_failed)
+        self.sessions
+            .values()
+            .flatten()
+            .any(|session| session.async_failed)
     }
 
     /// The intent was canceled, or all its charges were authorisations that have been released.
@@ -395,7 +409,10 @@ impl Payment {
     /// The buyer has finished.
     #[must_use]
     pub fn is_completed(&self) -> bool {
-        self.sessions.values().any(|session| session.completed)
+        self.sessions
+            .values()
+            .flatten()
+            .any(|session| session.completed)
     }
 
     /// What the shop asks for.
@@ -404,6 +421,7 @@ impl Payment {
         let sessions = self
             .sessions
             .values()
+            .flatten()
             .filter_map(|session| session.total.as_ref());
         sessions.map(|(_, total)| total).max().or_else(|| {
             self.intents
