@@ -3,3 +3,4 @@
 pub mod id;
 pub mod log_line;
 pub mod secret;
+pub mod signature;
