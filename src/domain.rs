@@ -4,3 +4,4 @@ pub mod id;
 pub mod log_line;
 pub mod secret;
 pub mod signature;
+pub mod time;

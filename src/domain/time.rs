@@ -1,0 +1,111 @@
+//! Dates for people and logs: RFC 3339 in UTC.
+//!
+//! RFC 3339 knows the years 0 to 9999. Beyond them nothing fails; the year is written with as many
+//! digits as it needs.
+
+use super::id::UnixSeconds;
+
+/// `2026-11-24T05:46:26Z`.
+#[must_use]
+pub fn rfc3339(time: UnixSeconds) -> String {
+    format!("{}Z", date_and_clock(time.0))
+}
+
+/// `2026-11-24T05:46:26.123Z`, from milliseconds since 1970.
+#[must_use]
+pub fn rfc3339_millis(unix_millis: i64) -> String {
+    let seconds = date_and_clock(unix_millis.div_euclid(1000));
+    format!("{seconds}.{:03}Z", unix_millis.rem_euclid(1000))
+}
+
+fn date_and_clock(unix_seconds: i64) -> String {
+    const DAY: i64 = 24 * 60 * 60;
+    let (year, month, day) = civil_from_days(unix_seconds.div_euclid(DAY));
+    let second = unix_seconds.rem_euclid(DAY);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+///
+/// The algorithm and its proof: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
+/// Its years begin in March, so that the leap day is the last day of one.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    const DAYS_TO_1970_FROM_MARCH_OF_YEAR_0: i64 = 719_468;
+    const DAYS_IN_400_YEARS: i64 = 146_097;
+    let days = days + DAYS_TO_1970_FROM_MARCH_OF_YEAR_0;
+    let era = days.div_euclid(DAYS_IN_400_YEARS);
+    let day_of_era = days.rem_euclid(DAYS_IN_400_YEARS);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = (months_since_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_dates_are_written_as_gnu_date_writes_them() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_772_323_200, "2026-03-01T00:00:00Z"),
+            (1_793_000_000, "2026-10-26T07:33:20Z"),
+            (2_147_483_648, "2038-01-19T03:14:08Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (-2_203_891_200, "1900-03-01T00:00:00Z"),
+            (-62_167_219_200, "0000-01-01T00:00:00Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(UnixSeconds(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_three_digits_before_1970_as_well() {
+        assert_eq!(rfc3339_millis(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339_millis(1007), "1970-01-01T00:00:01.007Z");
+        assert_eq!(rfc3339_millis(-1), "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn every_day_of_400_years_is_the_day_after_the_one_before() {
+        let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let mut expected = (1970, 1, 1);
+        for day in 0..=146_097 {
+            assert_eq!(civil_from_days(day), expected);
+            let (year, month, day) = expected;
+            let length = match month {
+                2 => 28 + i64::from(leap(year)),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (month, day) if day == length => (year, month + 1, 1),
+                (month, day) => (year, month, day + 1),
+            };
+        }
+        assert_eq!(expected, (2370, 1, 2));
+    }
+
+    #[test]
+    fn no_number_of_seconds_overflows() {
+        for extreme in [i64::MIN, i64::MAX] {
+            assert!(rfc3339(UnixSeconds(extreme)).ends_with('Z'));
+            assert!(rfc3339_millis(extreme).ends_with('Z'));
+        }
+    }
+}
