@@ -1,6 +1,7 @@
 //! What the business means, with no socket, clock, disk or environment in it.
 
 pub mod id;
+pub mod limiter;
 pub mod log_line;
 pub mod secret;
 pub mod signature;
