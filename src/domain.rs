@@ -1,5 +1,6 @@
 //! What the business means, with no socket, clock, disk or environment in it.
 
+pub mod env_file;
 pub mod id;
 pub mod limiter;
 pub mod log_line;
