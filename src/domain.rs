@@ -1,11 +1,16 @@
 //! What the business means, with no socket, clock, disk or environment in it.
 
+pub mod api_version;
+pub mod config;
 pub mod delivery;
+pub mod env_file;
 pub mod event;
 pub mod id;
+pub mod limiter;
 pub mod log_line;
 pub mod order;
 pub mod payment;
 pub mod secret;
 pub mod signature;
 pub mod time;
+pub mod variable;

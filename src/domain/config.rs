@@ -1,0 +1,1004 @@
+//! Turns environment variables into a [`Config`], or into every mistake at once: being told of the
+//! second mistake after repairing the first is a small cruelty at 3 a.m.
+//!
+//! No error and no warning shows the value of a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use super::api_version::ApiVersion;
+use super::secret::Secret;
+use super::variable::{
+    self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
+    RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT, RATE_LIMIT_WEBHOOK_MAX,
+    REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE, STRIPE_WEBHOOK_SECRET,
+    STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES, Variable, WEBHOOK_TOLERANCE_SECONDS,
+};
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Which of Stripe's two worlds an event is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Real money: `"livemode": true`.
+    Live,
+    /// Test mode or a sandbox: `"livemode": false`.
+    Test,
+}
+
+/// Which requests use up the tokens of the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateLimitCount {
+    /// Every request, as the runbook has it.
+    All,
+    /// Those that fail verification, so that a burst of real events is never refused.
+    Unverified,
+}
+
+/// All that the service was told, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The public listener.
+    pub listen: Address,
+    /// The Admin server's listener, a loopback address or a Unix socket; `None` when it is off.
+    pub admin: Option<Address>,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// At least one.
+    pub webhook_secrets: Vec<Secret>,
+    /// Age in seconds at which a signature still counts, at least 1.
+    pub tolerance_seconds: i64,
+    /// The version that events are expected to have.
+    pub api_version: ApiVersion,
+    /// The mode whose events count; `None` when both do.
+    pub mode: Option<Mode>,
+    /// Tokens a minute of each client.
+    pub webhook_per_minute: NonZeroU32,
+    /// Clients that are never limited.
+    pub rate_limit_exempt: Vec<IpNet>,
+    /// What uses up tokens.
+    pub rate_limit_count: RateLimitCount,
+    /// Peers whose word about a request's origin counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Threads of the public listener.
+    pub http_connections: NonZeroUsize,
+    /// From the first byte of a request to its last.
+    pub request_timeout: Duration,
+    /// Largest request body.
+    pub body_max_bytes: usize,
+    /// The least severe level that is logged.
+    pub log_level: LevelFilter,
+    /// What is allowed and yet may not be meant.
+    pub warnings: Vec<ConfigWarning>,
+}
+
+/// A mistake that keeps the service from starting. Its `Display` is a message of two lines for the
+/// operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The variable to change.
+    pub variable: &'static str,
+    /// What is wrong with it, as the end of a sentence that begins with its name.
+    pub problem: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError {
+            variable,
+            problem,
+            why,
+            remedy,
+        } = self;
+        write!(f, "{variable} {problem}. {why}\n  {remedy}")
+    }
+}
+
+/// Something that is allowed and yet may not be meant. Its `Display` is a message of two lines for
+/// the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWarning {
+    /// The variable to look at.
+    pub variable: String,
+    /// What is odd about it, as the end of a sentence that begins with its name.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}.\n  {}", self.variable, self.problem, self.remedy)
+    }
+}
+
+impl Config {
+    /// Checks all of `vars`. `read_file` is asked for the content of `STRIPE_WEBHOOK_SECRET_FILE`,
+    /// when that is set.
+    ///
+    /// # Errors
+    /// Every mistake, in the order of [`VARIABLES`](variable::VARIABLES).
+    pub fn parse(
+        vars: &BTreeMap<String, String>,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Config, Vec<ConfigError>> {
+        let mut reader = Reader {
+            vars,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let config = reader.config(read_file);
+        match config {
+            Some(config) if reader.errors.is_empty() => Ok(config),
+            Some(_) | None => Err(reader.errors),
+        }
+    }
+}
+
+/// The SQLite file alone, for commands that need nothing else.
+///
+/// # Errors
+/// [`ConfigError`] when `DATABASE_PATH` is no file.
+pub fn database_path(vars: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> {
+    let path = text(vars, &DATABASE_PATH);
+    if path == ":memory:" {
+        return Err(ConfigError {
+            variable: DATABASE_PATH.name,
+            problem: "is :memory:, which is no file".to_owned(),
+            why: "Every order would be gone after a restart.",
+            remedy: format!("Name a file, such as {}.", DATABASE_PATH.default),
+        });
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// The value of `variable` without blanks around it, or its default when that leaves nothing.
+fn text<'a>(vars: &'a BTreeMap<String, String>, variable: &Variable) -> &'a str {
+    let value = vars.get(variable.name).map_or("", |value| value.trim());
+    if value.is_empty() {
+        variable.default
+    } else {
+        value
+    }
+}
+
+/// Most secrets: each costs one HMAC of every body. Two modes and a rotation of both make four.
+const SECRETS_MAX: usize = 16;
+
+/// Longest path of a Unix socket, in bytes, without the NUL at its end:
+/// <https://man7.org/linux/man-pages/man7/unix.7.html>.
+const SOCKET_PATH_MAX_BYTES: usize = 107;
+
+/// Where an operator finds a signing secret.
+const FIND_SECRET: &str = "Copy the signing secret (it starts with whsec_) from Dashboard → \
+    Webhooks → your endpoint → Signing secret, put it in the environment file, and restart.";
+
+struct Reader<'a> {
+    vars: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigWarning>,
+}
+
+impl Reader<'_> {
+    /// Reads everything before it looks at anything, so that no mistake hides another.
+    fn config(&mut self, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Config> {
+        let listen = self.listen();
+        let admin = self.admin(listen.as_ref());
+        let database = database_path(self.vars).map_err(|error| self.errors.push(error));
+        let webhook_secrets = self.secrets(read_file);
+        let tolerance_seconds = self.number::<i64>(
+            &WEBHOOK_TOLERANCE_SECONDS,
+            1..=86_400,
+            "It keeps old deliveries from being replayed. 0 is refused, since some Stripe \
+             libraries take it for no limit; beyond a day it protects nothing.",
+        );
+        let api_version = self.api_version();
+        let mode = self.choice(
+            &STRIPE_MODE,
+            &[
+                ("", None),
+                ("live", Some(Mode::Live)),
+                ("test", Some(Mode::Test)),
+            ],
+            "Test events could change live orders.",
+        );
+        let webhook_per_minute = self.number::<u32>(
+            &RATE_LIMIT_WEBHOOK_MAX,
+            1..=1_000_000,
+            "With none a minute, every webhook would be answered 429.",
+        );
+        let rate_limit_exempt = self.networks(&RATE_LIMIT_WEBHOOK_EXEMPT);
+        let rate_limit_count = self.choice(
+            &RATE_LIMIT_WEBHOOK_COUNT,
+            &[
+                ("all", RateLimitCount::All),
+                ("unverified", RateLimitCount::Unverified),
+            ],
+            "Which requests are answered 429 would be a guess.",
+        );
+        let trusted_proxies = self.networks(&TRUSTED_PROXIES);
+        let http_connections = self.number::<usize>(
+            &HTTP_CONNECTIONS,
+            1..=4096,
+            "Each is a thread; with none, nothing is served.",
+        );
+        let request_timeout = self.number::<u64>(
+            &REQUEST_TIMEOUT_SECONDS,
+            1..=300,
+            "A client that sends nothing holds a thread for that long.",
+        );
+        let body_max_bytes = self.number::<usize>(
+            &BODY_MAX_BYTES,
+            1024..=16 * 1024 * 1024,
+            "A smaller limit refuses real events with 413, a larger one lets strangers fill \
+             the memory.",
+        );
+        let log_level = self.choice(
+            &LOG_LEVEL,
+            &[
+                ("error", LevelFilter::Error),
+                ("warn", LevelFilter::Warn),
+                ("info", LevelFilter::Info),
+                ("debug", LevelFilter::Debug),
+            ],
+            "Lines that alerts look for could be missing.",
+        );
+        self.look_alikes();
+        Some(Config {
+            listen: listen?,
+            admin: admin?,
+            database: database.ok()?,
+            webhook_secrets: webhook_secrets?,
+            tolerance_seconds: tolerance_seconds?,
+            api_version: api_version?,
+            mode: mode?,
+            webhook_per_minute: NonZeroU32::new(webhook_per_minute?)?,
+            rate_limit_exempt: rate_limit_exempt?,
+            rate_limit_count: rate_limit_count?,
+            trusted_proxies: trusted_proxies?,
+            http_connections: NonZeroUsize::new(http_connections?)?,
+            request_timeout: Duration::from_secs(request_timeout?),
+            body_max_bytes: body_max_bytes?,
+            log_level: log_level?,
+            warnings: std::mem::take(&mut self.warnings),
+        })
+    }
+
+    fn listen(&mut self) -> Option<Address> {
+        let value = text(self.vars, &LISTEN_ADDR);
+        match address(value) {
+            Ok(address) => Some(address),
+            Err(problem) => self.refuse(
+                &LISTEN_ADDR,
+                problem,
+                "No webhook could come in.",
+                format!(
+                    "Write an IP address and a port, such as {}, or unix:/PATH.",
+                    LISTEN_ADDR.default
+                ),
+            ),
+        }
+    }
+
+    fn admin(&mut self, listen: Option<&Address>) -> Option<Option<Address>> {
+        let value = text(self.vars, &ADMIN_ADDR);
+        if value == "off" {
+            return Some(None);
+        }
+        let problem = match address(value) {
+            Err(problem) => problem,
+            Ok(Address::Tcp(address)) if !address.ip().to_canonical().is_loopback() => {
+                format!("is {}, which other machines can reach", shown(value))
+            }
+            Ok(Address::Tcp(address)) if address.port() == 0 => {
+                return Some(Some(Address::Tcp(address)));
+            }
+            Ok(address) if Some(&address) == listen => {
+                format!("is {}, and so is LISTEN_ADDR", shown(value))
+            }
+            Ok(address) => return Some(Some(address)),
+        };
+        self.refuse(
+            &ADMIN_ADDR,
+            problem,
+            "Health and metrics are for this machine alone: that server is not made for strangers.",
+            format!(
+                "Write a loopback address and a port of its own, such as {}, or unix:/PATH, or off.",
+                ADMIN_ADDR.default
+            ),
+        )
+    }
+
+    fn secrets(&mut self, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Vec<Secret>> {
+        let direct = text(self.vars, &STRIPE_WEBHOOK_SECRET);
+        let path = text(self.vars, &STRIPE_WEBHOOK_SECRET_FILE);
+        if direct.is_empty() && path.is_empty() {
+            return self.refuse(
+                &STRIPE_WEBHOOK_SECRET,
+                "is not set or blank".to_owned(),
+                "Every webhook would be refused with 400.",
+                FIND_SECRET.to_owned(),
+            );
+        }
+        if path.is_empty() {
+            return self.secrets_in(&STRIPE_WEBHOOK_SECRET, direct);
+        }
+        if !direct.is_empty() {
+            return self.refuse(
+                &STRIPE_WEBHOOK_SECRET_FILE,
+                "is set, and so is STRIPE_WEBHOOK_SECRET".to_owned(),
+                "A rotation would change one of them, perhaps the one that does not count.",
+                "Remove one of the two from the environment file.".to_owned(),
+            );
+        }
+        match read_file(Path::new(path)) {
+            Ok(content) => self.secrets_in(&STRIPE_WEBHOOK_SECRET_FILE, &content),
+            Err(error) => self.refuse(
+                &STRIPE_WEBHOOK_SECRET_FILE,
+                format!("is {}, which cannot be read: {error}", shown(path)),
+                "Without a secret, every webhook would be refused with 400.",
+                "Give the path of a file that the service's user can read, one secret a line."
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// The secrets in `content`, separated by commas or line ends.
+    fn secrets_in(&mut self, variable: &Variable, content: &str) -> Option<Vec<Secret>> {
+        let lines = content.lines().filter(|line| !line.trim().is_empty());
+        let secrets: Vec<&str> = lines
+            .flat_map(|line| line.split(',').map(str::trim))
+            .collect();
+        let count = secrets.len();
+        let problem = if count == 0 {
+            format!("is {}, which is blank", shown(text(self.vars, variable)))
+        } else if secrets.contains(&"") {
+            "has an empty secret before or after a comma".to_owned()
+        } else if count > SECRETS_MAX {
+            format!("has {count} secrets, more than {SECRETS_MAX}")
+        } else {
+            for (secret, number) in secrets.iter().zip(1..) {
+                self.judge_secret(variable, secret, number, count);
+            }
+            return Some(secrets.into_iter().map(Secret::new).collect());
+        };
+        self.refuse(
+            variable,
+            problem,
+            "A secret is missing, or one is not meant, and webhooks would be refused with 400.",
+            FIND_SECRET.to_owned(),
+        )
+    }
+
+    fn judge_secret(&mut self, variable: &Variable, secret: &str, number: usize, count: usize) {
+        if !secret.starts_with("whsec_") {
+            self.warn(
+                variable.name,
+                format!(
+                    "has a secret (number {number} of {count}) that does not start with whsec_"
+                ),
+                "An API key (sk_, rk_, pk_) or a secret with its quotes verifies nothing. \
+                 Compare it with Dashboard → Webhooks → your endpoint → Signing secret.",
+            );
+        }
+    }
+
+    fn api_version(&mut self) -> Option<ApiVersion> {
+        let value = text(self.vars, &STRIPE_API_VERSION);
+        ApiVersion::parse(value).or_else(|| {
+            self.refuse(
+                &STRIPE_API_VERSION,
+                format!("is {}, which is no version of Stripe's API", shown(value)),
+                "Events of another release could not be told from those that fit.",
+                format!(
+                    "Copy the API version of Dashboard → Webhooks → your endpoint, such as {}.",
+                    STRIPE_API_VERSION.default
+                ),
+            )
+        })
+    }
+
+    fn number<T: TryFrom<u64>>(
+        &mut self,
+        variable: &Variable,
+        range: RangeInclusive<u64>,
+        why: &'static str,
+    ) -> Option<T> {
+        let value = text(self.vars, variable);
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        if let Some(number) = number.and_then(|number| T::try_from(number).ok()) {
+            return Some(number);
+        }
+        let (least, most) = (range.start(), range.end());
+        self.refuse(
+            variable,
+            format!(
+                "is {}, which is no whole number from {least} to {most}",
+                shown(value)
+            ),
+            why,
+            format!("Write such a number; the default is {}.", variable.default),
+        )
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        variable: &Variable,
+        choices: &[(&str, T)],
+        why: &'static str,
+    ) -> Option<T> {
+        let value = text(self.vars, variable);
+        let chosen = choices
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(value));
+        if let Some((_, choice)) = chosen {
+            return Some(*choice);
+        }
+        let words: Vec<&str> = choices
+            .iter()
+            .map(|(word, _)| *word)
+            .filter(|word| !word.is_empty())
+            .collect();
+        let words = words.join(", ");
+        self.refuse(
+            variable,
+            format!("is {}, which is none of: {words}", shown(value)),
+            why,
+            "Write one of these words, or remove the variable for the default.".to_owned(),
+        )
+    }
+
+    /// Blank means none here, not the default: it is the plainest way to trust nobody.
+    fn networks(&mut self, variable: &Variable) -> Option<Vec<IpNet>> {
+        let set = self.vars.get(variable.name).map(|value| value.trim());
+        let value = set.unwrap_or(variable.default);
+        if value == "none" {
+            return Some(Vec::new());
+        }
+        let items = value
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        let (good, bad): (Vec<_>, Vec<_>) = items
+            .map(|item| network(item).ok_or(item))
+            .partition(Result::is_ok);
+        if let Some(Err(item)) = bad.first() {
+            return self.refuse(
+                variable,
+                format!("has {}, which is no address and no CIDR", shown(item)),
+                "Whose word or whose requests are treated apart would be a guess.",
+                "Write IP addresses and CIDRs separated by commas, such as 10.0.0.0/8,::1, or none."
+                    .to_owned(),
+            );
+        }
+        let networks: Vec<IpNet> = good.into_iter().flatten().collect();
+        if networks.iter().any(|network| network.prefix_len() == 0) {
+            self.warn(
+                variable.name,
+                "has a network that holds every address".to_owned(),
+                "Anybody can claim any address, or is never limited. Name the machines you mean.",
+            );
+        }
+        Some(networks)
+    }
+
+    /// Warns of each variable that is none of ours and nearly is.
+    fn look_alikes(&mut self) {
+        for name in self.vars.keys() {
+            if let Some(meant) = variable::nearly(name) {
+                self.warnings.push(ConfigWarning {
+                    variable: name.clone(),
+                    problem: "is not a variable of paidup and has no effect".to_owned(),
+                    remedy: format!("If {} is meant, correct the name.", meant.name),
+                });
+            }
+        }
+    }
+
+    fn warn(&mut self, variable: &str, problem: String, remedy: &str) {
+        self.warnings.push(ConfigWarning {
+            variable: variable.to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    fn refuse<T>(
+        &mut self,
+        variable: &Variable,
+        problem: String,
+        why: &'static str,
+        remedy: String,
+    ) -> Option<T> {
+        self.errors.push(ConfigError {
+            variable: variable.name,
+            problem,
+            why,
+            remedy,
+        });
+        None
+    }
+}
+
+/// A listener's address, or what is wrong with it.
+fn address(value: &str) -> Result<Address, String> {
+    let Some(path) = value.strip_prefix("unix:") else {
+        return value
+            .parse()
+            .map(Address::Tcp)
+            .map_err(|_| format!("is {}, which is no IP address with a port", shown(value)));
+    };
+    if !path.starts_with('/') {
+        return Err(format!(
+            "is {}, whose path does not begin with /",
+            shown(value)
+        ));
+    }
+    if path.len() > SOCKET_PATH_MAX_BYTES {
+        return Err(format!(
+            "has a path of {} bytes, more than the {SOCKET_PATH_MAX_BYTES} of a Unix socket",
+            path.len()
+        ));
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
+}
+
+/// An address counts as the network that holds it alone.
+fn network(item: &str) -> Option<IpNet> {
+    if let Ok(address) = item.parse::<IpAddr>() {
+        return Some(IpNet::from(address.to_canonical()));
+    }
+    item.parse::<IpNet>().ok().map(|network| network.trunc())
+}
+
+/// A value as an error may show it: short, on one line, and not at all when someone put a secret
+/// into the wrong variable.
+fn shown(value: &str) -> String {
+    const SHOWN_MAX_CHARS: usize = 80;
+    const SECRET_STARTS: [&str; 5] = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
+    if SECRET_STARTS.iter().any(|start| value.contains(start)) {
+        return "a value that looks like a secret (not shown)".to_owned();
+    }
+    let start: String = value.chars().take(SHOWN_MAX_CHARS).collect();
+    if start.len() < value.len() {
+        return format!("{start:?}…");
+    }
+    format!("{start:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::env_file;
+    use crate::domain::variable::VARIABLES;
+
+    const CANARY: &str = "canary_4eC39HqLyjWDarjtT1zdp7dc";
+
+    fn vars(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(own).collect()
+    }
+
+    fn no_file(_: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// With a good secret beside `pairs`.
+    fn parsed(pairs: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+        let mut vars = vars(pairs);
+        vars.entry("STRIPE_WEBHOOK_SECRET".to_owned())
+            .or_insert("whsec_1".to_owned());
+        Config::parse(&vars, &no_file)
+    }
+
+    fn secrets_of(config: &Config) -> Vec<&str> {
+        config.webhook_secrets.iter().map(Secret::expose).collect()
+    }
+
+    fn file_config(content: &'static str) -> Result<Config, Vec<ConfigError>> {
+        let vars = vars(&[("STRIPE_WEBHOOK_SECRET_FILE", "/run/credentials/whsec")]);
+        Config::parse(&vars, &|path| {
+            assert_eq!(path, Path::new("/run/credentials/whsec"));
+            Ok(content.to_owned())
+        })
+    }
+
+    /// The one mistake of a configuration that has just one.
+    fn mistake(result: Result<Config, Vec<ConfigError>>) -> ConfigError {
+        let errors = result.unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn only_a_secret_is_needed_and_the_rest_has_the_documented_defaults() {
+        let config = parsed(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:4242");
+        assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:4243");
+        assert_eq!(config.database, Path::new("paidup.db"));
+        assert_eq!(config.tolerance_seconds, 300);
+        assert_eq!(config.api_version.as_str(), "2026-10-28.endive");
+        assert_eq!(config.api_version.release(), "endive");
+        assert_eq!(config.mode, None);
+        assert_eq!(config.webhook_per_minute.get(), 100);
+        assert_eq!(config.rate_limit_exempt, []);
+        assert_eq!(config.rate_limit_count, RateLimitCount::All);
+        let proxies: Vec<String> = config
+            .trusted_proxies
+            .iter()
+            .map(IpNet::to_string)
+            .collect();
+        assert_eq!(proxies, ["127.0.0.0/8", "::1/128"]);
+        assert_eq!(config.http_connections.get(), 128);
+        assert_eq!(config.request_timeout, Duration::from_secs(10));
+        assert_eq!(config.body_max_bytes, 524_288);
+        assert_eq!(config.log_level, LevelFilter::Info);
+        assert_eq!(config.warnings, []);
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let config = parsed(&[
+            ("LISTEN_ADDR", "unix:/run/paidup/http.sock"),
+            ("ADMIN_ADDR", "[::1]:9000"),
+            ("DATABASE_PATH", "/var/lib/paidup/paidup.db"),
+            ("STRIPE_WEBHOOK_SECRET", " whsec_new , whsec_old "),
+            ("WEBHOOK_TOLERANCE_SECONDS", "600"),
+            ("STRIPE_API_VERSION", "2020-08-27"),
+            ("STRIPE_MODE", "live"),
+            ("RATE_LIMIT_WEBHOOK_MAX", "1"),
+            (
+                "RATE_LIMIT_WEBHOOK_EXEMPT",
+                "3.18.12.63, 10.1.2.3/8,::ffff:3.69.109.8",
+            ),
+            ("RATE_LIMIT_WEBHOOK_COUNT", "unverified"),
+            ("TRUSTED_PROXIES", "none"),
+            ("HTTP_CONNECTIONS", "4096"),
+            ("REQUEST_TIMEOUT_SECONDS", "300"),
+            ("BODY_MAX_BYTES", "1024"),
+            ("LOG_LEVEL", "DEBUG"),
+        ])
+        .unwrap();
+        assert_eq!(config.listen.to_string(), "unix:/run/paidup/http.sock");
+        assert_eq!(config.admin.as_ref().unwrap().to_string(), "[::1]:9000");
+        assert_eq!(config.database, Path::new("/var/lib/paidup/paidup.db"));
+        assert_eq!(secrets_of(&config), ["whsec_new", "whsec_old"]);
+        assert_eq!(config.tolerance_seconds, 600);
+        assert_eq!(config.api_version.release(), "2020-08-27");
+        assert_eq!(config.mode, Some(Mode::Live));
+        assert_eq!(config.webhook_per_minute.get(), 1);
+        let exempt: Vec<String> = config
+            .rate_limit_exempt
+            .iter()
+            .map(IpNet::to_string)
+            .collect();
+        assert_eq!(exempt, ["3.18.12.63/32", "10.0.0.0/8", "3.69.109.8/32"]);
+        assert_eq!(config.rate_limit_count, RateLimitCount::Unverified);
+        assert_eq!(config.trusted_proxies, []);
+        assert_eq!(config.http_connections.get(), 4096);
+        assert_eq!(config.request_timeout, Duration::from_secs(300));
+        assert_eq!(config.body_max_bytes, 1024);
+        assert_eq!(config.log_level, LevelFilter::Debug);
+        assert_eq!(config.warnings, []);
+    }
+
+    #[test]
+    fn a_blank_variable_counts_as_not_set_and_a_blank_list_as_empty() {
+        let blank: Vec<(&str, &str)> = VARIABLES
+            .iter()
+            .filter(|variable| variable.name != "STRIPE_WEBHOOK_SECRET")
+            .map(|variable| (variable.name, " "))
+            .collect();
+        let config = parsed(&blank).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:4242");
+        assert_eq!(config.mode, None);
+        assert_eq!(config.trusted_proxies, []);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_in_a_short_message() {
+        let wrong: Vec<(&str, &str)> = VARIABLES
+            .iter()
+            .map(|variable| match variable.name {
+                "DATABASE_PATH" => (variable.name, ":memory:"),
+                "STRIPE_WEBHOOK_SECRET" => (variable.name, ","),
+                "STRIPE_WEBHOOK_SECRET_FILE" => (variable.name, ""),
+                other => (other, "nonsense"),
+            })
+            .collect();
+        let errors = Config::parse(&vars(&wrong), &no_file).unwrap_err();
+        let named: Vec<&str> = errors.iter().map(|error| error.variable).collect();
+        let expected: Vec<&str> = VARIABLES
+            .iter()
+            .map(|variable| variable.name)
+            .filter(|name| *name != "STRIPE_WEBHOOK_SECRET_FILE")
+            .collect();
+        assert_eq!(named, expected);
+        for error in errors {
+            let message = error.to_string();
+            assert!(message.starts_with(error.variable), "{message}");
+            assert_eq!(message.lines().count(), 2, "{message}");
+            assert!(message.ends_with('.'), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_says_where_to_find_it() {
+        for value in ["", "  ", "\n"] {
+            let error = mistake(parsed(&[("STRIPE_WEBHOOK_SECRET", value)]));
+            assert_eq!(
+                error.to_string(),
+                "STRIPE_WEBHOOK_SECRET is not set or blank. Every webhook would be refused with \
+                 400.\n  Copy the signing secret (it starts with whsec_) from Dashboard → Webhooks \
+                 → your endpoint → Signing secret, put it in the environment file, and restart."
+            );
+        }
+        assert_eq!(Config::parse(&vars(&[]), &no_file).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn an_empty_secret_among_others_is_refused() {
+        for value in [
+            "whsec_1,",
+            ",whsec_1",
+            "whsec_1,,whsec_2",
+            ",",
+            "whsec_1, ,whsec_2",
+        ] {
+            let error = mistake(parsed(&[("STRIPE_WEBHOOK_SECRET", value)]));
+            assert!(error.problem.contains("empty secret"), "{error}");
+        }
+        let many = vec!["whsec_1"; 17].join(",");
+        let error = mistake(parsed(&[("STRIPE_WEBHOOK_SECRET", &many)]));
+        assert_eq!(error.problem, "has 17 secrets, more than 16");
+    }
+
+    #[test]
+    fn a_secret_file_has_one_secret_a_line_or_separated_by_commas() {
+        for content in [
+            "whsec_1,whsec_2",
+            "whsec_1\nwhsec_2\n",
+            "\n whsec_1 \r\n\r\nwhsec_2\r\n",
+        ] {
+            let config = file_config(content).unwrap();
+            assert_eq!(secrets_of(&config), ["whsec_1", "whsec_2"]);
+        }
+    }
+
+    #[test]
+    fn a_secret_file_that_is_blank_or_unreadable_is_named() {
+        let error = mistake(file_config(" \n\n"));
+        assert_eq!(error.variable, "STRIPE_WEBHOOK_SECRET_FILE");
+        assert!(error.problem.contains("/run/credentials/whsec"), "{error}");
+
+        let vars = vars(&[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/whsec")]);
+        let error = mistake(Config::parse(&vars, &no_file));
+        assert_eq!(
+            error.problem,
+            r#"is "/nowhere/whsec", which cannot be read: entity not found"#
+        );
+    }
+
+    #[test]
+    fn a_secret_and_a_secret_file_together_are_a_mistake() {
+        let error = mistake(parsed(&[("STRIPE_WEBHOOK_SECRET_FILE", "/run/whsec")]));
+        assert_eq!(error.variable, "STRIPE_WEBHOOK_SECRET_FILE");
+        assert_eq!(error.problem, "is set, and so is STRIPE_WEBHOOK_SECRET");
+    }
+
+    #[test]
+    fn a_secret_of_an_odd_shape_is_a_warning() {
+        let config = parsed(&[("STRIPE_WEBHOOK_SECRET", "whsec_1,\"whsec_2\",whsec_1")]).unwrap();
+        assert_eq!(config.webhook_secrets.len(), 3);
+        let [warning] = &config.warnings[..] else {
+            panic!("{:?}", config.warnings);
+        };
+        assert_eq!(
+            warning.problem,
+            "has a secret (number 2 of 3) that does not start with whsec_"
+        );
+        assert_eq!(warning.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn no_message_shows_a_secret_even_in_the_wrong_variable() {
+        let whsec = format!("whsec_{CANARY}");
+        let key = format!("sk_live_{CANARY}");
+        let secrets = format!("{CANARY},{whsec},");
+        let mut printed = String::new();
+        for secret in [&whsec, &key] {
+            for variable in VARIABLES {
+                let result = parsed(&[(variable.name, secret)]);
+                printed.push_str(&format!("{result:?}"));
+                for error in result.err().into_iter().flatten() {
+                    printed.push_str(&error.to_string());
+                }
+            }
+        }
+        for value in [CANARY, &secrets] {
+            printed.push_str(&format!(
+                "{:?}",
+                parsed(&[("STRIPE_WEBHOOK_SECRET", value)])
+            ));
+        }
+        assert!(printed.contains("looks like a secret"));
+        let printed = printed.replace(&format!("database: {key:?}"), "");
+        let printed = printed.replace(&format!("database: {whsec:?}"), "");
+        assert!(!printed.contains("canary"), "{printed}");
+    }
+
+    #[test]
+    fn the_admin_server_is_for_this_machine_alone() {
+        for reachable in [
+            "0.0.0.0:4243",
+            "[::]:4243",
+            "192.0.2.1:4243",
+            "[::ffff:192.0.2.1]:1",
+        ] {
+            let error = mistake(parsed(&[("ADMIN_ADDR", reachable)]));
+            assert!(error.problem.contains("other machines"), "{error}");
+        }
+        for local in [
+            "127.0.0.1:0",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "unix:/a",
+        ] {
+            assert!(parsed(&[("ADMIN_ADDR", local)]).unwrap().admin.is_some());
+        }
+        assert_eq!(parsed(&[("ADMIN_ADDR", "off")]).unwrap().admin, None);
+        let error = mistake(parsed(&[("ADMIN_ADDR", "127.0.0.1:4242")]));
+        assert!(error.problem.contains("so is LISTEN_ADDR"), "{error}");
+        let both_free = [
+            ("ADMIN_ADDR", "127.0.0.1:0"),
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+        ];
+        assert!(parsed(&both_free).is_ok());
+    }
+
+    #[test]
+    fn a_listener_is_an_address_with_a_port_or_an_absolute_path() {
+        let long = format!("unix:/{}", "a".repeat(107));
+        for bad in [
+            "localhost:4242",
+            "127.0.0.1",
+            ":4242",
+            "4242",
+            "unix:",
+            "unix:run/x",
+            &long,
+        ] {
+            let error = mistake(parsed(&[("LISTEN_ADDR", bad)]));
+            assert_eq!(error.variable, "LISTEN_ADDR", "{bad}");
+        }
+        let longest = &long[..long.len() - 1];
+        assert!(parsed(&[("LISTEN_ADDR", longest)]).is_ok());
+    }
+
+    #[test]
+    fn numbers_keep_to_their_bounds() {
+        for (name, least, most) in [
+            ("WEBHOOK_TOLERANCE_SECONDS", 1, 86_400),
+            ("RATE_LIMIT_WEBHOOK_MAX", 1, 1_000_000),
+            ("HTTP_CONNECTIONS", 1, 4096),
+            ("REQUEST_TIMEOUT_SECONDS", 1, 300),
+            ("BODY_MAX_BYTES", 1024, 16 * 1024 * 1024),
+        ] {
+            for good in [least, most] {
+                assert!(
+                    parsed(&[(name, &good.to_string())]).is_ok(),
+                    "{name} {good}"
+                );
+            }
+            for bad in [0, least - 1, most + 1, -1, i64::MAX] {
+                let error = mistake(parsed(&[(name, &bad.to_string())]));
+                assert_eq!(error.variable, name);
+            }
+            for bad in [
+                "1e3",
+                "1_000",
+                "2000.0",
+                "0x800",
+                "2000 s",
+                "99999999999999999999",
+            ] {
+                let error = mistake(parsed(&[(name, bad)]));
+                assert_eq!(error.variable, name);
+            }
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_and_cidrs() {
+        for name in ["TRUSTED_PROXIES", "RATE_LIMIT_WEBHOOK_EXEMPT"] {
+            for bad in [
+                "localhost",
+                "10.0.0.0/33",
+                "10.0.0",
+                "10.0.0.1:80",
+                "10.0.0.1;10.0.0.2",
+            ] {
+                let error = mistake(parsed(&[(name, bad)]));
+                assert_eq!(error.variable, name, "{bad}");
+            }
+            for wide in ["0.0.0.0/0", "10.0.0.0/8,::/0"] {
+                let config = parsed(&[(name, wide)]).unwrap();
+                assert_eq!(config.warnings.len(), 1, "{wide}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_a_warning() {
+        let config = parsed(&[("STRIPE_WEBHOOK_SECRETS", CANARY), ("PATH", "/bin")]).unwrap();
+        let shown: Vec<String> = config
+            .warnings
+            .iter()
+            .map(ConfigWarning::to_string)
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "STRIPE_WEBHOOK_SECRETS is not a variable of paidup and has no effect.\n  \
+              If STRIPE_WEBHOOK_SECRET is meant, correct the name."
+            ]
+        );
+    }
+
+    #[test]
+    fn a_database_in_memory_is_refused() {
+        let error = mistake(parsed(&[("DATABASE_PATH", ":memory:")]));
+        assert_eq!(error.variable, "DATABASE_PATH");
+        let path = database_path(&vars(&[("DATABASE_PATH", "/srv/orders.db")])).unwrap();
+        assert_eq!(path, Path::new("/srv/orders.db"));
+    }
+
+    #[test]
+    fn the_example_file_is_an_environment_file_as_it_is_and_with_every_line_in_use() {
+        let example = include_str!("../../.env.example");
+        let (as_it_is, problems) = env_file::parse(example);
+        assert_eq!((as_it_is.len(), problems), (0, vec![]));
+
+        let in_use: String = example
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+                Some(_) | None => format!("{line}\n"),
+            })
+            .collect();
+        let (mut vars, problems) = env_file::parse(&in_use);
+        assert_eq!((vars.len(), problems), (VARIABLES.len(), vec![]));
+        vars.insert("STRIPE_WEBHOOK_SECRET".to_owned(), "whsec_1".to_owned());
+        assert!(Config::parse(&vars, &no_file).is_ok());
+    }
+}

@@ -1,0 +1,499 @@
+//! Reads a systemd `EnvironmentFile` as systemd would, and says what systemd would not say.
+//!
+//! The rules are those of
+//! <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#EnvironmentFile=>,
+//! in the details those of `parse_env_file_internal` in
+//! <https://github.com/systemd/systemd/blob/main/src/basic/env-file.c>. systemd takes almost
+//! anything without a word: a line without `=`, an unclosed quote that swallows the rest of the
+//! file, `export NAME=…`. Each of these is a [`Problem`] here. No problem shows a value, nor any
+//! text that may be one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Something in the file that systemd accepts or ignores in silence, and the operator surely did
+/// not mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line it begins on, from 1.
+    pub line: usize,
+    /// What it is.
+    pub kind: ProblemKind,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// There is no `=`, so the line is ignored.
+    NoAssignment,
+    /// What stands before `=` is no name of a variable, so the assignment is ignored.
+    BadName,
+    /// `export NAME=…` is shell. The name would be `export NAME`, so the assignment is ignored.
+    Export,
+    /// A quote is not closed: the value goes on to the end of the file.
+    UnclosedQuote {
+        /// The variable that gets that value.
+        name: String,
+    },
+    /// A quote is closed on a later line only, perhaps by a quote that was meant to open another
+    /// value: the lines between are part of this one.
+    QuoteOverLines {
+        /// The variable that gets that value.
+        name: String,
+    },
+    /// The variable was set further up already. This one counts.
+    SetAgain {
+        /// The variable.
+        name: String,
+    },
+    /// ` #` after a value is part of the value: a comment needs a line of its own.
+    CommentInValue {
+        /// The variable that gets that value.
+        name: String,
+    },
+    /// A comment ends with a backslash: before version 254, systemd takes the next line for a part
+    /// of the comment.
+    ContinuedComment,
+    /// A NUL byte: systemd refuses the whole file and the service does not start.
+    Nul,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.kind {
+            ProblemKind::NoAssignment => {
+                f.write_str("no `=`, so systemd ignores it. Write NAME=value, or put # before it")
+            }
+            ProblemKind::BadName => f.write_str(
+                "no name of a variable before `=`, so systemd ignores it. \
+                 A name has letters, digits and _, and no digit first",
+            ),
+            ProblemKind::Export => {
+                f.write_str("`export` is shell, so systemd ignores the line. Remove the word")
+            }
+            ProblemKind::UnclosedQuote { name } => write!(
+                f,
+                "the quote in {name} is not closed, so its value goes on to the end of the file. \
+                 Close it"
+            ),
+            ProblemKind::QuoteOverLines { name } => write!(
+                f,
+                "the quote in {name} is closed on a later line only, and the lines between are \
+                 part of its value. Close it"
+            ),
+            ProblemKind::SetAgain { name } => write!(
+                f,
+                "{name} was set further up already, and this one counts. Remove one"
+            ),
+            ProblemKind::CommentInValue { name } => write!(
+                f,
+                "the `#` is part of the value of {name}. Put the comment on a line of its own"
+            ),
+            ProblemKind::ContinuedComment => f.write_str(
+                "the comment ends with a backslash, so systemd before 254 ignores the next line \
+                 too. Remove the backslash",
+            ),
+            ProblemKind::Nul => f.write_str(
+                "a NUL byte, so systemd refuses the file and the service does not start. Remove it",
+            ),
+        }
+    }
+}
+
+/// The variables that systemd would set, and everything that looks unintended, in the order of
+/// the lines.
+///
+/// A file that is not UTF-8 cannot come here: systemd refuses it as a whole.
+#[must_use]
+pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Problem>) {
+    if let Some((before, _)) = text.split_once('\0') {
+        let line = before.matches('\n').count() + 1;
+        let kind = ProblemKind::Nul;
+        return (BTreeMap::new(), vec![Problem { line, kind }]);
+    }
+    let mut reader = Reader::default();
+    for c in text.chars() {
+        reader.take(c);
+        reader.previous = Some(c);
+        reader.lines_before += usize::from(c == '\n');
+    }
+    reader.end();
+    reader.problems.sort_by_key(|problem| problem.line);
+    (reader.vars, reader.problems)
+}
+
+/// systemd's own states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    BeforeName,
+    Name,
+    /// After `=`, and again after a closing quote.
+    BeforeValue,
+    Value,
+    ValueEscape,
+    SingleQuoted,
+    DoubleQuoted,
+    DoubleQuotedEscape,
+    Comment,
+    CommentEscape,
+}
+
+#[derive(Default)]
+struct Reader {
+    state: State,
+    lines_before: usize,
+    previous: Option<char>,
+    /// The line on which the present name, and the one on which the present quote begins.
+    name_line: usize,
+    quote_line: usize,
+    name: String,
+    value: String,
+    /// How much of `value` is there to stay; what follows are blanks that may turn out to be the
+    /// last ones, which are dropped.
+    kept_bytes: usize,
+    vars: BTreeMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn take(&mut self, c: char) {
+        match self.state {
+            State::BeforeName => self.before_name(c),
+            State::Name => self.name(c),
+            State::BeforeValue => self.before_value(c),
+            State::Value => self.value(c),
+            State::ValueEscape => {
+                if !is_line_end(c) {
+                    self.keep(c);
+                }
+                self.state = State::Value;
+            }
+            State::SingleQuoted if c == '\'' => self.close_quote(),
+            State::SingleQuoted => self.keep(c),
+            State::DoubleQuoted if c == '"' => self.close_quote(),
+            State::DoubleQuoted if c == '\\' => self.state = State::DoubleQuotedEscape,
+            State::DoubleQuoted => self.keep(c),
+            State::DoubleQuotedEscape => self.double_quoted_escape(c),
+            State::Comment if c == '\\' => self.state = State::CommentEscape,
+            State::Comment if is_line_end(c) => self.state = State::BeforeName,
+            State::Comment => {}
+            State::CommentEscape if is_line_end(c) => {
+                self.problem(self.lines_before, ProblemKind::ContinuedComment);
+                self.state = State::BeforeName;
+            }
+            State::CommentEscape => self.state = State::Comment,
+        }
+    }
+
+    fn before_name(&mut self, c: char) {
+        if c == '#' || c == ';' {
+            self.state = State::Comment;
+        } else if !is_blank(c) {
+            self.name_line = self.lines_before;
+            self.name.push(c);
+            self.state = State::Name;
+        }
+    }
+
+    fn name(&mut self, c: char) {
+        if is_line_end(c) {
+            self.no_assignment();
+        } else if c == '=' {
+            self.state = State::BeforeValue;
+        } else {
+            self.name.push(c);
+        }
+    }
+
+    fn before_value(&mut self, c: char) {
+        if is_line_end(c) {
+            self.assign();
+        } else if c == '\'' || c == '"' {
+            self.quote_line = self.lines_before;
+            self.state = match c {
+                '"' => State::DoubleQuoted,
+                _ => State::SingleQuoted,
+            };
+        } else if c == '\\' {
+            self.state = State::ValueEscape;
+        } else if !is_blank(c) {
+            self.state = State::Value;
+            self.value(c);
+        }
+    }
+
+    fn value(&mut self, c: char) {
+        if is_line_end(c) {
+            self.assign();
+        } else if c == '\\' {
+            self.kept_bytes = self.value.len();
+            self.state = State::ValueEscape;
+        } else if is_blank(c) {
+            self.value.push(c);
+        } else {
+            if c == '#' && self.previous.is_some_and(is_blank) {
+                let name = self.trimmed_name();
+                self.problem(self.lines_before, ProblemKind::CommentInValue { name });
+            }
+            self.keep(c);
+        }
+    }
+
+    fn double_quoted_escape(&mut self, c: char) {
+        if matches!(c, '"' | '\\' | '`' | '$') {
+            self.keep(c);
+        } else if c != '\n' {
+            self.keep('\\');
+            self.keep(c);
+        }
+        self.state = State::DoubleQuoted;
+    }
+
+    fn close_quote(&mut self) {
+        // A backslash before the line end leaves no line end in the value: that is meant.
+        if self.quote_line != self.lines_before && self.value.contains('\n') {
+            let name = self.trimmed_name();
+            self.problem(self.quote_line, ProblemKind::QuoteOverLines { name });
+        }
+        self.state = State::BeforeValue;
+    }
+
+    fn keep(&mut self, c: char) {
+        self.value.push(c);
+        self.kept_bytes = self.value.len();
+    }
+
+    /// The end of the file ends a value like the end of a line.
+    fn end(&mut self) {
+        match self.state {
+            State::BeforeName | State::Comment | State::CommentEscape => {}
+            State::Name => self.no_assignment(),
+            State::BeforeValue | State::Value | State::ValueEscape => self.assign(),
+            State::SingleQuoted | State::DoubleQuoted | State::DoubleQuotedEscape => {
+                let name = self.trimmed_name();
+                self.problem(self.quote_line, ProblemKind::UnclosedQuote { name });
+                self.assign();
+            }
+        }
+    }
+
+    fn no_assignment(&mut self) {
+        // A `=` that begins a line is the first character of a name.
+        let kind = match self.name.starts_with('=') {
+            true => ProblemKind::BadName,
+            false => ProblemKind::NoAssignment,
+        };
+        self.problem(self.name_line, kind);
+        self.name.clear();
+        self.state = State::BeforeName;
+    }
+
+    fn assign(&mut self) {
+        let name = self.trimmed_name();
+        self.value.truncate(self.kept_bytes);
+        let value = std::mem::take(&mut self.value);
+        if is_name(&name) {
+            if self.vars.insert(name.clone(), value).is_some() {
+                self.problem(self.name_line, ProblemKind::SetAgain { name });
+            }
+        } else if name.starts_with("export") && name.contains(is_blank) {
+            self.problem(self.name_line, ProblemKind::Export);
+        } else {
+            self.problem(self.name_line, ProblemKind::BadName);
+        }
+        self.name.clear();
+        self.kept_bytes = 0;
+        self.state = State::BeforeName;
+    }
+
+    fn trimmed_name(&self) -> String {
+        self.name.trim_end_matches(is_blank).to_owned()
+    }
+
+    fn problem(&mut self, lines_before: usize, kind: ProblemKind) {
+        let line = lines_before + 1;
+        self.problems.push(Problem { line, kind });
+    }
+}
+
+fn is_line_end(c: char) -> bool {
+    c == '\n' || c == '\r'
+}
+
+fn is_blank(c: char) -> bool {
+    c == ' ' || c == '\t' || is_line_end(c)
+}
+
+fn is_name(name: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Input and result, each result seen with `load_env_file` and `strv_env_clean` of systemd 252
+    /// (the continued comment alone follows 254 and later).
+    const SEEN: &[(&str, &[(&str, &str)])] = &[
+        ("A=1\n", &[("A", "1")]),
+        ("A=1", &[("A", "1")]),
+        ("A=", &[("A", "")]),
+        ("A=\nB=\"\" \n", &[("A", ""), ("B", "")]),
+        (" A = b \n\tB=2", &[("A", "b"), ("B", "2")]),
+        ("A=b \t \r\nB=2\r\n", &[("A", "b"), ("B", "2")]),
+        ("A=1\rB=2", &[("A", "1"), ("B", "2")]),
+        ("A=a\tb c\n", &[("A", "a\tb c")]),
+        ("A=x#y\n", &[("A", "x#y")]),
+        ("A=#x\n", &[("A", "#x")]),
+        ("A=1 # c\n", &[("A", "1 # c")]),
+        ("A=x=y\n", &[("A", "x=y")]),
+        ("A=$B ${C} `d`\n", &[("A", "$B ${C} `d`")]),
+        ("A=é\n", &[("A", "é")]),
+        ("# c\nA=1", &[("A", "1")]),
+        ("; c\nA=1", &[("A", "1")]),
+        (" # c\nA=1", &[("A", "1")]),
+        ("#c\\x\nA=1", &[("A", "1")]),
+        ("A\nB=1", &[("B", "1")]),
+        ("A\\\n=1\nB=1", &[("B", "1")]),
+        ("1A=1\nB=1", &[("B", "1")]),
+        ("a-b=1\nB=1", &[("B", "1")]),
+        ("A.B=1\nB=1", &[("B", "1")]),
+        ("_a1=1", &[("_a1", "1")]),
+        ("É=1\nB=1", &[("B", "1")]),
+        ("=x\nB=1", &[("B", "1")]),
+        ("export A=1\nB=2", &[("B", "2")]),
+        ("A\t B=1\nB=1", &[("B", "1")]),
+        ("\u{feff}A=1\nB=2", &[("B", "2")]),
+        ("A=1\nA=2\n", &[("A", "2")]),
+        ("A=\"x\"y\n", &[("A", "xy")]),
+        ("A=\"x\" \"y\"\n", &[("A", "xy")]),
+        ("A='x' \"y\"z 'w'\n", &[("A", "xyz 'w'")]),
+        ("A=\"x\" # y\n", &[("A", "x# y")]),
+        ("A=x'y z'\n", &[("A", "x'y z'")]),
+        ("A=x \"y\"\n", &[("A", "x \"y\"")]),
+        ("A='it'\\''s'\n", &[("A", "it''s'")]),
+        ("A=\" x \"  \n", &[("A", " x ")]),
+        ("A=''\n", &[("A", "")]),
+        ("A='a\nb'\nB=2", &[("A", "a\nb"), ("B", "2")]),
+        ("A='\\n\\'\n", &[("A", "\\n\\")]),
+        ("A=\"\\$\\`\\\"\\\\\\n\\'\"\n", &[("A", "$`\"\\\\n\\'")]),
+        ("A=\"a\\\nb\"", &[("A", "ab")]),
+        ("A=\"a\\\r\nb\"\n", &[("A", "a\\\r\nb")]),
+        ("A=\"x\\\\\"\nB=1", &[("A", "x\\"), ("B", "1")]),
+        ("A=a\\ \n", &[("A", "a ")]),
+        ("A=a\\", &[("A", "a")]),
+        ("A=\\x\\\\\\\"\n", &[("A", "x\\\"")]),
+        ("A= \\ x\n", &[("A", " x")]),
+        ("A=a b\\  \n", &[("A", "a b ")]),
+        ("A=x\\\ny\n", &[("A", "xy")]),
+        ("A=x \\\n  y\n", &[("A", "x   y")]),
+        ("A=x \\\n\nB=1", &[("A", "x "), ("B", "1")]),
+        ("A=\\\nB=1\n", &[("A", "B=1")]),
+        ("A=x\\\r\nB=1\n", &[("A", "x"), ("B", "1")]),
+        ("A=\"x\"\\\ny\n", &[("A", "xy")]),
+        ("A='x'\\\n  y\n", &[("A", "x  y")]),
+        ("A= \"x\" \\\n \"y\"\n", &[("A", "x \"y\"")]),
+        ("A=x\\\n#c\n", &[("A", "x#c")]),
+        ("\\\nA=1", &[("A", "1")]),
+        ("A=\"unclosed\nB=2\n", &[("A", "unclosed\nB=2\n")]),
+        ("A='x\n", &[("A", "x\n")]),
+        ("A=\"x\\", &[("A", "x")]),
+        ("A=\"x\nB=\"1\"\nC=1\n", &[("A", "x\nB=1\""), ("C", "1")]),
+        ("", &[]),
+        ("# c \\\nA=1\n", &[("A", "1")]),
+    ];
+
+    #[test]
+    fn every_value_is_what_systemd_makes_of_it() {
+        for (text, expected) in SEEN {
+            let (vars, _) = parse(text);
+            let vars: Vec<(&str, &str)> = vars
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            assert_eq!(vars, *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_takes_in_silence_is_told_with_its_line() {
+        let name = || "A".to_owned();
+        for (text, line, kind) in [
+            ("\n\nwhsec_1\nB=1\n", 3, ProblemKind::NoAssignment),
+            ("B=1\nA", 2, ProblemKind::NoAssignment),
+            ("B=1\n1A=1\n", 2, ProblemKind::BadName),
+            ("=1", 1, ProblemKind::BadName),
+            ("\u{feff}A=1\n", 1, ProblemKind::BadName),
+            ("B=1\r\nexport A=1\r\n", 2, ProblemKind::Export),
+            (
+                "\nA=\"x\nB=1\n",
+                2,
+                ProblemKind::UnclosedQuote { name: name() },
+            ),
+            (
+                "\nA='x\nB=1\n",
+                2,
+                ProblemKind::UnclosedQuote { name: name() },
+            ),
+            ("A=\"x\\", 1, ProblemKind::UnclosedQuote { name: name() }),
+            (
+                "A=\"x\nB=\"1\"\n",
+                1,
+                ProblemKind::QuoteOverLines { name: name() },
+            ),
+            ("A='x\n'", 1, ProblemKind::QuoteOverLines { name: name() }),
+            ("A=1\nB=1\nA=2\n", 3, ProblemKind::SetAgain { name: name() }),
+            (
+                "A=1 # one\n",
+                1,
+                ProblemKind::CommentInValue { name: name() },
+            ),
+            (
+                "A = \"1\" # one",
+                1,
+                ProblemKind::CommentInValue { name: name() },
+            ),
+            ("B=1\n# c \\\nA=1\n", 2, ProblemKind::ContinuedComment),
+            ("B=1\nA=\0", 2, ProblemKind::Nul),
+        ] {
+            let (_, problems) = parse(text);
+            assert_eq!(problems, [Problem { line, kind }], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_ordinary_file_has_no_problem() {
+        let text = "# paidup\n; also a comment\n\nA=1\nB=\"two words\"\nC='it is #3'\nD=\n\
+                    E=x#y\nF=a \\\n  b\nG=\"a\\\nb\"\n";
+        let (vars, problems) = parse(text);
+        assert_eq!(problems, []);
+        assert_eq!(vars.len(), 7);
+    }
+
+    #[test]
+    fn a_problem_shows_no_value_and_names_the_line() {
+        let text = "whsec_canary\nexport whsec_canary=1\nwhsec-canary=1\nA=\"whsec_canary\nB=\n";
+        let (_, problems) = parse(text);
+        assert_eq!(problems.len(), 4);
+        for (problem, line) in problems.iter().zip(1..) {
+            let shown = problem.to_string();
+            assert!(shown.starts_with(&format!("line {line}: ")), "{shown}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_nul_is_read_whatever_it_holds() {
+        let pieces = ["A", "=", "\"", "'", "\\", "\n", "\r", " ", "#", "é"];
+        for n in 0..100_000_usize {
+            let text: String = (0..5)
+                .map(|digit| pieces[n / pieces.len().pow(digit) % pieces.len()])
+                .collect();
+            let (vars, _) = parse(&text);
+            assert!(vars.keys().all(|name| is_name(name)), "{text:?}");
+        }
+    }
+}
