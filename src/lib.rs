@@ -5,3 +5,7 @@
 
 pub mod clock;
 pub mod domain;
+pub mod edge;
+pub mod http;
+pub mod logger;
+pub mod metrics;
