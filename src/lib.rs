@@ -5,6 +5,9 @@
 
 pub mod clock;
 pub mod domain;
+pub mod edge;
+pub mod http;
 pub mod logger;
+pub mod metrics;
 pub mod sqlite;
 pub mod writer;

@@ -1,0 +1,543 @@
+//! The public door: reads one bounded request per connection under one deadline, and stops without
+//! losing one.
+//!
+//! A fixed number of threads is the limit on connections; who comes beyond it waits in the kernel's
+//! queue. The threads take turns in `accept()`: one at a time, with a timeout, so that a stop is
+//! noticed without a connection to ourselves (in a network namespace of its own a process cannot
+//! reach the socket that it was given). A thread that has accepted serves that connection from its
+//! first byte to its answer and comes back.
+//!
+//! Reading is strict, because whatever is read in two ways can be smuggled past a proxy: what is
+//! not exactly one HTTP/1.0 or 1.1 request with one plain length is refused. Every limit has a name
+//! below.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::Level;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::clock::Now;
+use crate::domain::client::Peer;
+use crate::domain::log_line::{ErrorCode, LogFields, Message};
+use crate::http::{Http, Reply, Request};
+use crate::logger;
+
+/// The limits that an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections served at the same time, each by a thread of its own.
+    pub connections: NonZeroUsize,
+    /// From the accepted connection to the last byte of the request.
+    pub request_timeout: Duration,
+    /// Largest body. A larger one is refused from its header, unread.
+    pub body_max_bytes: usize,
+}
+
+/// The running public server.
+pub struct Edge {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Edge {
+    /// Serves `http` on a listening TCP or Unix socket, which may be inherited.
+    ///
+    /// # Errors
+    /// A thread cannot be created, or the socket is no listening stream socket. Nothing runs then.
+    pub fn start(listener: Socket, limits: Limits, http: Arc<Http>) -> io::Result<Edge> {
+        // Both live on the socket itself, which outlives a process when systemd holds it.
+        listener.set_nonblocking(false)?;
+        listener.set_read_timeout(Some(ACCEPT_TURN))?;
+        let mut edge = Edge {
+            shared: Arc::new(Shared {
+                door: Mutex::new(Door {
+                    listener,
+                    complained: None,
+                    leave_at: None,
+                }),
+                stopping: AtomicBool::new(false),
+                limits,
+                http,
+            }),
+            threads: Vec::new(),
+        };
+        for number in 1..=limits.connections.get() {
+            let shared = Arc::clone(&edge.shared);
+            let thread = thread::Builder::new()
+                .name(format!("edge-{number}"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || shared.run());
+            match thread {
+                Ok(thread) => edge.threads.push(thread),
+                Err(error) => {
+                    edge.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(edge)
+    }
+
+    /// Serves every connection that is accepted or waits to be, and returns when all are answered:
+    /// in the worst case after the request timeout and a handler's time.
+    pub fn stop(self) {
+        self.shared.stopping.store(true, SeqCst);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Listens on a TCP address; port 0 is any free one.
+///
+/// # Errors
+/// What the operating system says: in use, no permission, no such address.
+pub fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Listens on a Unix socket, in place of one that a dead process has left there.
+///
+/// # Errors
+/// What the operating system says; [`ErrorKind::AddrInUse`] when a living process listens there.
+pub fn listen_unix(path: &Path) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Err(error) = socket.bind(&address) {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let dead = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        if error.kind() != ErrorKind::AddrInUse || !probe.connect(&address).is_err_and(dead) {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        socket.bind(&address)?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Connections that may wait in the kernel for a free thread.
+const BACKLOG: i32 = 1024;
+/// Stack of a thread. Its buffers are on the heap.
+const STACK_BYTES: usize = 256 * 1024;
+/// How long a thread sleeps in `accept()` before it looks whether we stop.
+const ACCEPT_TURN: Duration = Duration::from_millis(100);
+/// Longest stay at the door of a stop whose queue never gets empty.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Rest after `accept()` has failed, mostly for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// At most one log line about failing `accept()` calls in this time.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+/// Longest wait for a client that does not take its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Request line and headers together.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
+/// The target: path and query.
+const TARGET_MAX_BYTES: usize = 2 * 1024;
+/// Least step by which a body's buffer grows; it never runs far ahead of what has arrived.
+const BODY_STEP_BYTES: usize = 8 * 1024;
+/// What a thread keeps of a body's buffer between requests.
+const BODY_KEEP_BYTES: usize = 16 * 1024;
+/// How long a client that may still be sending is listened to after its answer, so that a
+/// connection reset does not take the answer from it.
+const LINGER_MAX: Duration = Duration::from_millis(500);
+/// How much of what such a client sends is thrown away.
+const LINGER_MAX_BYTES: usize = 1024 * 1024;
+
+struct Shared {
+    door: Mutex<Door>,
+    stopping: AtomicBool,
+    limits: Limits,
+    http: Arc<Http>,
+}
+
+/// What only the thread whose turn it is may touch.
+struct Door {
+    listener: Socket,
+    /// When a failing `accept()` was last logged.
+    complained: Option<Instant>,
+    /// When a stop gives up on a queue that never gets empty.
+    leave_at: Option<Instant>,
+}
+
+/// A thread's buffers, kept from one connection to the next.
+struct Buffers {
+    head: Box<[u8]>,
+    body: Vec<u8>,
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut buffers = Buffers {
+            head: vec![0; HEAD_MAX_BYTES].into(),
+            body: Vec::new(),
+        };
+        while let Some((stream, peer)) = self.next_connection() {
+            let deadline = Now::read().instant + self.limits.request_timeout;
+            self.serve(&mut Connection { stream, deadline }, peer, &mut buffers);
+            buffers.body.clear();
+            buffers.body.shrink_to(BODY_KEEP_BYTES);
+        }
+    }
+
+    /// Waits for a turn at the door and then for a connection. None: we stop, and nobody waits.
+    fn next_connection(&self) -> Option<(Socket, Peer)> {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let stopping = self.stopping.load(SeqCst);
+            if stopping && !door.may_still_serve() {
+                return None;
+            }
+            match door.listener.accept() {
+                Ok((stream, address)) => {
+                    let peer = address.as_socket().map_or(Peer::Unix, Peer::tcp);
+                    return Some((stream, peer));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if stopping {
+                        return None;
+                    }
+                }
+                Err(error) => door.accept_failed(&error),
+            }
+        }
+    }
+
+    /// One connection: one request, one answer.
+    fn serve(&self, connection: &mut Connection, peer: Peer, buffers: &mut Buffers) {
+        let unread = self.http.request("", "", &[], peer);
+        let (head, rest) = match connection.read_head(&mut buffers.head) {
+            Ok(Some(parts)) => parts,
+            Ok(None) => return,
+            Err(refusal) => return self.refuse(connection, &unread, refusal),
+        };
+        let mut headers = [("", ""); HEADERS_MAX];
+        let head = match Head::parse(head, &mut headers) {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(connection, &unread, refusal),
+        };
+        let mut request = self
+            .http
+            .request(head.method, head.target, head.headers, peer);
+        let body = head
+            .check(self.limits.body_max_bytes)
+            .and_then(|framing| connection.read_body(&framing, rest, &mut buffers.body));
+        match body {
+            Ok(all_was_read) => {
+                request.body = &buffers.body;
+                self.http.serve(&request, |answer| connection.send(answer));
+                if !all_was_read {
+                    connection.linger();
+                }
+            }
+            Err(refusal) => self.refuse(connection, &request, refusal),
+        }
+    }
+
+    fn refuse(&self, connection: &mut Connection, request: &Request<'_>, refusal: Reply) {
+        self.http
+            .refuse(request, refusal, |answer| connection.send(answer));
+        connection.linger();
+    }
+}
+
+impl Door {
+    /// From now on only who is in the queue already is served; nobody is waited for.
+    fn may_still_serve(&mut self) -> bool {
+        let now = Now::read().instant;
+        let leave_at = *self.leave_at.get_or_insert(now + DRAIN_MAX);
+        self.listener.set_nonblocking(true).is_ok() && now < leave_at
+    }
+
+    /// A client that has gone again, or a signal, is nothing. Anything else is logged and waited
+    /// out: above all the want of descriptors or memory, which ends when a connection does.
+    fn accept_failed(&mut self, error: &io::Error) {
+        if matches!(
+            error.kind(),
+            ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+        ) {
+            return;
+        }
+        let now = Now::read().instant;
+        let quiet = self
+            .complained
+            .is_some_and(|last| now.duration_since(last) < COMPLAINT_EVERY);
+        if !quiet {
+            self.complained = Some(now);
+            let fields = LogFields {
+                error_code: error.raw_os_error().map(ErrorCode::System),
+                ..LogFields::default()
+            };
+            logger::write(Level::Error, Message::AcceptFailed, &fields);
+        }
+        thread::sleep(ACCEPT_PAUSE);
+    }
+}
+
+/// The bytes up to the blank line after the headers, and those that came behind it.
+type HeadAndRest<'b> = (&'b [u8], &'b [u8]);
+
+/// An accepted connection, and when its request must be whole.
+struct Connection {
+    stream: Socket,
+    deadline: Instant,
+}
+
+impl Connection {
+    /// Reads until the head is whole. None: the client has never said a word, so there is nothing
+    /// to answer.
+    fn read_head<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<HeadAndRest<'b>>, Reply> {
+        let mut filled = 0;
+        loop {
+            let room = buffer.get_mut(filled..).unwrap_or_default();
+            if room.is_empty() {
+                return Err(head_too_large());
+            }
+            let got = match self.read(room) {
+                Ok(0) | Err(_) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(malformed("Request incomplete")),
+                got => got?,
+            };
+            let end = find_head_end(buffer.get(..filled + got).unwrap_or_default(), filled)?;
+            filled += got;
+            if let Some(end) = end {
+                let whole = buffer.get(..filled).unwrap_or_default();
+                return Ok(whole.split_at_checked(end));
+            }
+        }
+    }
+
+    /// Reads the body, of which `rest` has come already. False: the client has sent even more.
+    fn read_body(&self, framing: &Framing, rest: &[u8], body: &mut Vec<u8>) -> Result<bool, Reply> {
+        let length = framing.length;
+        body.extend_from_slice(rest.get(..=length).unwrap_or(rest));
+        if framing.continue_expected && body.len() < length {
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        while body.len() < length {
+            let filled = body.len();
+            // One byte beyond the end is room enough to see that the client sends on.
+            let step = (length - filled).min(filled.max(BODY_STEP_BYTES)) + 1;
+            body.resize(filled + step, 0);
+            let got = self.read(body.get_mut(filled..).unwrap_or_default())?;
+            body.truncate(filled + got);
+            if got == 0 {
+                return Err(malformed("Request incomplete"));
+            }
+        }
+        let all_was_read = body.len() == length;
+        body.truncate(length);
+        Ok(all_was_read)
+    }
+
+    /// One read within what is left of the deadline, which dripping does not extend. A lost
+    /// connection is its end.
+    fn read(&self, buffer: &mut [u8]) -> Result<usize, Reply> {
+        loop {
+            let left = self.deadline.duration_since(Now::read().instant);
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return Err(timed_out());
+            }
+            match (&self.stream).read(buffer) {
+                Ok(got) => return Ok(got),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(timed_out()),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+
+    /// Writes in one call what fits into the socket's buffer, as our answers do. A client that has
+    /// gone does not get its answer, and nothing else follows from that.
+    fn send(&self, bytes: &[u8]) {
+        let _ = self.stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let _ = (&self.stream).write_all(bytes);
+    }
+
+    /// Says that nothing more will come from us, and lets the client finish its sentence.
+    fn linger(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.deadline = Now::read().instant + LINGER_MAX;
+        let mut thrown_away = 0;
+        let mut buffer = [0; BODY_STEP_BYTES];
+        while thrown_away < LINGER_MAX_BYTES
+            && let Ok(got @ 1..) = self.read(&mut buffer)
+        {
+            thrown_away += got;
+        }
+    }
+}
+
+/// Where the head ends, if it does, in `bytes`, of which those from `from` on are new.
+///
+/// A byte that no head may have is refused as it comes: a bare CR or LF, a blank line at the start,
+/// NUL and other control characters, 8-bit characters. What is left is ASCII.
+fn find_head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Reply> {
+    for end in from..bytes.len() {
+        match bytes.get(..=end).unwrap_or_default() {
+            [b'\r'] => return Err(malformed("Blank line before the request")),
+            [.., b'\r', b'\n', b'\r', b'\n'] => return Ok(Some(end + 1)),
+            [.., b'\r', b'\n'] => {}
+            [.., b'\r', _] | [.., b'\n'] => return Err(malformed("Bad line end")),
+            [.., b'\r' | b'\t' | b' '..=b'~'] => {}
+            _ => return Err(malformed("Bad character in the head")),
+        }
+    }
+    Ok(None)
+}
+
+/// The parsed head of a request.
+struct Head<'a> {
+    method: &'a str,
+    target: &'a str,
+    /// 0 or 1, as in HTTP/1.0 and HTTP/1.1.
+    minor_version: u8,
+    headers: &'a [(&'a str, &'a str)],
+}
+
+/// How the body comes.
+struct Framing {
+    length: usize,
+    continue_expected: bool,
+}
+
+impl<'a> Head<'a> {
+    /// Parses a head whose bytes [`find_head_end`] has let through.
+    fn parse(
+        bytes: &'a [u8],
+        headers: &'a mut [(&'a str, &'a str); HEADERS_MAX],
+    ) -> Result<Head<'a>, Reply> {
+        let mut parsed = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut parsed);
+        match request.parse(bytes) {
+            Ok(_) => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(head_too_large()),
+            Err(httparse::Error::Version) => return Err(bad_version(bytes)),
+            Err(_) => return Err(malformed("Bad request line or header")),
+        }
+        let (Some(method), Some(target), Some(minor_version)) =
+            (request.method, request.path, request.version)
+        else {
+            return Err(malformed("Bad request line"));
+        };
+        if !method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        {
+            return Err(malformed("Bad method"));
+        }
+        if !target.starts_with('/') || target.contains('#') || target.len() > TARGET_MAX_BYTES {
+            return Err(malformed("Bad target"));
+        }
+        let count = request.headers.len();
+        for (slot, header) in headers.iter_mut().zip(&*request.headers) {
+            let Ok(value) = std::str::from_utf8(header.value) else {
+                return Err(malformed("Bad header value"));
+            };
+            *slot = (header.name, value);
+        }
+        Ok(Head {
+            method,
+            target,
+            minor_version,
+            headers: headers.get(..count).unwrap_or_default(),
+        })
+    }
+
+    /// Decides how long the body is, or refuses a head that can be understood in two ways.
+    fn check(&self, body_max_bytes: usize) -> Result<Framing, Reply> {
+        let hosts = self.values("host").count();
+        if hosts > 1 || (hosts == 0 && self.minor_version == 1) {
+            return Err(malformed("Host is due exactly once"));
+        }
+        let mut lengths = self.values("content-length");
+        let coded = self.values("transfer-encoding").next().is_some();
+        let length = match (lengths.next(), lengths.next(), coded) {
+            (Some(length), None, false) => parse_length(length, body_max_bytes)?,
+            (Some(_), _, _) => return Err(malformed("More than one length")),
+            (None, _, true) => return Err(length_required()),
+            (None, _, false) if matches!(self.method, "POST" | "PUT" | "PATCH") => {
+                return Err(length_required());
+            }
+            (None, _, false) => 0,
+        };
+        Ok(Framing {
+            length,
+            continue_expected: self.continue_expected()?,
+        })
+    }
+
+    /// Whether the client waits for a word before it sends its body. HTTP/1.0 has no such word.
+    fn continue_expected(&self) -> Result<bool, Reply> {
+        let mut expected = false;
+        for value in self.values("expect") {
+            if !value.eq_ignore_ascii_case("100-continue") {
+                let text = "Expectation failed";
+                return Err(Reply::error(417, ErrorCode::ExpectationFailed, text));
+            }
+            expected = self.minor_version == 1;
+        }
+        Ok(expected)
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(one, _)| one.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    }
+}
+
+/// Digits only: no sign, no list, no blank.
+fn parse_length(text: &str, body_max_bytes: usize) -> Result<usize, Reply> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed("Bad length"));
+    }
+    // Digits that fit no number are a length over every limit.
+    match text.parse() {
+        Ok(length) if length <= body_max_bytes => Ok(length),
+        _ => Err(Reply::error(413, ErrorCode::BodyTooLarge, "Body too large")),
+    }
+}
+
+/// 505 for another version of HTTP in the right place, 400 for anything else.
+fn bad_version(head: &[u8]) -> Reply {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None) => {
+            let text = "HTTP version not supported";
+            Reply::error(505, ErrorCode::VersionNotSupported, text)
+        }
+        _ => malformed("Bad request line"),
+    }
+}
+
+fn malformed(text: &'static str) -> Reply {
+    Reply::error(400, ErrorCode::RequestMalformed, text)
+}
+
+fn timed_out() -> Reply {
+    Reply::error(408, ErrorCode::RequestTimeout, "Request timeout")
+}
+
+fn length_required() -> Reply {
+    Reply::error(411, ErrorCode::LengthRequired, "Length required")
+}
+
+fn head_too_large() -> Reply {
+    Reply::error(431, ErrorCode::HeadTooLarge, "Request head too large")
+}
