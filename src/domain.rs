@@ -1,6 +1,5 @@
 //! What the business means, with no socket, clock, disk or environment in it.
 
-pub mod api_version;
 pub mod client;
 pub mod config;
 pub mod delivery;

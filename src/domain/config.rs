@@ -15,7 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use super::api_version::ApiVersion;
+use super::event::Mode;
 use super::secret::Secret;
 use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
@@ -42,18 +42,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// Which of Stripe's two worlds an event is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Real money: `"livemode": true`.
-    Live,
-    /// Test mode or a sandbox: `"livemode": false`.
-    Test,
-}
-
 /// Which requests use up the tokens of the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RateLimitCount {
+pub enum Counted {
     /// Every request, as the runbook has it.
     All,
     /// Those that fail verification, so that a burst of real events is never refused.
@@ -74,15 +65,15 @@ pub struct Config {
     /// Age in seconds at which a signature still counts, at least 1.
     pub tolerance_seconds: i64,
     /// The version that events are expected to have.
-    pub api_version: ApiVersion,
+    pub api_version: Box<str>,
     /// The mode whose events count; `None` when both do.
     pub mode: Option<Mode>,
     /// Tokens a minute of each client.
-    pub webhook_per_minute: NonZeroU32,
+    pub rate_limit_max: NonZeroU32,
     /// Clients that are never limited.
     pub rate_limit_exempt: Vec<IpNet>,
     /// What uses up tokens.
-    pub rate_limit_count: RateLimitCount,
+    pub rate_limit_count: Counted,
     /// Peers whose word about a request's origin counts.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads of the public listener.
@@ -231,7 +222,7 @@ impl Reader<'_> {
             ],
             "Test events could change live orders.",
         );
-        let webhook_per_minute = self.number::<u32>(
+        let rate_limit_max = self.number::<u32>(
             &RATE_LIMIT_WEBHOOK_MAX,
             1..=1_000_000,
             "With none a minute, every webhook would be answered 429.",
@@ -239,10 +230,7 @@ impl Reader<'_> {
         let rate_limit_exempt = self.networks(&RATE_LIMIT_WEBHOOK_EXEMPT);
         let rate_limit_count = self.choice(
             &RATE_LIMIT_WEBHOOK_COUNT,
-            &[
-                ("all", RateLimitCount::All),
-                ("unverified", RateLimitCount::Unverified),
-            ],
+            &[("all", Counted::All), ("unverified", Counted::Unverified)],
             "Which requests are answered 429 would be a guess.",
         );
         let trusted_proxies = self.networks(&TRUSTED_PROXIES);
@@ -281,7 +269,7 @@ impl Reader<'_> {
             tolerance_seconds: tolerance_seconds?,
             api_version: api_version?,
             mode: mode?,
-            webhook_per_minute: NonZeroU32::new(webhook_per_minute?)?,
+            rate_limit_max: NonZeroU32::new(rate_limit_max?)?,
             rate_limit_exempt: rate_limit_exempt?,
             rate_limit_count: rate_limit_count?,
             trusted_proxies: trusted_proxies?,
@@ -412,19 +400,20 @@ impl Reader<'_> {
         }
     }
 
-    fn api_version(&mut self) -> Option<ApiVersion> {
+    fn api_version(&mut self) -> Option<Box<str>> {
         let value = text(self.vars, &STRIPE_API_VERSION);
-        ApiVersion::parse(value).or_else(|| {
-            self.refuse(
-                &STRIPE_API_VERSION,
-                format!("is {}, which is no version of Stripe's API", shown(value)),
-                "Events of another release could not be told from those that fit.",
-                format!(
-                    "Copy the API version of Dashboard → Webhooks → your endpoint, such as {}.",
-                    STRIPE_API_VERSION.default
-                ),
-            )
-        })
+        if is_api_version(value) {
+            return Some(value.into());
+        }
+        self.refuse(
+            &STRIPE_API_VERSION,
+            format!("is {}, which is no version of Stripe's API", shown(value)),
+            "Events of another release could not be told from those that fit.",
+            format!(
+                "Copy the API version of Dashboard → Webhooks → your endpoint, such as {}.",
+                STRIPE_API_VERSION.default
+            ),
+        )
     }
 
     fn number<T: TryFrom<u64>>(
@@ -580,6 +569,21 @@ fn network(item: &str) -> Option<IpNet> {
     item.parse::<IpNet>().ok().map(|network| network.trunc())
 }
 
+/// `YYYY-MM-DD`, since 2024-09-30 with the name of a release: `YYYY-MM-DD.name`
+/// (<https://docs.stripe.com/api/versioning>).
+fn is_api_version(text: &str) -> bool {
+    const NAME_MAX_BYTES: usize = 32;
+    let (date, name) = text.split_once('.').unwrap_or((text, "none"));
+    let date_fits = date.len() == 10
+        && date.bytes().enumerate().all(|(index, byte)| match index {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    let name_fits = (1..=NAME_MAX_BYTES).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    date_fits && name_fits
+}
+
 /// A value as an error may show it: short, on one line, and not at all when someone put a secret
 /// into the wrong variable.
 fn shown(value: &str) -> String {
@@ -646,12 +650,11 @@ mod tests {
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:4243");
         assert_eq!(config.database, Path::new("paidup.db"));
         assert_eq!(config.tolerance_seconds, 300);
-        assert_eq!(config.api_version.as_str(), "2026-10-28.endive");
-        assert_eq!(config.api_version.release(), "endive");
+        assert_eq!(&*config.api_version, "2026-10-28.endive");
         assert_eq!(config.mode, None);
-        assert_eq!(config.webhook_per_minute.get(), 100);
+        assert_eq!(config.rate_limit_max.get(), 100);
         assert_eq!(config.rate_limit_exempt, []);
-        assert_eq!(config.rate_limit_count, RateLimitCount::All);
+        assert_eq!(config.rate_limit_count, Counted::All);
         let proxies: Vec<String> = config
             .trusted_proxies
             .iter()
@@ -693,16 +696,16 @@ mod tests {
         assert_eq!(config.database, Path::new("/var/lib/paidup/paidup.db"));
         assert_eq!(secrets_of(&config), ["whsec_new", "whsec_old"]);
         assert_eq!(config.tolerance_seconds, 600);
-        assert_eq!(config.api_version.release(), "2020-08-27");
+        assert_eq!(&*config.api_version, "2020-08-27");
         assert_eq!(config.mode, Some(Mode::Live));
-        assert_eq!(config.webhook_per_minute.get(), 1);
+        assert_eq!(config.rate_limit_max.get(), 1);
         let exempt: Vec<String> = config
             .rate_limit_exempt
             .iter()
             .map(IpNet::to_string)
             .collect();
         assert_eq!(exempt, ["3.18.12.63/32", "10.0.0.0/8", "3.69.109.8/32"]);
-        assert_eq!(config.rate_limit_count, RateLimitCount::Unverified);
+        assert_eq!(config.rate_limit_count, Counted::Unverified);
         assert_eq!(config.trusted_proxies, []);
         assert_eq!(config.http_connections.get(), 4096);
         assert_eq!(config.request_timeout, Duration::from_secs(300));
@@ -935,6 +938,30 @@ mod tests {
                 let error = mistake(parsed(&[(name, bad)]));
                 assert_eq!(error.variable, name);
             }
+        }
+    }
+
+    #[test]
+    fn an_api_version_is_a_date_with_or_without_a_release() {
+        for good in ["2026-10-28.endive", "2025-03-31.preview", "2024-06-20"] {
+            assert!(is_api_version(good), "{good}");
+        }
+        let long = format!("2026-10-28.{}", "a".repeat(33));
+        for bad in [
+            "",
+            "endive",
+            "2026-10-28.",
+            "2026-10-28.a.b",
+            "2026-10-28 ",
+            "26-10-28",
+            "2026/10/28",
+            "2026-10-281",
+            "v2026-10-28",
+            "2026-10-28.ada@x",
+            "2026-é-28",
+            &long,
+        ] {
+            assert!(!is_api_version(bad), "{bad}");
         }
     }
 
