@@ -40,19 +40,20 @@ use crate::domain::client::Peer;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::http::{App, Body, Http, Reply, Request};
 use crate::logger;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::Metrics;
+use crate::sqlite::Figures;
 
 /// Tells whether deliveries can be taken now, or the reason why not.
 pub type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
-/// Reads the gauges from the database; None when that fails.
-pub type ReadGauges = dyn Fn() -> Option<Gauges> + Send + Sync;
+/// Reads the figures of the database; None when that fails.
+pub type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
 
 /// `GET /healthz`, `GET /readyz` and `GET /metrics`.
 pub struct AdminApp {
     /// What `/readyz` asks.
     pub ready: Box<Readiness>,
     /// What `/metrics` reads at each scrape.
-    pub gauges: Box<ReadGauges>,
+    pub figures: Box<ReadFigures>,
     /// What `/metrics` has counted.
     pub metrics: Arc<Metrics>,
 }
@@ -90,9 +91,9 @@ impl AdminApp {
     }
 
     fn metrics(&self) -> Reply {
-        let gauges = (self.gauges)();
+        let figures = (self.figures)();
         Reply {
-            body: Body::Metrics(self.metrics.render(gauges.as_ref())),
+            body: Body::Metrics(self.metrics.render(figures.as_ref())),
             ..Reply::healthy()
         }
     }
@@ -233,7 +234,11 @@ impl Shared {
     fn turn(&self) {
         match self.server().recv_timeout(TURN) {
             Ok(Some(request)) => self.serve(request),
-            Ok(None) | Err(_) => self.reopen_if_closed(),
+            Ok(None) | Err(_) => {
+                if let Some(old) = self.reopen_if_closed() {
+                    self.finish(old);
+                }
+            }
         }
     }
 
@@ -242,14 +247,25 @@ impl Shared {
         door.server
     }
 
-    fn reopen_if_closed(&self) {
+    /// Gives the old server if there had to be a new one.
+    fn reopen_if_closed(&self) -> Option<&'static Server> {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         if door.is_open() {
-            return;
+            return None;
         }
-        if let Ok(new) = Door::open(&self.listener) {
-            *door = new;
-            logger::write(Level::Warn, Message::AdminReopened, &LogFields::default());
+        let old = mem::replace(&mut *door, Door::open(&self.listener).ok()?);
+        logger::write(Level::Warn, Message::AdminReopened, &LogFields::default());
+        Some(old.server)
+    }
+
+    /// Serves those whom a server had accepted before its accept thread ended.
+    fn finish(&self, old: &Server) {
+        loop {
+            match old.recv_timeout(TURN) {
+                Ok(Some(request)) => self.serve(request),
+                Ok(None) => return,
+                Err(_) => {} // why the thread ended, told once
+            }
         }
     }
 
@@ -318,7 +334,7 @@ mod tests {
     fn status(method: &str, path: &str, host: Option<&str>, ready: Result<(), ErrorCode>) -> u16 {
         let app = AdminApp {
             ready: Box::new(move || ready),
-            gauges: Box::new(|| None),
+            figures: Box::new(|| None),
             metrics: Arc::new(Metrics::new()),
         };
         let peer = Peer::Address("127.0.0.1".parse().unwrap());

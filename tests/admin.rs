@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use paidup::admin::{Admin, AdminApp};
+use paidup::domain::order::Status;
 use paidup::edge::{listen_tcp, listen_unix};
 use paidup::http::Http;
-use paidup::metrics::{Gauges, Metrics};
+use paidup::metrics::Metrics;
+use paidup::sqlite::Figures;
 use socket2::Socket;
 
 #[test]
@@ -62,12 +64,14 @@ fn no_declared_length_ends_the_process_or_holds_a_worker() {
 #[test]
 fn a_dead_accept_loop_is_opened_again() {
     let admin = TestAdmin::start();
-    // The next call of accept() ends tiny_http's thread, as any error does.
-    admin.listener.set_nonblocking(true).unwrap();
-    assert!(admin.get("/healthz").starts_with("HTTP/1.1 200 "));
     let began = Instant::now();
+    for _ in 0..3 {
+        // The next call of accept() ends tiny_http's thread, as any error does.
+        admin.listener.set_nonblocking(true).unwrap();
+        assert!(admin.get("/healthz").starts_with("HTTP/1.1 200 "));
+    }
     assert!(admin.get("/healthz").starts_with("HTTP/1.1 200 "));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(9));
 }
 
 #[test]
@@ -149,13 +153,13 @@ impl Drop for TestAdmin {
 
 fn test_http() -> Arc<Http> {
     let metrics = Arc::new(Metrics::new());
-    let gauges = Gauges {
-        orders: vec![("paid", 3)],
-        ..Gauges::default()
+    let figures = Figures {
+        orders: vec![(Status::Paid, 3)],
+        ..Figures::default()
     };
     let app = AdminApp {
         ready: Box::new(|| Ok(())),
-        gauges: Box::new(move || Some(gauges.clone())),
+        figures: Box::new(move || Some(figures.clone())),
         metrics: Arc::clone(&metrics),
     };
     Arc::new(Http::new(Arc::new(app), metrics, Vec::new()).unwrap())
