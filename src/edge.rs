@@ -14,6 +14,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -187,7 +188,11 @@ impl Shared {
         };
         while let Some((stream, peer)) = self.next_connection() {
             let deadline = Now::read().instant + self.limits.request_timeout;
-            self.serve(&mut Connection { stream, deadline }, peer, &mut buffers);
+            let mut connection = Connection { stream, deadline };
+            // A handler's panic is caught where it is answered; this is for one of our own.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                self.serve(&mut connection, peer, &mut buffers);
+            }));
             buffers.body.clear();
             buffers.body.shrink_to(BODY_KEEP_BYTES);
         }

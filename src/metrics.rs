@@ -8,7 +8,10 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::domain::delivery::Outcome;
 use crate::domain::id::UnixSeconds;
+use crate::domain::order::Status;
+use crate::sqlite::Figures;
 
 /// Which of our addresses a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,50 +62,11 @@ impl Route {
     }
 }
 
-/// What became of an event that Stripe did sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is its label, in `label` below")]
-pub enum WebhookOutcome {
-    Applied,
-    Duplicate,
-    Ignored,
-    Parked,
-}
-
-impl WebhookOutcome {
-    const ALL: [WebhookOutcome; 4] = [
-        WebhookOutcome::Applied,
-        WebhookOutcome::Duplicate,
-        WebhookOutcome::Ignored,
-        WebhookOutcome::Parked,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            WebhookOutcome::Applied => "applied",
-            WebhookOutcome::Duplicate => "duplicate",
-            WebhookOutcome::Ignored => "ignored",
-            WebhookOutcome::Parked => "parked",
-        }
-    }
-}
-
-/// What is read from the database at the moment of a scrape.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    /// How many orders have each status.
-    pub orders: Vec<(&'static str, u64)>,
-    /// Events that no order is known for yet.
-    pub parked_events: u64,
-    /// Size of the database file and its WAL.
-    pub database_bytes: u64,
-}
-
 /// The counters of one process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     routes: [RouteCounters; Route::ALL.len()],
-    outcomes: [AtomicU64; WebhookOutcome::ALL.len()],
+    outcomes: [AtomicU64; OUTCOMES.len()],
     rate_limited: AtomicU64,
     last_verified_event: AtomicI64,
     commits: AtomicU64,
@@ -139,8 +103,9 @@ impl Metrics {
     }
 
     /// Counts an event that was answered 200.
-    pub fn count_outcome(&self, outcome: WebhookOutcome) {
-        if let Some(counter) = self.outcomes.get(outcome as usize) {
+    pub fn count_outcome(&self, outcome: Outcome) {
+        let outcome = position(&OUTCOMES, &outcome.as_str());
+        if let Some(counter) = self.outcomes.get(outcome) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -161,16 +126,16 @@ impl Metrics {
         self.committed_events.fetch_add(events, Relaxed);
     }
 
-    /// Everything in Prometheus' text format; without the gauges when the database cannot be read.
+    /// Everything in Prometheus' text format; without `figures` when the database cannot be read.
     #[must_use]
-    pub fn render(&self, gauges: Option<&Gauges>) -> String {
+    pub fn render(&self, figures: Option<&Figures>) -> String {
         let mut text = String::with_capacity(TEXT_BYTES);
         // Writing to a String cannot fail.
-        let _ = self.write(&mut text, gauges);
+        let _ = self.write(&mut text, figures);
         text
     }
 
-    fn write(&self, text: &mut String, gauges: Option<&Gauges>) -> fmt::Result {
+    fn write(&self, text: &mut String, figures: Option<&Figures>) -> fmt::Result {
         head(
             text,
             "paidup_build_info",
@@ -181,8 +146,8 @@ impl Metrics {
         self.write_requests(text)?;
         self.write_durations(text)?;
         self.write_webhook(text)?;
-        match gauges {
-            Some(gauges) => write_gauges(text, gauges),
+        match figures {
+            Some(figures) => write_figures(text, figures),
             None => Ok(()),
         }
     }
@@ -249,8 +214,7 @@ impl Metrics {
             "counter",
             "Verified events by what became of them.",
         )?;
-        for (outcome, counter) in WebhookOutcome::ALL.iter().zip(&self.outcomes) {
-            let outcome = outcome.label();
+        for (outcome, counter) in OUTCOMES.iter().zip(&self.outcomes) {
             writeln!(
                 text,
                 "{name}{{outcome=\"{outcome}\"}} {}",
@@ -289,6 +253,9 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const STATUSES: [u16; 15] = [
     200, 400, 404, 405, 408, 409, 411, 413, 417, 421, 429, 431, 500, 503, 505,
 ];
+
+/// [`Outcome`] in its own words.
+const OUTCOMES: [&str; 4] = ["applied", "duplicate", "ignored", "parked"];
 
 /// Shown from the start: a rate cannot see a counter's first step if it begins with that step.
 const WEBHOOK_STATUSES: [u16; 5] = [200, 400, 429, 500, 503];
@@ -330,30 +297,35 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
     writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-fn write_gauges(text: &mut String, gauges: &Gauges) -> fmt::Result {
+fn write_figures(text: &mut String, figures: &Figures) -> fmt::Result {
     head(text, "paidup_orders", "gauge", "Orders by status.")?;
-    for (status, count) in &gauges.orders {
+    for status in Status::ALL {
+        let known = figures.orders.iter().find(|(one, _)| *one == status);
+        let (status, count) = (status.as_str(), known.map_or(0, |(_, count)| *count));
         writeln!(text, "paidup_orders{{status=\"{status}\"}} {count}")?;
     }
-    let help = "Events that no order is known for yet.";
-    head(text, "paidup_parked_events", "gauge", help)?;
-    writeln!(text, "paidup_parked_events {}", gauges.parked_events)?;
-    let help = "Size of the database and its write-ahead log.";
+    let help = "Payments whose order is not known yet.";
+    head(text, "paidup_parked_payments", "gauge", help)?;
+    writeln!(text, "paidup_parked_payments {}", figures.parked)?;
+    let help = "Size of the database file, without its write-ahead log.";
     head(text, "paidup_database_size_bytes", "gauge", help)?;
-    writeln!(text, "paidup_database_size_bytes {}", gauges.database_bytes)
+    writeln!(
+        text,
+        "paidup_database_size_bytes {}",
+        figures.database_bytes
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::event::Ignored;
+
     use super::*;
 
     #[test]
     fn every_label_has_its_own_place() {
         for (index, route) in Route::ALL.iter().enumerate() {
             assert_eq!(*route as usize, index);
-        }
-        for (index, outcome) in WebhookOutcome::ALL.iter().enumerate() {
-            assert_eq!(*outcome as usize, index);
         }
         assert!(BUCKETS_MICROS.is_sorted());
         assert_eq!(Route::of("/stripe/webhook/"), Route::Webhook);
@@ -388,13 +360,27 @@ mod tests {
     }
 
     #[test]
+    fn every_outcome_is_counted() {
+        let metrics = Metrics::new();
+        metrics.count_outcome(Outcome::Applied);
+        metrics.count_outcome(Outcome::Duplicate);
+        metrics.count_outcome(Outcome::Parked);
+        metrics.count_outcome(Outcome::Ignored(Ignored::Type));
+        let text = metrics.render(None);
+        for outcome in OUTCOMES {
+            let line = format!("paidup_webhook_events_total{{outcome=\"{outcome}\"}} 1\n");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
+
+    #[test]
     fn events_per_commit_can_be_computed() {
         let metrics = Metrics::new();
         metrics.count_commit(3);
         metrics.count_commit(1);
         metrics.event_verified(UnixSeconds(7));
         metrics.event_verified(UnixSeconds(5));
-        let text = metrics.render(Some(&Gauges::default()));
+        let text = metrics.render(Some(&Figures::default()));
         assert!(text.contains("\npaidup_store_commits_total 2\n"));
         assert!(text.contains("\npaidup_store_committed_events_total 4\n"));
         assert!(text.contains("\npaidup_webhook_last_verified_timestamp_seconds 7\n"));

@@ -368,9 +368,9 @@ fn floods_and_resets_leave_no_thread_descriptor_or_memory_behind() {
         edge.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").status,
         200
     );
-    eventually("threads and descriptors are as before", || {
+    eventually("threads and sockets are as before", || {
         let now = Resources::now();
-        now.edge_threads == before.edge_threads && now.sockets == before.sockets
+        now.edge_threads == before.edge_threads && now.sockets <= before.sockets
     });
     let grown = Resources::now()
         .resident_kib
@@ -381,21 +381,25 @@ fn floods_and_resets_leave_no_thread_descriptor_or_memory_behind() {
 #[test]
 fn large_bodies_in_every_thread_are_not_kept() {
     let _guard = alone();
-    let edge = TestEdge::start(32);
-    let body = vec![b'x'; 524_288];
-    let mut streams: Vec<TcpStream> = (0..32).map(|_| edge.connect()).collect();
+    let edge = TestEdge::start(128);
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 524288\r\n\r\n";
+    let mut almost_all = head.as_bytes().to_vec();
+    almost_all.resize(head.len() + 524_287, b'x');
+    let before = Resources::now();
+    let mut streams: Vec<TcpStream> = (0..128).map(|_| edge.connect()).collect();
     for stream in &mut streams {
-        stream
-            .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 524288\r\n\r\n")
-            .unwrap();
+        stream.write_all(&almost_all).unwrap();
     }
     for stream in &mut streams {
-        stream.write_all(&body).unwrap();
-        assert_eq!(Answer::read(stream).status, 200);
+        stream.write_all(b"x").unwrap();
+        assert_eq!(Answer::read(stream).status, 404);
     }
     drop(streams);
-    let resident = Resources::now().resident_kib;
-    assert!(resident < 40 * 1024, "{resident} KiB");
+    // 64 MiB if the bodies were kept; what is left is what the allocator keeps for itself.
+    let grown = Resources::now()
+        .resident_kib
+        .saturating_sub(before.resident_kib);
+    assert!(grown < 32 * 1024, "{grown} KiB more than before");
 }
 
 #[test]
