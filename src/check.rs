@@ -51,7 +51,10 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     let name = path.display();
     Some(if mode & 0o077 == 0 {
-        Finding::good("permissions", format!("{name} is for its owner only ({mode:04o})"))
+        Finding::good(
+            "permissions",
+            format!("{name} is for its owner only ({mode:04o})"),
+        )
     } else {
         Finding::problem(
             "permissions",
@@ -117,7 +120,10 @@ fn missing(path: &Path) -> Finding {
     // Asking the file system is the only answer that counts: permissions, quotas and read-only
     // mounts all take part.
     let probe = folder.join(".paidup-check");
-    let made = fs::OpenOptions::new().write(true).create_new(true).open(&probe);
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&probe);
     match made.map(|_| fs::remove_file(&probe)) {
         Ok(_) => Finding::good(
             "database",
@@ -125,7 +131,10 @@ fn missing(path: &Path) -> Finding {
         ),
         Err(error) => Finding::problem(
             "database",
-            format!("{} does not exist and cannot be made: {error}", path.display()),
+            format!(
+                "{} does not exist and cannot be made: {error}",
+                path.display()
+            ),
             "The server does not start without it.",
             format!(
                 "Make the folder {} and give it to the user that paidup runs as, or change \

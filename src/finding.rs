@@ -36,7 +36,13 @@ impl Finding {
     #[must_use]
     pub fn good(subject: &'static str, what: impl Into<String>) -> Finding {
         let what = what.into();
-        Finding { severity: Severity::Good, subject, what, why: String::new(), next: String::new() }
+        Finding {
+            severity: Severity::Good,
+            subject,
+            what,
+            why: String::new(),
+            next: String::new(),
+        }
     }
 
     /// Something to look at.
@@ -64,14 +70,19 @@ impl Finding {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Finding {
-        Finding { severity: Severity::Problem, ..Finding::warning(subject, what, why, next) }
+        Finding {
+            severity: Severity::Problem,
+            ..Finding::warning(subject, what, why, next)
+        }
     }
 }
 
 /// Whether anything must be repaired.
 #[must_use]
 pub fn has_problems(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity == Severity::Problem)
+    findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Problem)
 }
 
 /// Writes the findings: one JSON object a line, or a paragraph each.
@@ -90,7 +101,10 @@ pub fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Resul
             Severity::Problem => "PROBLEM",
         };
         writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
-        for more in [&finding.why, &finding.next].into_iter().filter(|more| !more.is_empty()) {
+        for more in [&finding.why, &finding.next]
+            .into_iter()
+            .filter(|more| !more.is_empty())
+        {
             for line in more.lines() {
                 writeln!(out, "         {}", line.trim_start())?;
             }

@@ -16,11 +16,11 @@ use socket2::Socket;
 use crate::admin::{Admin, AdminApp};
 use crate::clock::Now;
 use crate::domain::config::{Address, Config};
-use crate::domain::log_line::{ErrorCode, LogFields, Message};
+use crate::domain::log_line::{LogFields, Message};
 use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::Metrics;
 use crate::sqlite::{Store, StoreError};
 use crate::webhook::Webhook;
 use crate::writer::{BATCH_MAX, Writer};
@@ -111,7 +111,14 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let public = http(Arc::new(webhook)).map_err(StartError::System)?;
     let edge = Edge::start(listener, limits, Arc::new(public)).map_err(StartError::System)?;
     logger::write(Level::Info, Message::Ready, &LogFields::default());
-    Ok(Running { edge, admin, edge_address, admin_address: admin_address.flatten(), stops, stop })
+    Ok(Running {
+        edge,
+        admin,
+        edge_address,
+        admin_address: admin_address.flatten(),
+        stops,
+        stop,
+    })
 }
 
 impl Running {
@@ -141,11 +148,13 @@ impl Running {
         }
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let stop = self.stop.clone();
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for _ in signals.forever() {
-                let _ = stop.send(Stop::Asked);
-            }
-        })?;
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for _ in signals.forever() {
+                    let _ = stop.send(Stop::Asked);
+                }
+            })?;
         Ok(())
     }
 
@@ -172,7 +181,10 @@ fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Write
     let on_commit = move |deliveries| metrics.count_commit(deliveries);
     let on_broken = move |error: StoreError| {
         let error_code = Some(error.code());
-        let fields = LogFields { error_code, ..LogFields::default() };
+        let fields = LogFields {
+            error_code,
+            ..LogFields::default()
+        };
         logger::write(Level::Error, Message::StoreBroken, &fields);
         let _ = stop.send(Stop::Broken(error));
     };
@@ -185,14 +197,9 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
     let reader = Mutex::new(reader);
     AdminApp {
         ready: Box::new(move || writer.probe(Now::read().unix).map_err(|error| error.code())),
-        gauges: Box::new(move || {
+        figures: Box::new(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            let figures = reader.figures().ok()?;
-            Some(Gauges {
-                orders: figures.orders,
-                parked: figures.parked,
-                database_bytes: figures.database_bytes,
-            })
+            reader.figures().ok()
         }),
         metrics,
     }

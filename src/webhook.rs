@@ -56,7 +56,11 @@ impl Webhook {
     #[must_use]
     pub fn new(config: &Config, writer: Arc<Writer>, metrics: Arc<Metrics>) -> Webhook {
         Webhook {
-            secrets: config.webhook_secrets.iter().map(SigningSecret::new).collect(),
+            secrets: config
+                .webhook_secrets
+                .iter()
+                .map(SigningSecret::new)
+                .collect(),
             tolerance_seconds: config.tolerance_seconds,
             mode: config.mode,
             api_version: config.api_version.clone(),
@@ -103,7 +107,13 @@ impl Webhook {
         let header = request.header("stripe-signature");
         let check = || {
             let header = header.as_deref();
-            signature::verify(header, request.body, &self.secrets, now.unix, self.tolerance_seconds)
+            signature::verify(
+                header,
+                request.body,
+                &self.secrets,
+                now.unix,
+                self.tolerance_seconds,
+            )
         };
         let take = || lock(&self.limiter).take(request.client, now.instant);
         let verified = match self.counted {
@@ -126,7 +136,9 @@ impl Webhook {
 
     /// Warns, once for each version, of events in the shape of another release.
     fn look_at_version(&self, event: &Event, fields: &LogFields) {
-        let Some(version) = &event.api_version else { return };
+        let Some(version) = &event.api_version else {
+            return;
+        };
         if release(version) == release(&self.api_version) {
             return;
         }
@@ -152,7 +164,10 @@ impl Webhook {
                 (news.level, news.message, about)
             })
             .collect();
-        let lines: Vec<_> = lines.iter().map(|(level, text, about)| (*level, *text, about)).collect();
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(level, text, about)| (*level, *text, about))
+            .collect();
         logger::write_all(&lines);
         if let Some(about) = &receipt.about {
             fields.order_id = Some(about.log_text());
@@ -199,37 +214,63 @@ fn accepted(outcome: Outcome) -> Reply {
         Some(reason) => format!(r#"{{"received":true,"outcome":"ignored","reason":"{reason}"}}"#),
         None => format!(r#"{{"received":true,"outcome":"{}"}}"#, outcome.as_str()),
     };
-    Reply { level, ..Reply::json(200, message, body) }
+    Reply {
+        level,
+        ..Reply::json(200, message, body)
+    }
 }
 
 /// The answer to a delivery that Stripe is to send again: the only table of its statuses.
 fn refused(refusal: &Refusal) -> Reply {
     let (status, level, message, code, text) = match refusal {
-        Refusal::RateLimited(_) => {
-            (429, Level::Warn, Message::RateLimited, ErrorCode::RateLimited, "Too many requests")
-        }
-        Refusal::Signature(error) => {
-            (400, Level::Warn, Message::SignatureFailed, error.code(), "Invalid signature")
-        }
-        Refusal::Event(error) => {
-            (400, Level::Error, Message::EventUnreadable, error.code(), "Invalid event")
-        }
-        Refusal::NotStored(error) => {
-            (503, Level::Error, Message::StoreUnavailable, error.code(), "Not stored")
-        }
+        Refusal::RateLimited(_) => (
+            429,
+            Level::Warn,
+            Message::RateLimited,
+            ErrorCode::RateLimited,
+            "Too many requests",
+        ),
+        Refusal::Signature(error) => (
+            400,
+            Level::Warn,
+            Message::SignatureFailed,
+            error.code(),
+            "Invalid signature",
+        ),
+        Refusal::Event(error) => (
+            400,
+            Level::Error,
+            Message::EventUnreadable,
+            error.code(),
+            "Invalid event",
+        ),
+        Refusal::NotStored(error) => (
+            503,
+            Level::Error,
+            Message::StoreUnavailable,
+            error.code(),
+            "Not stored",
+        ),
     };
     let retry_after = match refusal {
         Refusal::RateLimited(exceeded) => Some(exceeded.retry_after_seconds),
         Refusal::NotStored(_) => Some(1),
         Refusal::Signature(_) | Refusal::Event(_) => None,
     };
-    Reply { level, message, retry_after, ..Reply::error(status, code, text) }
+    Reply {
+        level,
+        message,
+        retry_after,
+        ..Reply::error(status, code, text)
+    }
 }
 
 /// Puts into the log line what the event says of itself.
 fn describe(event: &Event, fields: &mut LogFields) {
     fields.stripe_event_id = Some(LogText::from(&event.id));
-    let Meaning::Fact(fact) = &event.meaning else { return };
+    let Meaning::Fact(fact) = &event.meaning else {
+        return;
+    };
     fields.stripe_session_id = session_of(fact);
     if fact.name_too_long {
         logger::write(Level::Warn, Message::OrderIdTooLong, fields);

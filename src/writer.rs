@@ -29,7 +29,7 @@ pub struct Writer {
     queue: Mutex<Queue>,
     store: Mutex<Store>,
     batch_max: usize,
-    on_commit: Box<dyn Fn(usize) + Send + Sync>,
+    on_commit: Box<dyn Fn(u64) + Send + Sync>,
     on_broken: Box<dyn Fn(StoreError) + Send + Sync>,
 }
 
@@ -86,7 +86,7 @@ impl Writer {
     pub fn new(
         store: Store,
         batch_max: usize,
-        on_commit: impl Fn(usize) + Send + Sync + 'static,
+        on_commit: impl Fn(u64) + Send + Sync + 'static,
         on_broken: impl Fn(StoreError) + Send + Sync + 'static,
     ) -> Writer {
         Writer {
@@ -162,7 +162,7 @@ impl Writer {
         let orphans = self.hand_over(&answers);
         match answers {
             Ok(answers) => {
-                (self.on_commit)(batch.len());
+                (self.on_commit)(u64::try_from(batch.len()).unwrap_or(u64::MAX));
                 for (waiter, answer) in waiters.iter().zip(answers) {
                     waiter.wake(Word::Done(answer.map_err(WriteError::Store)));
                 }
