@@ -1,5 +1,22 @@
 //! paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one
 //! SQLite file truthful.
+//!
+//! To understand it, read in this sequence: [`domain::order`] and [`domain::payment`] (what is true
+//! of an order), [`domain::signature`] and [`domain::event`] (what Stripe said), [`webhook`] (the
+//! story of a delivery), [`writer`] and [`sqlite`] (how it gets onto the disk), [`edge`] and
+//! [`http`] (how it came in).
+//!
+//! Who may use whom; arrows point down only:
+//!
+//! ```text
+//! 4  main, cli, serve, check, show, send_test, demo
+//! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
+//! 2  webhook → writer → sqlite              std threads
+//! 1  sqlite    logger    clock              rusqlite, env_logger
+//! 0  domain/*                               no I/O, no clock, no environment, no threads
+//! ```
+//!
+//! Each crate that does I/O is named in one file, so replacing it changes one file.
 
 #![forbid(unsafe_code)]
 

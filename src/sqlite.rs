@@ -56,7 +56,7 @@ pub enum StoreError {
     Missing,
     /// The folder or the file cannot be opened for writing.
     CannotOpen,
-    /// Another process has held the write lock for longer than [`BUSY_TIMEOUT`].
+    /// Another process has held the write lock for longer than five seconds.
     Busy,
     /// No room on the disk.
     Full,

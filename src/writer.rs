@@ -38,7 +38,7 @@ pub struct Writer {
 pub enum WriteError {
     /// The database refused.
     Store(StoreError),
-    /// More deliveries wait than [`QUEUE_MAX`].
+    /// Too many deliveries wait already.
     QueueFull,
     /// The database has failed for good; the process is about to end.
     Broken,
