@@ -333,7 +333,7 @@ fn dripping_does_not_extend_the_deadline() {
 fn floods_and_resets_leave_no_thread_descriptor_or_memory_behind() {
     let _guard = alone();
     let edge = TestEdge::start(8);
-    edge.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("all threads run", || Resources::now().edge_threads == 8);
     let before = Resources::now();
 
     for _ in 0..300 {
@@ -370,7 +370,7 @@ fn floods_and_resets_leave_no_thread_descriptor_or_memory_behind() {
     );
     eventually("threads and sockets are as before", || {
         let now = Resources::now();
-        now.edge_threads == before.edge_threads && now.sockets <= before.sockets
+        now.edge_threads == 8 && now.sockets == before.sockets
     });
     let grown = Resources::now()
         .resident_kib
@@ -496,7 +496,7 @@ fn a_stop_serves_whoever_has_connected_even_if_it_speaks_later() {
 }
 
 #[test]
-fn an_idle_server_stops_at_once() {
+fn an_idle_server_stops_within_a_second() {
     let _guard = together();
     let mut edge = TestEdge::start(128);
     let began = Instant::now();
@@ -683,7 +683,9 @@ impl Resources {
     fn now() -> Resources {
         let entries = |path: &str| std::fs::read_dir(path).unwrap().flatten();
         let is_edge = |task: &std::fs::DirEntry| {
-            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|c| c.starts_with("edge-"))
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            let number = name.trim().strip_prefix("edge-");
+            number.is_some_and(|number| number.parse::<u8>().is_ok())
         };
         let is_socket = |descriptor: &std::fs::DirEntry| {
             std::fs::read_link(descriptor.path())
