@@ -18,9 +18,11 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     };
     let _ = running.stop_on_signals();
-    match running.wait() {
-        paidup::serve::Stop::Asked => running.stop(),
-        paidup::serve::Stop::Broken(_) => return ExitCode::from(1),
+    let why = running.wait();
+    running.stop(&why);
+    if why == paidup::serve::Stop::Asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
     }
-    ExitCode::SUCCESS
 }

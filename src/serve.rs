@@ -29,6 +29,7 @@ use crate::writer::{BATCH_MAX, Writer};
 pub struct Running {
     edge: Edge,
     admin: Option<Admin>,
+    writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     stops: Receiver<Stop>,
@@ -114,6 +115,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     Ok(Running {
         edge,
         admin,
+        writer,
         edge_address,
         admin_address: admin_address.flatten(),
         stops,
@@ -165,9 +167,13 @@ impl Running {
     }
 
     /// Serves every connection that was accepted or waits to be, then leaves. The last database
-    /// connection that closes moves the log into the file.
-    pub fn stop(self) {
+    /// connection that closes moves the log into the file; one that has failed is never closed,
+    /// because that would write to it again.
+    pub fn stop(self, why: &Stop) {
         logger::write(Level::Info, Message::Stopping, &LogFields::default());
+        if let Stop::Broken(_) = why {
+            std::mem::forget(self.writer);
+        }
         self.edge.stop();
         if let Some(admin) = self.admin {
             admin.stop();

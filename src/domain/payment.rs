@@ -591,3 +591,87 @@ fn earlier(a: Option<UnixSeconds>, b: Option<UnixSeconds>) -> Option<UnixSeconds
 fn is_false(flag: &bool) -> bool {
     !flag
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> StripeId {
+        StripeId::parse(text).unwrap()
+    }
+
+    fn charge(at: i64, refunded: i64) -> Fact {
+        let charge = Charge {
+            refunded,
+            captured: 2500,
+            is_captured: true,
+            currency: Some("eur".into()),
+        };
+        Fact::new(UnixSeconds(at), id("ch_1"), Object::Charge(charge))
+    }
+
+    fn refund(name: &str, at: i64, created: i64, amount: i64, status: RefundStatus) -> Fact {
+        let refund = Refund {
+            status,
+            at: UnixSeconds(at),
+            created: UnixSeconds(created),
+            amount,
+            charge: Some(id("ch_1")),
+        };
+        Fact::new(UnixSeconds(at), id(name), Object::Refund(refund))
+    }
+
+    /// What is refunded of 25.00, after these facts in this order and in the reverse one.
+    fn refunded(facts: &[Fact]) -> i64 {
+        let learn = |facts: &mut dyn Iterator<Item = &Fact>| {
+            let mut payment = Payment::default();
+            facts.for_each(|fact| payment.learn(fact.clone()));
+            payment
+        };
+        let payment = learn(&mut facts.iter());
+        assert_eq!(payment, learn(&mut facts.iter().rev()), "P2");
+        payment.refunded(2500)
+    }
+
+    #[test]
+    fn the_running_total_and_the_refunds_are_two_views_of_one_sum() {
+        use RefundStatus::{Failed, Pending, Succeeded};
+        let total = [charge(10, 1000)];
+        assert_eq!(refunded(&total), 1000, "only the total is known");
+        let single = [refund("re_1", 10, 10, 1000, Succeeded)];
+        assert_eq!(refunded(&single), 1000, "only the refund is known");
+        let both = [charge(10, 1000), refund("re_1", 10, 10, 1000, Succeeded)];
+        assert_eq!(refunded(&both), 1000, "the same sum, not twice");
+        let newer = [charge(10, 1000), refund("re_2", 11, 11, 500, Pending)];
+        assert_eq!(refunded(&newer), 1500, "made after the total was taken");
+        let missed = [charge(10, 0), refund("re_1", 10, 10, 700, Succeeded)];
+        assert_eq!(
+            refunded(&missed),
+            700,
+            "made in the second in which the total was taken"
+        );
+        let failed = [charge(10, 1000), refund("re_1", 10, 9, 1000, Failed)];
+        assert_eq!(
+            refunded(&failed),
+            0,
+            "failed in the second in which the total was taken"
+        );
+        let before = [charge(10, 1000), refund("re_1", 8, 7, 500, Failed)];
+        assert_eq!(refunded(&before), 1000, "failed before the total was taken");
+        let late = [charge(10, 1000), refund("re_2", 12, 11, 500, Failed)];
+        assert_eq!(
+            refunded(&late),
+            1000,
+            "made and failed after the total was taken"
+        );
+    }
+
+    #[test]
+    fn no_sum_leaves_its_bounds() {
+        use RefundStatus::{Failed, Succeeded};
+        let too_much = [charge(10, 9000), refund("re_1", 11, 11, 9000, Succeeded)];
+        assert_eq!(refunded(&too_much), 2500, "P4");
+        let too_little = [charge(10, 100), refund("re_1", 11, 9, 9000, Failed)];
+        assert_eq!(refunded(&too_little), 0, "P4");
+    }
+}
