@@ -177,6 +177,30 @@ impl Event {
     }
 }
 
+impl Fact {
+    /// Reads one object that Stripe's API answered with at the time `at`: what an event made then
+    /// would have told.
+    ///
+    /// # Errors
+    /// [`EventError`] when it is not JSON, or no object that tells of orders.
+    pub fn from_object(text: &str, at: UnixSeconds) -> Result<Fact, EventError> {
+        let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| EventError::NotJson)?;
+        let kind = match (raw.object.text(), raw.status.text()) {
+            (Some("checkout.session"), Some("complete")) => "checkout.session.completed",
+            (Some("checkout.session"), Some("expired")) => "checkout.session.expired",
+            (Some("checkout.session"), _) => "checkout.session.open",
+            (Some("payment_intent"), Some("succeeded")) => "payment_intent.succeeded",
+            (Some("payment_intent"), Some("canceled")) => "payment_intent.canceled",
+            (Some("payment_intent"), _) => "payment_intent.open",
+            (Some("charge"), _) => "charge.succeeded",
+            (Some("refund"), _) => "refund.updated",
+            (Some("dispute"), _) => "charge.dispute.updated",
+            _ => return Err(EventError::Unusable("object")),
+        };
+        raw.fact(kind, at)
+    }
+}
+
 /// Longest event type kept, in bytes. Stripe's longest has about 70.
 const KIND_MAX_BYTES: usize = 255;
 
@@ -245,12 +269,13 @@ impl RawEvent<'_> {
 }
 
 /// The fields of all the objects that we read, together.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Raw<'a> {
     #[serde(borrow)]
     id: Field<'a>,
+    #[serde(borrow)]
+    object: Field<'a>,
     #[serde(borrow)]
     mode: Field<'a>,
     #[serde(borrow)]
@@ -573,5 +598,166 @@ impl<'de> Visitor<'de> for FieldVisitor {
             }
         }
         Ok(Field::Object(inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Event, EventError> {
+        Event::from_json(text, None)
+    }
+
+    /// An event of `kind` about `object`.
+    fn about(kind: &str, object: &str) -> Result<Event, EventError> {
+        read(&format!(
+            r#"{{"id":"evt_1","type":"{kind}","created":10,"data":{{"object":{object}}}}}"#
+        ))
+    }
+
+    fn fact(kind: &str, object: &str) -> Fact {
+        match about(kind, object).unwrap().meaning {
+            Meaning::Fact(fact) => *fact,
+            Meaning::Ignored(why) => panic!("ignored: {why:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_says_which_field_is_missing() {
+        assert_eq!(read("").unwrap_err(), EventError::NotJson);
+        assert_eq!(read("\u{feff}{}").unwrap_err(), EventError::NotJson);
+        assert_eq!(read(&"[".repeat(20_000)).unwrap_err(), EventError::NotJson);
+        assert_eq!(read("42").unwrap_err(), EventError::Unusable("event"));
+        assert_eq!(read("{}").unwrap_err(), EventError::Unusable("id"));
+        assert_eq!(
+            read(r#"{"id":"e v"}"#).unwrap_err(),
+            EventError::Unusable("id")
+        );
+        assert_eq!(
+            read(r#"{"id":"evt_1"}"#).unwrap_err(),
+            EventError::Unusable("type")
+        );
+        let no_object = r#"{"id":"evt_1","type":"charge.refunded","data":{}}"#;
+        assert_eq!(
+            read(no_object).unwrap_err(),
+            EventError::Unusable("data.object")
+        );
+        let no_id = about("charge.refunded", r#"{"amount":1}"#);
+        assert_eq!(no_id.unwrap_err(), EventError::Unusable("data.object.id"));
+        for amount in ["-1", "1.5", "\"1\"", "99999999999999999999", "null"] {
+            let event = about(
+                "charge.refunded",
+                &format!(r#"{{"id":"ch_1","amount":{amount}}}"#),
+            );
+            assert_eq!(
+                event.unwrap_err(),
+                EventError::Unusable("data.object.amount")
+            );
+        }
+    }
+
+    #[test]
+    fn fields_of_other_types_are_read_as_if_they_were_not_there() {
+        let fact = fact(
+            "checkout.session.completed",
+            r#"{"id":"cs_1","payment_intent":["pi_1"],"metadata":"text","client_reference_id":7,
+                "payment_status":{"a":1},"amount_total":null,"currency":false,"mode":null}"#,
+        );
+        assert_eq!((fact.intent, fact.names), (None, vec![]));
+        let session = Session {
+            completed: true,
+            ..Session::default()
+        };
+        assert_eq!(fact.object, Object::Session(session));
+    }
+
+    #[test]
+    fn an_expanded_object_stands_for_its_id() {
+        let fact = fact(
+            "refund.created",
+            r#"{"id":"re_1","amount":5,"charge":{"id":"ch_1","object":"charge","amount":9},
+                "payment_intent":{"metadata":{"id":"no"},"id":"pi_1"}}"#,
+        );
+        assert_eq!(fact.charge.unwrap().as_str(), "ch_1");
+        assert_eq!(fact.intent.unwrap().as_str(), "pi_1");
+    }
+
+    #[test]
+    fn nothing_to_pay_is_paid_in_payment_mode_only() {
+        for (mode, paid) in [("payment", true), ("setup", false), ("subscription", false)] {
+            let object = format!(
+                r#"{{"id":"cs_1","mode":"{mode}","payment_status":"no_payment_required"}}"#
+            );
+            let fact = fact("checkout.session.completed", &object);
+            assert!(matches!(fact.object, Object::Session(session) if session.paid == paid));
+        }
+    }
+
+    #[test]
+    fn order_ids_are_taken_from_three_places_and_blank_or_endless_ones_are_not() {
+        let long = "x".repeat(201);
+        let fact = fact(
+            "checkout.session.completed",
+            &format!(
+                r#"{{"id":"cs_1","client_reference_id":"{long}","metadata":{{"order_id":" ","orderId":"ord_1"}}}}"#
+            ),
+        );
+        assert!(fact.name_too_long);
+        let names = [(Source::SessionMetadata, OrderId::parse("ord_1").unwrap())];
+        assert_eq!(fact.names, names);
+    }
+
+    #[test]
+    fn only_a_session_is_taken_from_an_intents_order_reference() {
+        for (reference, session) in [("cs_1", Some("cs_1")), ("order 7", None), ("ord_7", None)] {
+            let object =
+                format!(r#"{{"id":"pi_1","payment_details":{{"order_reference":"{reference}"}}}}"#);
+            let fact = fact("payment_intent.succeeded", &object);
+            assert_eq!(fact.session.as_ref().map(StripeId::as_str), session);
+        }
+    }
+
+    #[test]
+    fn a_fetched_object_tells_what_its_event_would_have_told() {
+        let at = UnixSeconds(10);
+        for (kind, object) in [
+            (
+                "checkout.session.completed",
+                r#"{"id":"cs_1","object":"checkout.session","status":"complete","payment_status":"unpaid"}"#,
+            ),
+            (
+                "checkout.session.expired",
+                r#"{"id":"cs_1","object":"checkout.session","status":"expired"}"#,
+            ),
+            (
+                "payment_intent.succeeded",
+                r#"{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":5,"currency":"eur"}"#,
+            ),
+            (
+                "payment_intent.canceled",
+                r#"{"id":"pi_1","object":"payment_intent","status":"canceled"}"#,
+            ),
+            (
+                "charge.refunded",
+                r#"{"id":"ch_1","object":"charge","amount":5,"amount_refunded":5}"#,
+            ),
+            (
+                "refund.failed",
+                r#"{"id":"re_1","object":"refund","amount":5,"status":"failed"}"#,
+            ),
+            (
+                "charge.dispute.closed",
+                r#"{"id":"du_1","object":"dispute","status":"lost"}"#,
+            ),
+        ] {
+            assert_eq!(
+                Fact::from_object(object, at).unwrap(),
+                fact(kind, object),
+                "{kind}"
+            );
+        }
+        let other = Fact::from_object(r#"{"id":"cus_1","object":"customer"}"#, at);
+        assert_eq!(other.unwrap_err(), EventError::Unusable("object"));
     }
 }
