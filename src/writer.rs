@@ -228,3 +228,166 @@ impl Waiter {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::domain::delivery::Outcome;
+    use crate::domain::event::Event;
+
+    /// A writer with its file, and what it has told of its commits.
+    struct Bench {
+        writer: Writer,
+        folder: TempDir,
+        commits: Arc<AtomicU64>,
+        deliveries: Arc<AtomicU64>,
+    }
+
+    impl Bench {
+        fn new(batch_max: usize) -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join("paidup.db")).unwrap();
+            let (commits, deliveries) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let counters = (Arc::clone(&commits), Arc::clone(&deliveries));
+            let on_commit = move |count| {
+                counters.0.fetch_add(1, SeqCst);
+                counters.1.fetch_add(count, SeqCst);
+            };
+            let writer = Writer::new(store, batch_max, on_commit, |_| {});
+            Bench {
+                writer,
+                folder,
+                commits,
+                deliveries,
+            }
+        }
+
+        /// `threads` callers, each with `each` deliveries of its own, all at once.
+        fn load(&self, threads: usize, each: usize) -> Vec<Answer> {
+            thread::scope(|scope| {
+                let callers: Vec<_> = (0..threads)
+                    .map(|caller| {
+                        scope.spawn(move || {
+                            let number = |n| caller * each + n;
+                            (0..each)
+                                .map(|n| self.writer.record(paid(&format!("evt_{}", number(n)))))
+                                .collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                callers
+                    .into_iter()
+                    .flat_map(|caller| caller.join().unwrap())
+                    .collect()
+            })
+        }
+    }
+
+    /// A paid session of its own for each event id.
+    fn paid(event: &str) -> Delivery {
+        let text = format!(
+            r#"{{"id":"{event}","type":"checkout.session.completed","created":1,"data":{{"object":
+                {{"id":"cs_{event}","payment_status":"paid","amount_total":100,"currency":"eur"}}}}}}"#
+        );
+        Delivery {
+            event: Event::from_json(&text, None).unwrap(),
+            sha256: [0; 32],
+            request_id: None,
+            received: UnixSeconds(1),
+        }
+    }
+
+    #[test]
+    fn a_lone_delivery_is_a_commit_of_its_own() {
+        let bench = Bench::new(BATCH_MAX);
+        assert_eq!(
+            bench.writer.record(paid("evt_1")).unwrap().outcome,
+            Outcome::Applied
+        );
+        assert_eq!(
+            (bench.commits.load(SeqCst), bench.deliveries.load(SeqCst)),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn deliveries_that_wait_share_commits_and_each_is_answered_once_it_is_in_the_file() {
+        let bench = Bench::new(BATCH_MAX);
+        let answers = bench.load(16, 25);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.as_ref().unwrap().outcome == Outcome::Applied)
+        );
+        assert_eq!(bench.deliveries.load(SeqCst), 400);
+        assert!(bench.commits.load(SeqCst) < 400, "none was shared");
+        let file = Store::open_existing(&bench.folder.path().join("paidup.db")).unwrap();
+        assert_eq!(file.orders(None, 1000).unwrap().len(), 400);
+    }
+
+    #[test]
+    fn no_commit_has_more_than_the_batch_that_was_asked_for() {
+        let bench = Bench::new(1);
+        bench.load(8, 10);
+        assert_eq!(
+            (bench.commits.load(SeqCst), bench.deliveries.load(SeqCst)),
+            (80, 80)
+        );
+    }
+
+    #[test]
+    fn the_same_event_from_all_sides_is_applied_once() {
+        let bench = Bench::new(BATCH_MAX);
+        let applied = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(
+                    || match bench.writer.record(paid("evt_1")).unwrap().outcome {
+                        Outcome::Applied => drop(applied.fetch_add(1, SeqCst)),
+                        outcome => assert_eq!(outcome, Outcome::Duplicate),
+                    },
+                );
+            }
+        });
+        assert_eq!(applied.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_delivery_that_fails_is_undone_alone() {
+        let bench = Bench::new(BATCH_MAX);
+        let other = rusqlite::Connection::open(bench.folder.path().join("paidup.db")).unwrap();
+        let refuse = "CREATE TRIGGER refuse AFTER INSERT ON change WHEN NEW.event_id LIKE '%7'
+                      BEGIN SELECT RAISE(ABORT, 'no'); END";
+        other.execute_batch(refuse).unwrap();
+        let answers = bench.load(16, 10);
+        let refused = answers.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(refused, 16);
+        let file = Store::open_existing(&bench.folder.path().join("paidup.db")).unwrap();
+        assert_eq!(file.orders(None, 1000).unwrap().len(), 144);
+        assert_eq!(
+            file.event("evt_7").unwrap(),
+            None,
+            "S2: nothing of it is left"
+        );
+        other.execute_batch("DROP TRIGGER refuse").unwrap();
+        assert!(
+            bench.writer.record(paid("evt_7")).is_ok(),
+            "and it may come again"
+        );
+    }
+
+    #[test]
+    fn a_probe_is_a_write_like_any_other() {
+        let bench = Bench::new(BATCH_MAX);
+        assert_eq!(bench.writer.probe(UnixSeconds(7)), Ok(()));
+        let other = rusqlite::Connection::open(bench.folder.path().join("paidup.db")).unwrap();
+        let at: i64 = other
+            .query_row("SELECT at FROM probe", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(at, 7);
+    }
+}
