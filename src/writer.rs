@@ -345,12 +345,14 @@ mod tests {
         let applied = AtomicU64::new(0);
         thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(
-                    || match bench.writer.record(paid("evt_1")).unwrap().outcome {
-                        Outcome::Applied => drop(applied.fetch_add(1, SeqCst)),
-                        outcome => assert_eq!(outcome, Outcome::Duplicate),
-                    },
-                );
+                scope.spawn(|| {
+                    let outcome = bench.writer.record(paid("evt_1")).unwrap().outcome;
+                    if outcome == Outcome::Applied {
+                        applied.fetch_add(1, SeqCst);
+                    } else {
+                        assert_eq!(outcome, Outcome::Duplicate);
+                    }
+                });
             }
         });
         assert_eq!(applied.load(SeqCst), 1);
