@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     };
     let _ = running.stop_on_signals();
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("{}\n", running.notice()),
+    );
     let why = running.wait();
     running.stop(&why);
     if why == paidup::serve::Stop::Asked {

@@ -32,6 +32,7 @@ pub struct Running {
     writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
+    notice: Box<str>,
     stops: Receiver<Stop>,
     stop: Sender<Stop>,
 }
@@ -112,12 +113,14 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let public = http(Arc::new(webhook)).map_err(StartError::System)?;
     let edge = Edge::start(listener, limits, Arc::new(public)).map_err(StartError::System)?;
     logger::write(Level::Info, Message::Ready, &LogFields::default());
+    let admin_address = admin_address.flatten();
     Ok(Running {
         edge,
         admin,
         writer,
         edge_address,
-        admin_address: admin_address.flatten(),
+        admin_address,
+        notice: notice(config, edge_address, admin_address).into(),
         stops,
         stop,
     })
@@ -134,6 +137,13 @@ impl Running {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// One line for people, because the log has no place for an address: who serves, where, and
+    /// into which file.
+    #[must_use]
+    pub fn notice(&self) -> &str {
+        &self.notice
     }
 
     /// From now on SIGTERM and SIGINT are a reason to stop, and the second one ends the process
@@ -180,6 +190,24 @@ impl Running {
         }
         logger::write(Level::Info, Message::Stopped, &LogFields::default());
     }
+}
+
+/// The addresses are those that the system gave, where a port was left to it.
+fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) -> String {
+    let shown = |address: &Address, bound: Option<SocketAddr>| match bound {
+        Some(bound) => bound.to_string(),
+        None => address.to_string(),
+    };
+    format!(
+        "paidup {} serves on {}, admin on {}, database {}",
+        env!("CARGO_PKG_VERSION"),
+        shown(&config.listen, edge),
+        config
+            .admin
+            .as_ref()
+            .map_or_else(|| "off".to_owned(), |address| shown(address, admin)),
+        config.database.display()
+    )
 }
 
 fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
