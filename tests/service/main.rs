@@ -5,11 +5,15 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test may fail by panicking, and reads the clock itself"
+    clippy::print_stderr,
+    reason = "a test may fail by panicking, reads the clock itself, and says what it could not show"
 )]
 
 mod harness;
 
+mod durability;
+mod full_disk;
+mod hostile;
 mod privacy;
 mod rate_limit;
 mod webhook;

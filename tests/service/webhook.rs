@@ -315,7 +315,7 @@ fn another_api_release_is_applied_and_warned_of_once() {
     let mut last = None;
     for (number, version) in versions.iter().enumerate() {
         let body = changed(&number.to_string(), |event| {
-            event["api_version"] = json!(version)
+            event["api_version"] = json!(version);
         });
         last = Some(service.accepts(body, "applied"));
     }

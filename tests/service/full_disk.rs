@@ -1,0 +1,221 @@
+//! A disk without room refuses, loses nothing, and is nothing to restart for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use paidup::sqlite::Store;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use tempfile::TempDir;
+
+use crate::harness::{Service, Setup, changed, eventually, paid};
+
+#[test]
+fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        // Needs root or user namespaces; `.ci/run` tells whether they are there.
+        eprintln!("not shown here: this user may not mount a file system");
+        return;
+    };
+    let service = &disk.service;
+    let mut acknowledged = Vec::new();
+    for number in 0..20 {
+        let name = number.to_string();
+        service.accepts(paid(&name), "applied");
+        acknowledged.push(name);
+    }
+    disk.fill();
+
+    let mut refused = Vec::new();
+    for number in 100.. {
+        let name = number.to_string();
+        let answer = service.deliver(large(&name));
+        match answer.status {
+            200 => acknowledged.push(name),
+            503 => {
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                let line = service.line_of(answer.request_id());
+                assert_eq!(line["errorCode"], "store_full");
+                assert_eq!(line["message"], "Webhook not stored: Stripe will retry");
+                refused.push(name);
+            }
+            other => panic!("{other}"),
+        }
+        if refused.len() == 10 {
+            break;
+        }
+    }
+    let ready = service.admin_get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["error"], "store_full");
+    assert_eq!(
+        service.get("/healthz").status,
+        200,
+        "nothing to restart for"
+    );
+    assert_eq!(service.admin_get("/metrics").status, 200);
+    let (_copy, store) = disk.store();
+    for name in &acknowledged {
+        assert!(
+            store.event(&format!("evt_{name}")).unwrap().is_some(),
+            "{name}"
+        );
+    }
+    for name in &refused {
+        assert!(
+            store.event(&format!("evt_{name}")).unwrap().is_none(),
+            "{name}"
+        );
+    }
+
+    disk.make_room();
+    for name in &refused {
+        service.accepts(large(name), "applied");
+    }
+    assert_eq!(service.admin_get("/readyz").status, 200);
+    let (_copy, store) = disk.store();
+    for name in acknowledged.iter().chain(&refused) {
+        assert!(
+            store.event(&format!("evt_{name}")).unwrap().is_some(),
+            "{name}"
+        );
+    }
+    assert_eq!(store.integrity_problems().unwrap(), [""; 0]);
+}
+
+/// A limit on the size of files makes `write()` fail as a broken disk does, without privileges: not
+/// for want of room, so nobody knows what is on disk.
+#[test]
+fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
+    // A parent may have the kernel's own answer to this limit switched off; then it is an error.
+    let setup = Setup::new().under(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    let mut service = setup.start();
+    let mut acknowledged = Vec::new();
+    for number in 0..20 {
+        let name = number.to_string();
+        service.accepts(paid(&name), "applied");
+        acknowledged.push(name);
+    }
+    let log = std::fs::metadata(setup.folder().join("paidup.db-wal"))
+        .unwrap()
+        .len();
+    let limit = Rlimit {
+        current: Some(log + 50_000),
+        maximum: getrlimit(Resource::Fsize).maximum,
+    };
+    prlimit(Some(service.pid()), Resource::Fsize, limit).unwrap();
+    let refused = (100..).find_map(|number| {
+        let name = number.to_string();
+        let answer = service.deliver(paid(&name));
+        if answer.status == 200 {
+            acknowledged.push(name);
+            return None;
+        }
+        assert_eq!(answer.status, 503);
+        Some((name, answer))
+    });
+    let (refused, answer) = refused.unwrap();
+    assert_eq!(
+        service.line_of(answer.request_id())["errorCode"],
+        "store_failed"
+    );
+    assert_eq!(
+        service.wait().code(),
+        Some(1),
+        "the service manager starts it afresh"
+    );
+    let lines = service.log();
+    let told = "Database failed: stopping, because what is on disk is not known";
+    assert!(lines.iter().any(|line| line["message"] == told));
+
+    let service = setup.start();
+    let store = service.store();
+    assert_eq!(store.integrity_problems().unwrap(), [""; 0]);
+    for name in &acknowledged {
+        assert!(
+            store.event(&format!("evt_{name}")).unwrap().is_some(),
+            "{name}"
+        );
+    }
+    assert!(service.deliver(paid(&refused)).status == 200);
+}
+
+/// A row that needs more room than most.
+fn large(name: &str) -> String {
+    changed(name, |event| {
+        event["data"]["object"]["client_reference_id"] =
+            format!("{name}{}", "é".repeat(190)).into();
+    })
+}
+
+/// A file system of its own in memory, which no other process sees and which goes with the service.
+struct SmallDisk {
+    service: Service,
+    /// The same folder, as this process can reach it.
+    folder: PathBuf,
+    _setup: Setup,
+}
+
+const SIZE: &str = "size=2m";
+
+impl SmallDisk {
+    /// `None` when this user may not mount.
+    fn mount() -> Option<SmallDisk> {
+        let root = ["unshare", "--mount"];
+        let user = ["unshare", "--user", "--map-root-user", "--mount"];
+        let unshare = [&root[..], &user[..]].into_iter().find(|words| {
+            let mount = ["mount", "-t", "tmpfs", "-o", SIZE, "tmpfs", "/tmp"];
+            let tried = Command::new(words[0])
+                .args(&words[1..])
+                .args(mount)
+                .output();
+            tried.is_ok_and(|output| output.status.success())
+        })?;
+        let setup = Setup::new();
+        let script = format!(
+            "mount -t tmpfs -o {SIZE} tmpfs '{}' && exec \"$0\" \"$@\"",
+            setup.folder().display()
+        );
+        let words: Vec<_> = unshare
+            .iter()
+            .copied()
+            .chain(["sh", "-c", &script])
+            .collect();
+        let setup = setup.under(&words);
+        let service = setup.start();
+        let root = PathBuf::from(format!("/proc/{}/root", service.pid().as_raw_nonzero()));
+        let folder = root.join(setup.folder().strip_prefix("/").unwrap());
+        eventually("the small disk is there", || {
+            folder.join("paidup.db").exists()
+        });
+        Some(SmallDisk {
+            service,
+            folder,
+            _setup: setup,
+        })
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+
+    fn fill(&self) {
+        let too_much = vec![0_u8; 4 * 1024 * 1024];
+        let written = std::fs::write(self.filler(), too_much);
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    /// What is on the disk while nobody writes. A copy, because SQLite follows the link that
+    /// `/proc/PID/root` is, and would look in this process's own file system.
+    fn store(&self) -> (TempDir, Store) {
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["paidup.db", "paidup.db-wal"] {
+            std::fs::copy(self.folder.join(name), copy.path().join(name)).unwrap();
+        }
+        let store = Store::open_existing(&copy.path().join("paidup.db")).unwrap();
+        (copy, store)
+    }
+}
