@@ -12,7 +12,7 @@
 //! 4  main, cli, serve, check, show, send_test, demo
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
 //! 2  webhook → writer → sqlite              std threads
-//! 1  sqlite    logger    clock              rusqlite, env_logger
+//! 1  sqlite  logger  clock  systemd         rusqlite, env_logger, listenfd
 //! 0  domain/*                               no I/O, no clock, no environment, no threads
 //! ```
 //!
@@ -31,5 +31,6 @@ pub mod logger;
 pub mod metrics;
 pub mod serve;
 pub mod sqlite;
+pub mod systemd;
 pub mod webhook;
 pub mod writer;

@@ -126,6 +126,12 @@ impl Metrics {
         self.committed_events.fetch_add(events, Relaxed);
     }
 
+    /// Commits so far.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
+    }
+
     /// Everything in Prometheus' text format; without `figures` when the database cannot be read.
     #[must_use]
     pub fn render(&self, figures: Option<&Figures>) -> String {

@@ -1,10 +1,11 @@
 //! Puts the parts of `paidup serve` together, waits for a reason to stop, and stops.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -16,14 +17,15 @@ use socket2::Socket;
 use crate::admin::{Admin, AdminApp};
 use crate::clock::Now;
 use crate::domain::config::{Address, Config};
-use crate::domain::log_line::{LogFields, Message};
+use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::sqlite::{Store, StoreError};
+use crate::systemd::{Manager, PassedError, Systemd};
 use crate::webhook::Webhook;
-use crate::writer::{BATCH_MAX, Writer};
+use crate::writer::{BATCH_MAX, WriteError, Writer};
 
 /// A server that runs.
 pub struct Running {
@@ -33,6 +35,8 @@ pub struct Running {
     edge_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     notice: Box<str>,
+    metrics: Arc<Metrics>,
+    manager: Manager,
     stops: Receiver<Stop>,
     stop: Sender<Stop>,
 }
@@ -53,6 +57,8 @@ pub enum StartError {
     Store(StoreError),
     /// An address cannot be listened on: the variable, its value, and what the system says.
     Listen(&'static str, Address, io::Error),
+    /// The service manager passed sockets that are not those we expect.
+    Passed(PassedError),
     /// The operating system refuses threads, signals or random numbers.
     System(io::Error),
 }
@@ -69,6 +75,7 @@ impl fmt::Display for StartError {
                     write!(f, "Choose another address in {variable}")
                 }
             }
+            StartError::Passed(error) => write!(f, "{error}"),
             StartError::System(error) => write!(
                 f,
                 "the system refuses what a server needs: {error}. Raise TasksMax= and LimitNOFILE= \
@@ -85,6 +92,22 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub fn start(config: &Config) -> Result<Running, StartError> {
+    start_with(config, Systemd::default())
+}
+
+/// As [`start`], on the sockets that the service manager passes if it does, and telling it how we
+/// are. `vars` is the environment; to be called before there are other threads.
+///
+/// # Errors
+/// [`StartError`]; then nothing runs.
+pub fn start_under_manager(
+    config: &Config,
+    vars: &BTreeMap<String, String>,
+) -> Result<Running, StartError> {
+    start_with(config, Systemd::take(vars).map_err(StartError::Passed)?)
+}
+
+fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartError> {
     let (stop, stops) = mpsc::channel();
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&config.database).map_err(StartError::Store)?;
@@ -92,9 +115,13 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
     let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
 
+    let passed = systemd.admin.take();
+    if passed.is_some() && config.admin.is_none() {
+        say_not_used(ErrorCode::AdminAddrNotUsed);
+    }
     let admin = config.admin.as_ref().map(|address| {
         let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        let listener = listen("ADMIN_ADDR", address)?;
+        let listener = listener("ADMIN_ADDR", address, passed, ErrorCode::AdminAddrNotUsed)?;
         let app = admin_app(&writer, reader, Arc::clone(&metrics));
         let bound = local_address(&listener);
         let http = http(Arc::new(app)).map_err(StartError::System)?;
@@ -103,7 +130,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     });
     let (admin, admin_address) = admin.transpose()?.unzip();
 
-    let listener = listen("LISTEN_ADDR", &config.listen)?;
+    let passed = systemd.edge.take();
+    let not_used = ErrorCode::ListenAddrNotUsed;
+    let listener = listener("LISTEN_ADDR", &config.listen, passed, not_used)?;
     let edge_address = local_address(&listener);
     let limits = Limits {
         connections: config.http_connections,
@@ -121,6 +150,8 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         edge_address,
         admin_address,
         notice: notice(config, edge_address, admin_address).into(),
+        metrics,
+        manager: systemd.into_manager(),
         stops,
         stop,
     })
@@ -170,10 +201,47 @@ impl Running {
         Ok(())
     }
 
-    /// Sleeps until there is a reason to stop.
+    /// Tells the service manager that we are ready, then sleeps until there is a reason to stop.
+    /// Meanwhile the manager gets a sign of life as long as the writer writes.
     #[must_use]
     pub fn wait(&self) -> Stop {
-        self.stops.recv().unwrap_or(Stop::Asked)
+        self.manager.ready(TAKING_DELIVERIES);
+        let Some(pulse) = self.manager.pulse() else {
+            return self.stops.recv().unwrap_or(Stop::Asked);
+        };
+        let mut commits = self.metrics.commits();
+        loop {
+            match self.stops.recv_timeout(pulse) {
+                Ok(stop) => return stop,
+                Err(RecvTimeoutError::Disconnected) => return Stop::Asked,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let commits_before = std::mem::replace(&mut commits, self.metrics.commits());
+            if let Err(stop) = self.show_life(commits > commits_before) {
+                return stop;
+            }
+        }
+    }
+
+    /// A writer that has committed lives; an idle one is asked to write. One that answers with an
+    /// error lives as well: a restart gives a full disk no room. One that does not answer at all
+    /// hangs, and so do we here, without a sign of life: the manager ends the process.
+    fn show_life(&self, has_committed: bool) -> Result<(), Stop> {
+        let now = Now::read().unix;
+        match if has_committed {
+            Ok(())
+        } else {
+            self.writer.probe(now)
+        } {
+            Ok(()) => self.manager.alive(TAKING_DELIVERIES),
+            Err(WriteError::Stuck) => {}
+            Err(WriteError::Store(error)) if error.is_fatal() => return Err(Stop::Broken(error)),
+            Err(error @ (WriteError::Store(_) | WriteError::QueueFull | WriteError::Broken)) => {
+                let status = format!("Deliveries are answered 503: {}", error.code());
+                self.manager.alive(&status);
+            }
+        }
+        Ok(())
     }
 
     /// Serves every connection that was accepted or waits to be, then leaves. The last database
@@ -184,6 +252,7 @@ impl Running {
         if let Stop::Broken(_) = why {
             std::mem::forget(self.writer);
         }
+        self.manager.stopping("Serving what was accepted");
         self.edge.stop();
         if let Some(admin) = self.admin {
             admin.stop();
@@ -209,6 +278,9 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
         config.database.display()
     )
 }
+
+/// What `systemctl status` shows when all is well.
+const TAKING_DELIVERIES: &str = "Taking deliveries";
 
 fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
     let metrics = Arc::clone(metrics);
@@ -239,12 +311,41 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
     }
 }
 
-fn listen(variable: &'static str, address: &Address) -> Result<Socket, StartError> {
-    let listener = match address {
-        Address::Tcp(address) => edge::listen_tcp(*address),
-        Address::Unix(path) => edge::listen_unix(path),
+/// The socket that was passed, or else a new one at `address`.
+fn listener(
+    variable: &'static str,
+    address: &Address,
+    passed: Option<Socket>,
+    not_used: ErrorCode,
+) -> Result<Socket, StartError> {
+    let Some(passed) = passed else {
+        let listener = match address {
+            Address::Tcp(address) => edge::listen_tcp(*address),
+            Address::Unix(path) => edge::listen_unix(path),
+        };
+        return listener.map_err(|error| StartError::Listen(variable, address.clone(), error));
     };
-    listener.map_err(|error| StartError::Listen(variable, address.clone(), error))
+    if !is_at(&passed, address) {
+        say_not_used(not_used);
+    }
+    Ok(passed)
+}
+
+/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
+/// `paidup send-test` looks where the variable says.
+fn say_not_used(error_code: ErrorCode) {
+    let fields = LogFields {
+        error_code: Some(error_code),
+        ..LogFields::default()
+    };
+    logger::write(Level::Warn, Message::AddressNotUsed, &fields);
+}
+
+fn is_at(socket: &Socket, address: &Address) -> bool {
+    socket.local_addr().is_ok_and(|local| match address {
+        Address::Tcp(address) => local.as_socket() == Some(*address),
+        Address::Unix(path) => local.as_pathname() == Some(path),
+    })
 }
 
 fn local_address(listener: &Socket) -> Option<SocketAddr> {

@@ -40,6 +40,8 @@ pub enum WriteError {
     Store(StoreError),
     /// Too many deliveries wait already.
     QueueFull,
+    /// The writer did not come free: a commit takes far too long.
+    Stuck,
     /// The database has failed for good; the process is about to end.
     Broken,
 }
@@ -51,6 +53,7 @@ impl WriteError {
         match self {
             WriteError::Store(error) => error.code(),
             WriteError::QueueFull => ErrorCode::QueueFull,
+            WriteError::Stuck => ErrorCode::StoreBusy,
             WriteError::Broken => ErrorCode::StoreStopping,
         }
     }
@@ -132,7 +135,7 @@ impl Writer {
     /// Writes one row and syncs it, as a delivery would, to prove that the disk takes writes.
     ///
     /// # Errors
-    /// [`WriteError`]; [`StoreError::Busy`] when the writer does not come free within two seconds.
+    /// [`WriteError`]; [`WriteError::Stuck`] when the writer does not come free within two seconds.
     pub fn probe(&self, now: UnixSeconds) -> Result<(), WriteError> {
         if lock(&self.queue).is_broken {
             return Err(WriteError::Broken);
@@ -148,7 +151,7 @@ impl Writer {
             }
             waited += PROBE_PAUSE;
         }
-        Err(WriteError::Store(StoreError::Busy))
+        Err(WriteError::Stuck)
     }
 
     /// Writes one batch and hands the lead on.

@@ -82,6 +82,7 @@ pub enum Message {
     Ready,
     Stopping,
     Stopped,
+    AddressNotUsed,
     StoreBroken,
     AcceptFailed,
     AdminReopened,
@@ -134,6 +135,9 @@ impl Message {
             Message::Ready => "Ready",
             Message::Stopping => "Stopping: serving what was accepted",
             Message::Stopped => "Stopped",
+            Message::AddressNotUsed => {
+                "Address not used: the service manager passes sockets, and they count"
+            }
             Message::StoreBroken => {
                 "Database failed: stopping, because what is on disk is not known"
             }
@@ -206,6 +210,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     HostNotLocal,
     NotReady,
+    ListenAddrNotUsed,
+    AdminAddrNotUsed,
     /// A failed `accept()` or another call of the operating system: its number.
     System(i32),
     /// Where a panic came from: file and line, nothing else.
@@ -239,6 +245,8 @@ impl fmt::Display for ErrorCode {
             ErrorCode::MethodNotAllowed => "method_not_allowed",
             ErrorCode::HostNotLocal => "host_not_local",
             ErrorCode::NotReady => "not_ready",
+            ErrorCode::ListenAddrNotUsed => "listen_addr_not_used",
+            ErrorCode::AdminAddrNotUsed => "admin_addr_not_used",
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
             ErrorCode::At(file, line) => return write!(f, "{file}:{line}"),
         })

@@ -1,0 +1,248 @@
+//! What passes between us and the service manager: sockets from it, and signs of life to it.
+//!
+//! It passes descriptors with a name each
+//! (<https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html>) and reads
+//! datagrams (<https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>). A process
+//! that was not started by systemd gets none of its variables, and then nothing here does anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use socket2::Socket;
+
+/// The name of the edge's socket: `FileDescriptorName=` of its unit.
+pub const EDGE: &str = "edge";
+/// The name of the admin server's socket.
+pub const ADMIN: &str = "admin";
+
+/// What the service manager gave us.
+#[derive(Debug, Default)]
+pub struct Systemd {
+    /// The socket that webhooks come in by.
+    pub edge: Option<Socket>,
+    /// The admin server's socket; never without the edge's.
+    pub admin: Option<Socket>,
+    manager: Manager,
+}
+
+/// Where signs of life go to, if anybody waits for them.
+#[derive(Debug, Default)]
+pub struct Manager {
+    address: Option<SocketAddr>,
+    patience: Option<Duration>,
+}
+
+/// What is wrong with the sockets that were passed. Only the units can be at fault, never the
+/// environment file.
+#[derive(Debug)]
+pub enum PassedError {
+    /// A socket that we have no use for, by its name.
+    Unknown(String),
+    /// Two sockets of one name.
+    Twice(&'static str),
+    /// Sockets came, but none for webhooks: one that we opened ourselves could be one that nobody
+    /// outside our network namespace can reach.
+    NoEdge,
+    /// Not a socket that connections come in by: its name and what the system says.
+    NotListening(String, io::Error),
+}
+
+impl fmt::Display for PassedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PassedError::Unknown(name) => {
+                write!(f, "systemd passes a socket that is named `{name}`. ")?;
+            }
+            PassedError::Twice(name) => {
+                write!(f, "systemd passes two sockets that are named `{name}`. ")?;
+            }
+            PassedError::NoEdge => {
+                write!(f, "systemd passes sockets, but none is named `{EDGE}`. ")?;
+            }
+            PassedError::NotListening(name, error) => write!(
+                f,
+                "systemd passes `{name}`, which takes no connections ({error}): its unit needs \
+                 ListenStream= and Accept=no. "
+            )?,
+        }
+        write!(
+            f,
+            "FileDescriptorName= must be `{EDGE}` in paidup.socket and `{ADMIN}` in \
+             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows what it \
+             is, `systemctl revert` takes changes back"
+        )
+    }
+}
+
+impl Systemd {
+    /// Takes what was passed; `vars` is the process's environment. To be called once, and before
+    /// there are other threads, because the variables that count sockets are removed from the
+    /// environment.
+    ///
+    /// # Errors
+    /// [`PassedError`] when a socket is not one that we expect.
+    pub fn take(vars: &BTreeMap<String, String>) -> Result<Systemd, PassedError> {
+        let mut systemd = Systemd {
+            manager: Manager::new(vars),
+            ..Systemd::default()
+        };
+        let mut passed = ListenFd::from_env();
+        let count = passed.len();
+        let names = vars.get("LISTEN_FDNAMES").map_or("", String::as_str);
+        let names = names.split(':').chain(std::iter::repeat(""));
+        for (index, name) in (0..count).zip(names) {
+            let (known, place) = match name {
+                EDGE => (EDGE, &mut systemd.edge),
+                ADMIN => (ADMIN, &mut systemd.admin),
+                other => return Err(PassedError::Unknown(other.to_owned())),
+            };
+            let socket = listener(&mut passed, index)
+                .map_err(|error| PassedError::NotListening(name.to_owned(), error))?;
+            if place.replace(socket).is_some() {
+                return Err(PassedError::Twice(known));
+            }
+        }
+        if count > 0 && systemd.edge.is_none() {
+            return Err(PassedError::NoEdge);
+        }
+        Ok(systemd)
+    }
+
+    /// What is left when the sockets have been taken.
+    #[must_use]
+    pub fn into_manager(self) -> Manager {
+        self.manager
+    }
+}
+
+impl Manager {
+    fn new(vars: &BTreeMap<String, String>) -> Manager {
+        let ours = vars
+            .get("WATCHDOG_PID")
+            .is_none_or(|pid| *pid == process::id().to_string());
+        let micros = vars.get("WATCHDOG_USEC").filter(|_| ours);
+        Manager {
+            address: vars.get("NOTIFY_SOCKET").and_then(|path| address(path)),
+            patience: micros
+                .and_then(|text| text.parse().ok())
+                .filter(|micros| *micros > 0)
+                .map(Duration::from_micros),
+        }
+    }
+
+    /// How often a sign of life is due: twice in the time after which we are taken for dead. None
+    /// when nobody waits for one.
+    #[must_use]
+    pub fn pulse(&self) -> Option<Duration> {
+        self.patience.map(|patience| patience / 2)
+    }
+
+    /// All is open and runs.
+    pub fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// We live. `status` is what `systemctl status` shows.
+    pub fn alive(&self, status: &str) {
+        self.tell(&format!("WATCHDOG=1\nSTATUS={status}"));
+    }
+
+    /// We are about to end.
+    pub fn stopping(&self, status: &str) {
+        self.tell(&format!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    /// A manager that cannot be told does not hear from us and acts on that: nothing is left for us
+    /// to do about it.
+    fn tell(&self, text: &str) {
+        if let Some(address) = &self.address {
+            let _ =
+                UnixDatagram::unbound().and_then(|it| it.send_to_addr(text.as_bytes(), address));
+        }
+    }
+}
+
+/// The address in `NOTIFY_SOCKET`: a path, or a name behind an `@`.
+fn address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name).ok(),
+        None => SocketAddr::from_pathname(text).ok(),
+    }
+}
+
+/// The listening socket at `index`, of either family.
+fn listener(passed: &mut ListenFd, index: usize) -> io::Result<Socket> {
+    let socket = if let Ok(unix) = passed.take_unix_listener(index) {
+        unix.map(Socket::from)
+    } else {
+        passed.take_tcp_listener(index)?.map(Socket::from)
+    };
+    let socket = socket.ok_or(io::ErrorKind::NotFound)?;
+    if socket.is_listener()? {
+        Ok(socket)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manager(vars: &[(&str, &str)]) -> Manager {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Manager::new(&vars.iter().map(own).collect())
+    }
+
+    #[test]
+    fn without_its_variables_nobody_is_told() {
+        let manager = manager(&[]);
+        assert_eq!(manager.pulse(), None);
+        manager.ready("nobody hears this");
+    }
+
+    #[test]
+    fn a_sign_of_life_is_due_twice_in_the_managers_patience() {
+        let pid = process::id().to_string();
+        let pulse = |pid: &str, micros: &str| {
+            manager(&[("WATCHDOG_PID", pid), ("WATCHDOG_USEC", micros)]).pulse()
+        };
+        assert_eq!(pulse(&pid, "30000000"), Some(Duration::from_secs(15)));
+        assert_eq!(pulse("1", "30000000"), None, "meant for another process");
+        assert_eq!(pulse(&pid, "0"), None);
+        assert_eq!(pulse(&pid, "soon"), None);
+    }
+
+    #[test]
+    fn the_manager_is_told_by_path_and_by_abstract_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let name = format!("paidup-test-{}", process::id());
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        let by_name =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        for (socket, text) in [
+            (by_path, path.to_str().unwrap().to_owned()),
+            (by_name, format!("@{name}")),
+        ] {
+            let manager = manager(&[("NOTIFY_SOCKET", &text)]);
+            let mut told = [0; 100];
+            let mut hear = || {
+                let length = socket.recv(&mut told).unwrap();
+                String::from_utf8(told[..length].to_vec()).unwrap()
+            };
+            manager.ready("a");
+            assert_eq!(hear(), "READY=1\nSTATUS=a");
+            manager.alive("b");
+            assert_eq!(hear(), "WATCHDOG=1\nSTATUS=b");
+            manager.stopping("c");
+            assert_eq!(hear(), "STOPPING=1\nSTATUS=c");
+        }
+    }
+}
