@@ -1,5 +1,8 @@
 //! The `paidup` command.
-#![expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here, once"
+)]
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,7 +14,9 @@ fn main() -> ExitCode {
         Err(_) => return ExitCode::from(78),
     };
     paidup::logger::start(config.log_level);
-    let Ok(running) = paidup::serve::start(&config) else { return ExitCode::from(1) };
+    let Ok(running) = paidup::serve::start(&config) else {
+        return ExitCode::from(1);
+    };
     let _ = running.stop_on_signals();
     match running.wait() {
         paidup::serve::Stop::Asked => running.stop(),
