@@ -24,6 +24,7 @@ pub mod admin;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod domain;
 pub mod edge;
 pub mod exit;
