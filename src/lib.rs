@@ -9,7 +9,7 @@
 //! Who may use whom; arrows point down only:
 //!
 //! ```text
-//! 4  main, cli, serve, check, show, send_test, demo
+//! 4  main, cli, serve, check, show, send_test, demo   lexopt, ureq
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
 //! 2  webhook → writer → sqlite              std threads
 //! 1  sqlite  logger  clock  systemd         rusqlite, env_logger, listenfd
@@ -22,14 +22,20 @@
 
 pub mod admin;
 pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod domain;
 pub mod edge;
+pub mod exit;
 pub mod finding;
 pub mod http;
 pub mod logger;
 pub mod metrics;
+pub mod sample;
+pub mod send_test;
 pub mod serve;
+pub mod show;
 pub mod sqlite;
 pub mod systemd;
 pub mod webhook;

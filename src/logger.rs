@@ -23,9 +23,18 @@ const TARGET: &str = "paidup::logger";
 /// Opens the log for lines of `level` and above, and makes panics write one. Later calls change
 /// nothing.
 pub fn start(level: LevelFilter) {
+    open(level, Target::Stdout);
+}
+
+/// As [`start`], with `sink` in the place of stdout: for a program that shows what the log says.
+pub fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) {
+    open(level, Target::Pipe(sink));
+}
+
+fn open(level: LevelFilter, target: Target) {
     let opened = Builder::new()
         .filter_module(TARGET, level)
-        .target(Target::Stdout)
+        .target(target)
         .format(|line, record| writeln!(line, "{}", record.args()))
         .try_init();
     if opened.is_ok() {

@@ -1,66 +1,190 @@
-//! The `paidup` command.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the environment is read here, once"
-)]
-#![expect(clippy::print_stderr, reason = "errors are for the operator")]
+//! The `paidup` command: reads the words and the environment once, runs one command, and says how it
+//! ended.
+
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::env;
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use paidup::domain::config::Config;
-use paidup::{check, finding, serve};
+use paidup::cli::{self, Command, Invocation};
+use paidup::domain::config::{self, Config, ConfigError};
+use paidup::domain::env_file;
+use paidup::exit::{Exit, Failure};
+use paidup::finding::{self, Finding};
+use paidup::serve::{self, Stop};
+use paidup::sqlite::Store;
+use paidup::{check, demo, logger, send_test, show};
 
 fn main() -> ExitCode {
-    let vars: BTreeMap<String, String> = std::env::vars().collect();
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let config = Config::parse(&vars, &|path: &Path| std::fs::read_to_string(path));
-    match words.first().map_or("serve", String::as_str) {
-        "check" => run_check(&config),
-        _ => run_serve(config, &vars),
-    }
-}
-
-fn run_check(config: &Result<Config, Vec<paidup::domain::config::ConfigError>>) -> ExitCode {
-    let mut findings = check::configuration(config);
-    if let Ok(config) = config {
-        findings.extend(check::database(&config.database));
-    }
-    let _ = finding::write(&findings, false, &mut std::io::stdout());
-    ExitCode::from(u8::from(finding::has_problems(&findings)) * 3)
-}
-
-fn run_serve(
-    config: Result<Config, Vec<paidup::domain::config::ConfigError>>,
-    vars: &BTreeMap<String, String>,
-) -> ExitCode {
-    let config = match config {
-        Ok(config) => config,
-        Err(errors) => {
-            for error in errors {
-                eprintln!("{error}");
+    let exit = match cli::parse(env::args_os().skip(1)) {
+        // Not locked: while the server runs, the log writes there as well.
+        Ok(invocation) => match run(&invocation, &mut io::stdout()) {
+            Ok(exit) => exit,
+            Err(failure) => {
+                let exit = failure.exit();
+                if exit != Exit::Done {
+                    tell(&failure);
+                }
+                exit
             }
-            return ExitCode::from(78);
-        }
-    };
-    paidup::logger::start(config.log_level);
-    let running = match serve::start_under_manager(&config, vars) {
-        Ok(running) => running,
+        },
         Err(error) => {
-            eprintln!("paidup: {error}");
-            return ExitCode::from(1);
+            tell(&error);
+            Exit::Usage
         }
     };
-    let _ = running.stop_on_signals();
-    let _ = std::io::Write::write_fmt(
-        &mut std::io::stderr(),
-        format_args!("{}\n", running.notice()),
-    );
+    ExitCode::from(exit.code())
+}
+
+/// Tells the operator. A closed stderr changes nothing else.
+fn tell(text: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = || Environment::read(invocation.env_file.as_deref());
+    let store = || environment()?.store();
+    let exit = match &invocation.command {
+        Command::Serve => serve(&environment()?)?,
+        Command::Check { json } => check(&environment()?, *json, out)?,
+        Command::OrdersList {
+            status,
+            limit,
+            json,
+        } => show::orders_list(&store()?, *status, *limit, *json, out)?,
+        Command::OrdersShow { id, json } => show::orders_show(&store()?, id, *json, out)?,
+        Command::EventsList { order, limit, json } => {
+            show::events_list(&store()?, order.as_deref(), *limit, *json, out)?
+        }
+        Command::EventsShow { id, json } => show::events_show(&store()?, id, *json, out)?,
+        Command::SendTest(options) => send_test::run(
+            options,
+            &environment()?.config().map_err(|errors| all_of(&errors))?,
+            out,
+        )?,
+        Command::Demo => demo::run(&env::temp_dir(), out)?,
+        Command::Version => {
+            writeln!(out, "paidup {}", env!("CARGO_PKG_VERSION"))?;
+            Exit::Done
+        }
+        Command::Help(name) => {
+            out.write_all(cli::help(name).as_bytes())?;
+            Exit::Done
+        }
+    };
+    out.flush()?;
+    Ok(exit)
+}
+
+fn serve(environment: &Environment) -> Result<Exit, Failure> {
+    for problem in &environment.problems {
+        tell(&format!("warning: {problem}"));
+    }
+    let config = environment.config().map_err(|errors| all_of(&errors))?;
+    for warning in &config.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    logger::start(config.log_level);
+    let running = serve::start_under_manager(&config, &environment.vars)
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    running
+        .stop_on_signals()
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    tell(&running.notice());
     let why = running.wait();
     running.stop(&why);
-    if why == paidup::serve::Stop::Asked {
-        ExitCode::SUCCESS
+    match why {
+        Stop::Asked => Ok(Exit::Done),
+        Stop::Broken(error) => Err(Failure::Store(error)),
+    }
+}
+
+fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let mut findings: Vec<Finding> = environment
+        .problems
+        .iter()
+        .map(|problem| Finding::problem("environment file", problem.to_string(), "", ""))
+        .collect();
+    findings.extend(check::configuration(&environment.config()));
+    findings.extend(environment.secret_files().filter_map(check::secret_file));
+    if let Ok(path) = config::database_path(&environment.vars) {
+        findings.extend(check::database(&path));
+    }
+    finding::write(&findings, json, out)?;
+    Ok(if finding::has_problems(&findings) {
+        Exit::Problems
     } else {
-        ExitCode::from(1)
+        Exit::Done
+    })
+}
+
+/// Every mistake in the configuration, as one text.
+fn all_of(errors: &[ConfigError]) -> Failure {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Failure::Configuration(errors.join("\n"))
+}
+
+/// The variables, and where they come from.
+struct Environment {
+    vars: BTreeMap<String, String>,
+    file: Option<PathBuf>,
+    /// What is odd in the file, with its place.
+    problems: Vec<String>,
+}
+
+impl Environment {
+    /// The environment, and over it the file, which is systemd's order of precedence.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the environment is read, once"
+    )]
+    fn read(file: Option<&Path>) -> Result<Environment, Failure> {
+        // A value that is not UTF-8 becomes one that no check takes for good.
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let mut vars: BTreeMap<String, String> = env::vars_os()
+            .map(|(name, value)| (lossy(name), lossy(value)))
+            .collect();
+        let mut problems = Vec::new();
+        if let Some(path) = file {
+            let name = path.display();
+            let text = fs::read_to_string(path).map_err(|error| {
+                Failure::Configuration(format!(
+                    "--env-file {name} cannot be read: {error}. It must be there, be UTF-8, and be readable by \
+                     the user that runs this command; try sudo"
+                ))
+            })?;
+            let (from_file, odd) = env_file::parse(&text);
+            problems.extend(odd.iter().map(|problem| format!("{name}: {problem}")));
+            vars.extend(from_file);
+        }
+        Ok(Environment {
+            vars,
+            file: file.map(Path::to_owned),
+            problems,
+        })
+    }
+
+    fn config(&self) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&self.vars, &|path| fs::read_to_string(path))
+    }
+
+    /// The database, for commands that need nothing else of the configuration.
+    fn store(&self) -> Result<Store, Failure> {
+        let path = config::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        Store::open_existing(&path)
+            .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
+    }
+
+    /// The files that hold secrets.
+    fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let secrets = self
+            .vars
+            .get("STRIPE_WEBHOOK_SECRET_FILE")
+            .map(|path| path.trim());
+        let secrets = secrets.filter(|path| !path.is_empty()).map(Path::new);
+        self.file.as_deref().into_iter().chain(secrets)
     }
 }

@@ -1,0 +1,77 @@
+//! Amounts as people write them. Machines get minor units.
+
+/// Currencies without decimals, as Stripe sends them:
+/// <https://docs.stripe.com/currencies#zero-decimal>.
+const WITHOUT_DECIMALS: [&str; 15] = [
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf",
+    "xof", "xpf",
+];
+/// Currencies with three: <https://docs.stripe.com/currencies#three-decimal>.
+const WITH_THREE: [&str; 5] = ["bhd", "jod", "kwd", "omr", "tnd"];
+/// Currencies without decimals that are sent with two, always zero:
+/// <https://docs.stripe.com/currencies#special-cases>.
+const SENT_WITH_TWO: [&str; 2] = ["isk", "ugx"];
+
+/// `25.00 EUR`, `2500 JPY`, `2.500 KWD`, from an amount in minor units and Stripe's lower-case
+/// code. A currency that is not known yet is said to be so.
+#[must_use]
+pub fn written(minor: i64, currency: Option<&str>) -> String {
+    let Some(currency) = currency else {
+        return match minor {
+            0 => "amount not known yet".to_owned(),
+            _ => format!("{minor} (minor units, currency not known yet)"),
+        };
+    };
+    let code = currency.to_ascii_uppercase();
+    let has = |list: &[&str]| list.contains(&currency);
+    if has(&WITHOUT_DECIMALS) {
+        return format!("{minor} {code}");
+    }
+    if has(&SENT_WITH_TWO) && minor % 100 == 0 {
+        return format!("{} {code}", minor / 100);
+    }
+    let decimals: usize = if has(&WITH_THREE) { 3 } else { 2 };
+    let sign = if minor < 0 { "-" } else { "" };
+    let digits = format!("{:0width$}", minor.unsigned_abs(), width = decimals + 1);
+    let (whole, rest) = digits.split_at(digits.len() - decimals);
+    format!("{sign}{whole}.{rest} {code}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_currency_has_its_own_decimals() {
+        for (minor, currency, expected) in [
+            (2500, "eur", "25.00 EUR"),
+            (5, "usd", "0.05 USD"),
+            (0, "usd", "0.00 USD"),
+            (123_456_789, "gbp", "1234567.89 GBP"),
+            (2500, "jpy", "2500 JPY"),
+            (0, "krw", "0 KRW"),
+            (5120, "kwd", "5.120 KWD"),
+            (7, "tnd", "0.007 TND"),
+            (500, "isk", "5 ISK"),
+            (500, "ugx", "5 UGX"),
+            (537, "isk", "5.37 ISK"),
+            (1000, "huf", "10.00 HUF"),
+            (1000, "twd", "10.00 TWD"),
+            (2500, "usdc", "25.00 USDC"),
+            (-150, "eur", "-1.50 EUR"),
+            (-5, "eur", "-0.05 EUR"),
+            (i64::MIN, "eur", "-92233720368547758.08 EUR"),
+        ] {
+            assert_eq!(written(minor, Some(currency)), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_currency_is_said_to_be_unknown() {
+        assert_eq!(written(0, None), "amount not known yet");
+        assert_eq!(
+            written(2500, None),
+            "2500 (minor units, currency not known yet)"
+        );
+    }
+}

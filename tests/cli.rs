@@ -1,0 +1,675 @@
+//! The command line as an operator meets it: the real binary, its words, its exit codes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use paidup::clock::Now;
+use paidup::domain::config::Config;
+use paidup::domain::delivery::Delivery;
+use paidup::domain::event::Event;
+use paidup::domain::id::{RequestId, UnixSeconds};
+use paidup::domain::order::{Dispute, Status};
+use paidup::sample::SamplePayment;
+use paidup::serve::{self, Running, Stop};
+use paidup::sqlite::{Store, StoredOrder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SECRET: &str = "whsec_command_line";
+
+// ── Words and exit codes ────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn help_and_version_go_to_stdout_and_end_with_0() {
+    let shop = Shop::open();
+    for (words, expected) in [
+        ("help", "Usage: paidup COMMAND"),
+        ("--help", "Usage: paidup COMMAND"),
+        ("help send-test", "--duplicate N"),
+        ("send-test --help", "--duplicate N"),
+        ("orders -h", "paidup orders show ID"),
+        ("version", concat!("paidup ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{words}");
+        assert!(done.stdout.contains(expected), "{words}: {}", done.stdout);
+    }
+}
+
+#[test]
+fn wrong_words_go_to_stderr_and_end_with_2() {
+    let shop = Shop::open();
+    for (words, expected) in [
+        ("", "a command is missing"),
+        ("bananas", "there is no command \"bananas\""),
+        ("orders lst", "Did you mean orders list?"),
+        ("orders list --limit", "missing argument"),
+    ] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{words}");
+        assert!(done.stderr.contains(expected), "{words}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("paidup help"),
+            "{words}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_wrong_configuration_tells_every_mistake_and_ends_with_78() {
+    let mut shop = Shop::open();
+    shop.vars.remove("STRIPE_WEBHOOK_SECRET");
+    shop.set("HTTP_CONNECTIONS", "none");
+    for words in ["serve", "send-test"] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stdout.as_str()), (78, ""), "{words}");
+        for variable in ["STRIPE_WEBHOOK_SECRET is not set", "HTTP_CONNECTIONS"] {
+            assert!(done.stderr.contains(variable), "{words}: {}", done.stderr);
+        }
+    }
+    let done = shop.run("serve --env-file /nowhere/paidup.env");
+    assert_eq!(done.code, 78);
+    assert!(
+        done.stderr.contains("/nowhere/paidup.env cannot be read"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn check_ends_with_3_when_it_finds_a_problem_and_with_0_when_not() {
+    let mut shop = Shop::open();
+    let done = shop.run("check");
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    shop.set("LISTEN_ADDR", "nowhere");
+    let done = shop.run("check --json");
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""));
+    let findings: Vec<Value> = done.json_lines();
+    let is_problem = |finding: &&Value| finding["severity"] == "problem";
+    let problem = findings.iter().find(is_problem).unwrap();
+    assert!(
+        problem["what"].as_str().unwrap().starts_with("LISTEN_ADDR"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn check_reads_an_environment_file_as_systemd_would() {
+    let shop = Shop::open();
+    let file = shop.folder.path().join("paidup.env");
+    std::fs::write(&file, "export A=1\nSTRIPE_WEBHOOK_SECRET=\n").unwrap();
+    let done = shop.run(&format!("check --env-file {}", file.display()));
+    assert_eq!(done.code, 3, "{}", done.stdout);
+    for expected in [
+        "paidup.env: line 1: `export` is shell",
+        "STRIPE_WEBHOOK_SECRET is not set or blank",
+        "paidup.env can be read by others",
+    ] {
+        assert!(done.stdout.contains(expected), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn serve_takes_its_variables_from_an_environment_file_and_stops_on_sigterm() {
+    let shop = Shop::open();
+    let file = shop.folder.path().join("paidup.env");
+    let database = shop.folder.path().join("from-the-file.db");
+    let text = format!(
+        "STRIPE_WEBHOOK_SECRET=\"{SECRET}\"\nLISTEN_ADDR=127.0.0.1:0\nADMIN_ADDR=off\nDATABASE_PATH={}\n",
+        database.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut child = shop
+        .command(&format!("serve --env-file {}", file.display()))
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+    let is_ready = |line: io::Result<String>| line.unwrap().contains("\"message\":\"Ready\"");
+    assert!(log.any(is_ready), "it ended before it was ready");
+    assert!(database.exists());
+    let signal = format!("kill -TERM {}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &signal])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(child.wait().unwrap().success());
+    assert!(log.any(|line| line.unwrap().contains("\"message\":\"Stopped\"")));
+}
+
+// ── Reading ─────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn reading_needs_the_database_alone() {
+    let mut shop = Shop::open();
+    shop.pay("ord_1");
+    shop.vars.remove("STRIPE_WEBHOOK_SECRET");
+    shop.set("LISTEN_ADDR", "nowhere");
+    for words in [
+        "orders list",
+        "orders show ord_1",
+        "events list",
+        "events list --order ord_1",
+    ] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{words}");
+        assert!(done.stdout.contains("ord_1"), "{words}: {}", done.stdout);
+    }
+}
+
+#[test]
+fn a_missing_database_is_named_and_not_made() {
+    let mut shop = Shop::open();
+    let path = shop.folder.path().join("missing.db");
+    shop.set("DATABASE_PATH", path.to_str().unwrap());
+    for words in [
+        "orders list",
+        "orders show x",
+        "events list",
+        "events show evt_1",
+    ] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{words}");
+        assert!(
+            done.stderr.contains("missing.db: there is no database"),
+            "{}",
+            done.stderr
+        );
+    }
+    assert!(!path.exists());
+    shop.set("DATABASE_PATH", ":memory:");
+    assert_eq!(shop.run("orders list").code, 78);
+}
+
+#[test]
+fn lists_are_one_json_object_a_line() {
+    let shop = Shop::open();
+    for order in ["ord_1", "ord_2", "ord_3"] {
+        shop.pay(order);
+    }
+    let orders = shop
+        .run("orders list --status paid --limit 2 --json")
+        .json_lines();
+    let ids: Vec<&str> = orders
+        .iter()
+        .map(|order| order["orderId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["ord_3", "ord_2"]);
+    assert_eq!(shop.run("orders list --status refunded --json").stdout, "");
+    let events = shop.run("events list --order ord_1 --json").json_lines();
+    assert_eq!(events.len(), 1);
+    let id = events[0]["eventId"].as_str().unwrap();
+    let event = shop
+        .run(&format!("events show {id} --json"))
+        .json_lines()
+        .remove(0);
+    assert_eq!(event, events[0]);
+}
+
+#[test]
+fn what_is_not_there_ends_with_1_and_a_hint() {
+    let shop = Shop::open();
+    for (words, hint) in [
+        ("orders show ord_0", "`paidup orders list`"),
+        ("events show evt_0", "`paidup events list`"),
+        ("events list --order ord_0", "`paidup orders list`"),
+    ] {
+        let done = shop.run(words);
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{words}");
+        assert!(done.stderr.contains(hint), "{words}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn an_order_id_cannot_steer_the_terminal() {
+    let shop = Shop::open();
+    let hostile = "a\u{1b}[2J\u{9b}31m\u{202e}\r\nb";
+    shop.pay(hostile);
+    let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    for words in [
+        "orders list",
+        "events list",
+        "orders list --json",
+        "events list --json",
+    ] {
+        let done = shop.run(words);
+        assert_eq!(done.code, 0);
+        assert!(!done.stdout.contains(steers), "{words}: {:?}", done.stdout);
+    }
+    let show = |id: &str| shop.command("orders show").arg(id).output().unwrap();
+    let story = Done::from(show(hostile));
+    assert!(
+        story.stdout.starts_with("Order a\\u{1b}[2J"),
+        "{:?}",
+        story.stdout
+    );
+    assert!(!story.stdout.contains(steers));
+    let missing = Done::from(show("\u{1b}[2J"));
+    assert_eq!(missing.code, 1);
+    assert!(!missing.stderr.contains(steers), "{:?}", missing.stderr);
+    let order = shop.run("orders list --json").json_lines().remove(0);
+    assert_eq!(order["orderId"], hostile, "JSON keeps the text");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_command_quietly() {
+    let shop = Shop::open();
+    for number in 0..600 {
+        shop.pay(&format!("ord_{number}"));
+    }
+    // More than a pipe holds, so that the command must meet the closed pipe.
+    assert!(shop.run("orders list --json --limit 600").stdout.len() > 128 * 1024);
+    let mut child = shop
+        .command("orders list --json --limit 600")
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("ord_599"));
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert_eq!(
+        (child.wait().unwrap().code(), stderr.as_str()),
+        (Some(0), "")
+    );
+}
+
+// ── send-test ───────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn send_test_makes_a_paid_test_order_and_names_it() {
+    let server = Server::start(&[]);
+    let done = server.send("");
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (0, ""),
+        "{}",
+        done.stdout
+    );
+    let order = server.shop.orders().remove(0);
+    assert_eq!(
+        (order.state.status, order.state.amount),
+        (Status::Paid, 2500)
+    );
+    assert!(order.name.as_str().starts_with("test_"));
+    let hint = format!("paidup orders show {}", order.name.as_str());
+    assert!(done.stdout.contains(&hint), "{}", done.stdout);
+    assert!(done.stdout.contains("200 applied") && done.stdout.contains("  request "));
+    server.send("");
+    assert_eq!(
+        server.shop.orders().len(),
+        2,
+        "each run has an order of its own"
+    );
+}
+
+#[test]
+fn send_test_sends_the_types_order_amount_and_currency_that_it_is_told() {
+    let server = Server::start(&[]);
+    let order = "--order test_1 --amount 1999 --currency jpy";
+    assert_eq!(
+        server
+            .send(&format!("checkout.session.completed {order}"))
+            .code,
+        0
+    );
+    let done = server.send(&format!("refund.created {order}"));
+    assert!(
+        done.stdout.contains("200 applied"),
+        "joined to the first call's: {}",
+        done.stdout
+    );
+    let state = server.shop.order("test_1").state;
+    assert_eq!(
+        (state.status, state.amount, state.refunded),
+        (Status::Refunded, 1999, 1999)
+    );
+    assert_eq!(state.currency.as_deref(), Some("jpy"));
+    let parked = server.send("refund.created --order test_2");
+    assert_eq!(parked.code, 0);
+    assert!(
+        parked.stdout.contains("parked: kept until"),
+        "{}",
+        parked.stdout
+    );
+}
+
+#[test]
+fn send_test_repeats_and_shuffles_a_whole_life() {
+    let server = Server::start(&[]);
+    let done = server.send("--all --shuffle --duplicate 2 --order test_1");
+    assert_eq!(done.code, 0, "{}", done.stdout);
+    let rows = done
+        .stdout
+        .lines()
+        .filter(|line| line.contains("  evt_test_"))
+        .count();
+    assert_eq!(rows, 26);
+    let state = server.shop.order("test_1").state;
+    assert_eq!(
+        (state.status, state.dispute, state.refunded),
+        (Status::Paid, Dispute::Won, 0)
+    );
+    let events = server.shop.store().events(None, 100).unwrap();
+    assert_eq!(events.len(), 13, "each event is in the ledger once");
+}
+
+#[test]
+fn send_test_expects_forged_and_stale_events_to_be_refused() {
+    let server = Server::start(&[]);
+    for option in ["--forged", "--stale"] {
+        let done = server.send(option);
+        assert_eq!(done.code, 0, "{}", done.stdout);
+        assert!(
+            done.stdout.contains("400 Invalid signature"),
+            "{}",
+            done.stdout
+        );
+        assert!(
+            done.stdout.contains("refused, as it must be"),
+            "{}",
+            done.stdout
+        );
+    }
+    assert_eq!(server.shop.orders(), []);
+}
+
+#[test]
+fn send_test_says_what_another_secret_a_wrong_path_and_a_full_bucket_mean() {
+    let mut server = Server::start(&[("RATE_LIMIT_WEBHOOK_MAX", "2")]);
+    server.shop.set("STRIPE_WEBHOOK_SECRET", "whsec_rolled");
+    let done = server.send("");
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stdout.contains("another STRIPE_WEBHOOK_SECRET"),
+        "{}",
+        done.stdout
+    );
+    assert!(!done.stdout.contains("whsec_"), "{}", done.stdout);
+
+    let url = server.url.replace("/webhook", "/elsewhere");
+    let done = server.shop.run(&format!("send-test --url {url}"));
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stdout.contains("The path is /stripe/webhook"),
+        "{}",
+        done.stdout
+    );
+
+    server.shop.set("STRIPE_WEBHOOK_SECRET", SECRET);
+    let done = server.send("--duplicate 3");
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stdout.contains("RATE_LIMIT_WEBHOOK_EXEMPT"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn send_test_explains_that_a_live_server_ignores_it() {
+    let server = Server::start(&[("STRIPE_MODE", "live")]);
+    let done = server.send("");
+    assert_eq!(done.code, 0);
+    assert!(
+        done.stdout.contains("200 ignored (mode)"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.contains("The secret is right"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(server.shop.orders(), []);
+}
+
+#[test]
+fn send_test_finds_the_server_by_listen_addr_and_says_when_it_is_not_there() {
+    let mut server = Server::start(&[]);
+    let address = server.running.as_ref().unwrap().edge_address().unwrap();
+    server
+        .shop
+        .set("LISTEN_ADDR", &format!("0.0.0.0:{}", address.port()));
+    assert_eq!(server.shop.run("send-test").code, 0);
+
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    server
+        .shop
+        .set("LISTEN_ADDR", &free.local_addr().unwrap().to_string());
+    drop(free);
+    let done = server.shop.run("send-test");
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stdout.contains("Is `paidup serve` running"),
+        "{}",
+        done.stdout
+    );
+
+    server.shop.set("LISTEN_ADDR", "unix:/run/paidup/edge.sock");
+    let done = server.shop.run("send-test");
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("--url https://"), "{}", done.stderr);
+}
+
+// ── demo ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn the_demo_needs_nothing_and_leaves_nothing_behind_within_five_seconds() {
+    let temporary = tempfile::tempdir().unwrap();
+    let started = Now::read().instant;
+    let output = Command::new(env!("CARGO_BIN_EXE_paidup"))
+        .arg("demo")
+        .env_clear()
+        .env("TMPDIR", temporary.path())
+        .current_dir(temporary.path())
+        .output()
+        .unwrap();
+    let took = started.elapsed();
+    let done = Done::from(output);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (0, ""),
+        "{}",
+        done.stdout
+    );
+    assert!(took.as_secs() < 5, "{took:?}");
+    assert!(done.stdout.lines().count() <= 60, "{}", done.stdout);
+    for expected in [
+        "200 duplicate",
+        "400 Invalid signature",
+        "200 parked",
+        "Order ord_1001 is partially_refunded",
+        "25.00 EUR taken, 10.00 EUR given back, 15.00 EUR kept",
+        "4200 JPY taken, 1200 JPY given back, 3000 JPY kept",
+        "\"message\":\"Order paid\"",
+        "\"errorCode\":\"Invalid signature (no match)\"",
+    ] {
+        assert!(
+            done.stdout.contains(expected),
+            "{expected}: {}",
+            done.stdout
+        );
+    }
+    for forbidden in ["whsec_", "EXPECTED", "example.com", "\u{1b}"] {
+        assert!(
+            !done.stdout.contains(forbidden),
+            "{forbidden}: {}",
+            done.stdout
+        );
+    }
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+// ── The shop, its server and its commands ───────────────────────────────────────────────────────
+
+/// A database, and the environment of the commands that are run.
+struct Shop {
+    folder: TempDir,
+    vars: BTreeMap<String, String>,
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shop = Shop {
+            folder,
+            vars: BTreeMap::new(),
+        };
+        shop.set("DATABASE_PATH", shop.database().to_str().unwrap());
+        shop.set("STRIPE_WEBHOOK_SECRET", SECRET);
+        shop.store();
+        shop
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.vars.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("paidup.db")
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.database()).unwrap()
+    }
+
+    fn orders(&self) -> Vec<StoredOrder> {
+        self.store().orders(None, 100).unwrap()
+    }
+
+    fn order(&self, name: &str) -> StoredOrder {
+        self.store()
+            .order(name)
+            .unwrap()
+            .unwrap_or_else(|| panic!("no order {name}"))
+    }
+
+    /// Records a paid session, without a server.
+    fn pay(&self, order: &str) {
+        let payment = SamplePayment::new(order, 2500, "eur", "2026-10-28.endive");
+        let kind = "checkout.session.completed";
+        let at = UnixSeconds(1_795_000_000);
+        let mut store = self.store();
+        let number = store
+            .events(None, 1)
+            .unwrap()
+            .first()
+            .map_or(0, |event| event.seq);
+        let number = u64::try_from(number).unwrap();
+        let document = payment.event(kind, payment.usual(kind), at, number);
+        let delivery = Delivery {
+            event: Event::from_json(&document.text, None).unwrap(),
+            sha256: [7; 32],
+            request_id: RequestId::parse("request-1").ok(),
+            received: at,
+        };
+        store.record(&[delivery]).unwrap().remove(0).unwrap();
+    }
+
+    /// The binary with these words, this environment and nothing else.
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paidup"));
+        command
+            .args(words.split_whitespace())
+            .env_clear()
+            .envs(&self.vars)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &str) -> Done {
+        Done::from(self.command(words).output().unwrap())
+    }
+}
+
+/// What a command left.
+struct Done {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Done {
+        Done {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Done {
+    fn json_lines(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// A server in this process, on a free port.
+struct Server {
+    shop: Shop,
+    running: Option<Running>,
+    url: String,
+}
+
+impl Server {
+    fn start(more: &[(&str, &str)]) -> Server {
+        let shop = Shop::open();
+        let mut vars = shop.vars.clone();
+        let ports = [
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("ADMIN_ADDR", "off"),
+            ("HTTP_CONNECTIONS", "4"),
+        ];
+        for (name, value) in ports.iter().chain(more) {
+            vars.insert((*name).to_owned(), (*value).to_owned());
+        }
+        let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        let running = serve::start(&Config::parse(&vars, &no_file).unwrap()).unwrap();
+        let url = format!("http://{}/stripe/webhook", running.edge_address().unwrap());
+        Server {
+            shop,
+            running: Some(running),
+            url,
+        }
+    }
+
+    fn send(&self, options: &str) -> Done {
+        self.shop
+            .run(&format!("send-test --url {} {options}", self.url))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop(&Stop::Asked);
+        }
+    }
+}
