@@ -203,4 +203,23 @@ mod tests {
         }
         assert_eq!(found, VARIABLES);
     }
+
+    #[test]
+    fn the_readme_has_every_variable_with_its_default_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let row = |variable: &Variable| {
+            let Variable { name, default, doc } = variable;
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!("`{default}`")
+            };
+            format!("| `{name}` | {default} | {doc} |\n")
+        };
+        let table: String = VARIABLES.iter().map(row).collect();
+        assert!(
+            readme.contains(&format!("|---|---|---|\n{table}\n")),
+            "it should be:\n{table}"
+        );
+    }
 }
