@@ -78,7 +78,6 @@ pub struct LogFields {
 #[expect(missing_docs, reason = "each variant is its text, in `text` below")]
 pub enum Message {
     // The process
-    Starting,
     Ready,
     Stopping,
     Stopped,
@@ -131,7 +130,6 @@ impl Message {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Message::Starting => "Starting",
             Message::Ready => "Ready",
             Message::Stopping => "Stopping: serving what was accepted",
             Message::Stopped => "Stopped",
@@ -209,7 +207,6 @@ pub enum ErrorCode {
     NotFound,
     MethodNotAllowed,
     HostNotLocal,
-    NotReady,
     ListenAddrNotUsed,
     AdminAddrNotUsed,
     /// A failed `accept()` or another call of the operating system: its number.
@@ -244,7 +241,6 @@ impl fmt::Display for ErrorCode {
             ErrorCode::NotFound => "not_found",
             ErrorCode::MethodNotAllowed => "method_not_allowed",
             ErrorCode::HostNotLocal => "host_not_local",
-            ErrorCode::NotReady => "not_ready",
             ErrorCode::ListenAddrNotUsed => "listen_addr_not_used",
             ErrorCode::AdminAddrNotUsed => "admin_addr_not_used",
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
