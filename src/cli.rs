@@ -16,7 +16,7 @@ use crate::domain::id::OrderId;
 use crate::domain::order::Status;
 use crate::domain::plain;
 use crate::exit::Exit;
-use crate::send_test;
+use crate::{install, send_test};
 
 /// What the words ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,11 @@ pub enum Command {
     },
     SendTest(send_test::Options),
     Demo,
+    Install(install::Options),
+    Uninstall {
+        options: install::Options,
+        purge: bool,
+    },
     Version,
     /// Help on the command of that name, on all that begin with that word, or, when it is empty, on
     /// everything.
@@ -185,6 +190,16 @@ const JSON_LINES: Choice = Choice {
     name: "json",
     value: "",
     help: "JSON for programs, one object a line",
+};
+const DRY_RUN: Choice = Choice {
+    name: "dry-run",
+    value: "",
+    help: "show each step and take none",
+};
+const ROOT: Choice = Choice {
+    name: "root",
+    value: "DIR",
+    help: "DIR stands for /, as when an image is made; commands are shown, not run",
 };
 const LIMIT: Choice = Choice {
     name: "limit",
@@ -390,6 +405,44 @@ const TOPICS: &[Topic] = &[
         exits: &[Exit::Done, Exit::Failed, Exit::Usage],
         examples: &["paidup demo"],
         build: |given| given.no_words(Command::Demo),
+    },
+    Topic {
+        name: "install",
+        arguments: "",
+        summary: "Make this machine a server: binary, systemd units, user, settings, nightly backup",
+        details: "Shows each step, and what it is for. What is there and right is left alone, and settings are\n\
+                  never overwritten: to upgrade, give the same command to the new binary. Needs root and\n\
+                  systemd 249 or newer.",
+        options: &[DRY_RUN, ROOT],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+        examples: &["paidup install --dry-run", "sudo ./paidup install"],
+        build: |given| given.no_words(Command::Install(given.install())),
+    },
+    Topic {
+        name: "uninstall",
+        arguments: "",
+        summary: "Stop paidup and remove what `install` has put in place",
+        details: "Settings, orders, backups and logs stay, unless --purge is given.",
+        options: &[
+            Choice {
+                name: "purge",
+                value: "",
+                help: "remove settings, orders, backups, logs and the user as well: for ever",
+            },
+            DRY_RUN,
+            ROOT,
+        ],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+        examples: &[
+            "sudo paidup uninstall",
+            "paidup uninstall --purge --dry-run",
+        ],
+        build: |given| {
+            given.no_words(Command::Uninstall {
+                options: given.install(),
+                purge: given.has("purge"),
+            })
+        },
     },
     Topic {
         name: "version",
@@ -620,6 +673,13 @@ impl Given {
         self.number("limit", &LIMIT_RANGE, LIMIT_DEFAULT)
     }
 
+    fn install(&self) -> install::Options {
+        install::Options {
+            root: PathBuf::from(self.value("root").unwrap_or("/")),
+            dry_run: self.has("dry-run"),
+        }
+    }
+
     fn status(&self) -> Result<Option<Status>, UsageError> {
         let Some(text) = self.value("status") else {
             return Ok(None);
@@ -775,6 +835,17 @@ mod tests {
         };
         assert_eq!(command("events show evt_1"), event);
         assert_eq!(command("demo"), Command::Demo);
+        let uninstall = Command::Uninstall {
+            options: install::Options {
+                root: "/mnt".into(),
+                dry_run: true,
+            },
+            purge: true,
+        };
+        assert_eq!(
+            command("uninstall --purge --dry-run --root /mnt"),
+            uninstall
+        );
         for line in ["version", "--version", "-V"] {
             assert_eq!(command(line), Command::Version);
         }

@@ -17,7 +17,7 @@ pub enum Exit {
     /// It was done, and what it looked at has problems.
     Problems,
     /// The configuration is wrong: `EX_CONFIG` of
-    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. The unit does not restart after it.
+    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd tries again all the same.
     Configuration,
 }
 

@@ -9,7 +9,7 @@
 //! Who may use whom; arrows point down only:
 //!
 //! ```text
-//! 4  main, cli, serve, check, show, send_test, demo   lexopt, ureq
+//! 4  main, cli, serve, check, install, show, send_test, demo   lexopt, ureq
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
 //! 2  webhook → writer → sqlite              std threads
 //! 1  sqlite  logger  clock  systemd         rusqlite, env_logger, listenfd
@@ -30,6 +30,7 @@ pub mod edge;
 pub mod exit;
 pub mod finding;
 pub mod http;
+pub mod install;
 pub mod logger;
 pub mod metrics;
 pub mod sample;

@@ -16,7 +16,7 @@ use paidup::exit::{Exit, Failure};
 use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
-use paidup::{check, demo, logger, send_test, show};
+use paidup::{check, demo, install, logger, send_test, show};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(env::args_os().skip(1)) {
@@ -66,6 +66,15 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
         )?,
         Command::Demo => demo::run(&env::temp_dir(), out)?,
+        Command::Install(options) => {
+            install::install(options, out).map_err(|error| Failure::Other(error.to_string()))?;
+            Exit::Done
+        }
+        Command::Uninstall { options, purge } => {
+            install::uninstall(options, *purge, out)
+                .map_err(|error| Failure::Other(error.to_string()))?;
+            Exit::Done
+        }
         Command::Version => {
             writeln!(out, "paidup {}", env!("CARGO_PKG_VERSION"))?;
             Exit::Done
