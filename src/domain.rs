@@ -14,5 +14,7 @@ pub mod payment;
 pub mod plain;
 pub mod secret;
 pub mod signature;
+pub mod stripe_config;
+pub mod stripe_error;
 pub mod time;
 pub mod variable;

@@ -38,6 +38,10 @@ pub mod send_test;
 pub mod serve;
 pub mod show;
 pub mod sqlite;
+<<<<<<< HEAD
 pub mod systemd;
 pub mod webhook;
+=======
+pub mod stripe_api;
+>>>>>>> ab397c4 (wip)
 pub mod writer;

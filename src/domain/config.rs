@@ -20,8 +20,9 @@ use super::secret::Secret;
 use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
     RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT, RATE_LIMIT_WEBHOOK_MAX,
-    REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE, STRIPE_WEBHOOK_SECRET,
-    STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES, Variable, WEBHOOK_TOLERANCE_SECONDS,
+    REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE, STRIPE_SECRET_KEY,
+    STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES, Variable,
+    WEBHOOK_TOLERANCE_SECONDS,
 };
 
 /// Where a server listens.
@@ -142,11 +143,7 @@ impl Config {
         vars: &BTreeMap<String, String>,
         read_file: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Result<Config, Vec<ConfigError>> {
-        let mut reader = Reader {
-            vars,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut reader = Reader::new(vars);
         let config = reader.config(read_file);
         match config {
             Some(config) if reader.errors.is_empty() => Ok(config),
@@ -173,7 +170,7 @@ pub fn database_path(vars: &BTreeMap<String, String>) -> Result<PathBuf, ConfigE
 }
 
 /// The value of `variable` without blanks around it, or its default when that leaves nothing.
-fn text<'a>(vars: &'a BTreeMap<String, String>, variable: &Variable) -> &'a str {
+pub(super) fn text<'a>(vars: &'a BTreeMap<String, String>, variable: &Variable) -> &'a str {
     let value = vars.get(variable.name).map_or("", |value| value.trim());
     if value.is_empty() {
         variable.default
@@ -193,13 +190,22 @@ const SOCKET_PATH_MAX_BYTES: usize = 107;
 const FIND_SECRET: &str = "Copy the signing secret (it starts with whsec_) from Dashboard → \
     Webhooks → your endpoint → Signing secret, put it in the environment file, and restart.";
 
-struct Reader<'a> {
-    vars: &'a BTreeMap<String, String>,
-    errors: Vec<ConfigError>,
+/// Reads one variable after the other and collects what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) vars: &'a BTreeMap<String, String>,
+    pub(super) errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(vars: &'a BTreeMap<String, String>) -> Reader<'a> {
+        Reader {
+            vars,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Reads everything before it looks at anything, so that no mistake hides another.
     fn config(&mut self, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Config> {
         let listen = self.listen();
@@ -261,6 +267,7 @@ impl Reader<'_> {
             "Lines that alerts look for could be missing.",
         );
         self.look_alikes();
+        self.unneeded_key();
         Some(Config {
             listen: listen?,
             admin: admin?,
@@ -327,35 +334,49 @@ impl Reader<'_> {
     }
 
     fn secrets(&mut self, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Vec<Secret>> {
-        let direct = text(self.vars, &STRIPE_WEBHOOK_SECRET);
-        let path = text(self.vars, &STRIPE_WEBHOOK_SECRET_FILE);
-        if direct.is_empty() && path.is_empty() {
-            return self.refuse(
-                &STRIPE_WEBHOOK_SECRET,
-                "is not set or blank".to_owned(),
-                "Every webhook would be refused with 400.",
-                FIND_SECRET.to_owned(),
-            );
+        let (variable, content) = self.secret_text(
+            &STRIPE_WEBHOOK_SECRET,
+            &STRIPE_WEBHOOK_SECRET_FILE,
+            "Every webhook would be refused with 400.",
+            FIND_SECRET,
+            read_file,
+        )?;
+        self.secrets_in(variable, &content)
+    }
+
+    /// What stands in `direct` or in the file that `file` names, and which of the two it was.
+    pub(super) fn secret_text(
+        &mut self,
+        direct: &'static Variable,
+        file: &'static Variable,
+        why: &'static str,
+        remedy: &str,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Option<(&'static Variable, String)> {
+        let value = text(self.vars, direct);
+        let path = text(self.vars, file);
+        if path.is_empty() && value.is_empty() {
+            let problem = "is not set or blank".to_owned();
+            return self.refuse(direct, problem, why, remedy.to_owned());
         }
         if path.is_empty() {
-            return self.secrets_in(&STRIPE_WEBHOOK_SECRET, direct);
+            return Some((direct, value.to_owned()));
         }
-        if !direct.is_empty() {
+        if !value.is_empty() {
             return self.refuse(
-                &STRIPE_WEBHOOK_SECRET_FILE,
-                "is set, and so is STRIPE_WEBHOOK_SECRET".to_owned(),
+                file,
+                format!("is set, and so is {}", direct.name),
                 "A rotation would change one of them, perhaps the one that does not count.",
                 "Remove one of the two from the environment file.".to_owned(),
             );
         }
         match read_file(Path::new(path)) {
-            Ok(content) => self.secrets_in(&STRIPE_WEBHOOK_SECRET_FILE, &content),
+            Ok(content) => Some((file, content)),
             Err(error) => self.refuse(
-                &STRIPE_WEBHOOK_SECRET_FILE,
+                file,
                 format!("is {}, which cannot be read: {error}", shown(path)),
-                "Without a secret, every webhook would be refused with 400.",
-                "Give the path of a file that the service's user can read, one secret a line."
-                    .to_owned(),
+                why,
+                "Give the path of a file that the service's user can read.".to_owned(),
             ),
         }
     }
@@ -400,7 +421,7 @@ impl Reader<'_> {
         }
     }
 
-    fn api_version(&mut self) -> Option<Box<str>> {
+    pub(super) fn api_version(&mut self) -> Option<Box<str>> {
         let value = text(self.vars, &STRIPE_API_VERSION);
         if is_api_version(value) {
             return Some(value.into());
@@ -416,7 +437,7 @@ impl Reader<'_> {
         )
     }
 
-    fn number<T: TryFrom<u64>>(
+    pub(super) fn number<T: TryFrom<u64>>(
         &mut self,
         variable: &Variable,
         range: RangeInclusive<u64>,
@@ -513,6 +534,17 @@ impl Reader<'_> {
         }
     }
 
+    /// Warns of a key to the whole account in a process that faces the internet without need.
+    fn unneeded_key(&mut self) {
+        if !text(self.vars, &STRIPE_SECRET_KEY).is_empty() {
+            self.warn(
+                STRIPE_SECRET_KEY.name,
+                "is set, and the webhook server does not read it".to_owned(),
+                "Move it to an environment file that only the commands which call Stripe are given.",
+            );
+        }
+    }
+
     fn warn(&mut self, variable: &str, problem: String, remedy: &str) {
         self.warnings.push(ConfigWarning {
             variable: variable.to_owned(),
@@ -521,7 +553,7 @@ impl Reader<'_> {
         });
     }
 
-    fn refuse<T>(
+    pub(super) fn refuse<T>(
         &mut self,
         variable: &Variable,
         problem: String,
@@ -586,10 +618,9 @@ fn is_api_version(text: &str) -> bool {
 
 /// A value as an error may show it: short, on one line, and not at all when someone put a secret
 /// into the wrong variable.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     const SHOWN_MAX_CHARS: usize = 80;
-    const SECRET_STARTS: [&str; 5] = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
-    if SECRET_STARTS.iter().any(|start| value.contains(start)) {
+    if looks_secret(value) {
         return "a value that looks like a secret (not shown)".to_owned();
     }
     let start: String = value.chars().take(SHOWN_MAX_CHARS).collect();
@@ -599,11 +630,17 @@ fn shown(value: &str) -> String {
     format!("{start:?}")
 }
 
+/// Whether a signing secret or a key of Stripe's stands in `value`.
+pub(super) fn looks_secret(value: &str) -> bool {
+    const STARTS: [&str; 5] = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
+    STARTS.iter().any(|start| value.contains(start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::env_file;
-    use crate::domain::variable::VARIABLES;
+    use crate::domain::variable::{CALLING_STRIPE, VARIABLES};
 
     const CANARY: &str = "canary_4eC39HqLyjWDarjtT1zdp7dc";
 
@@ -731,6 +768,7 @@ mod tests {
     fn every_mistake_is_told_at_once_in_a_short_message() {
         let wrong: Vec<(&str, &str)> = VARIABLES
             .iter()
+            .filter(|variable| !CALLING_STRIPE.contains(variable))
             .map(|variable| match variable.name {
                 "DATABASE_PATH" => (variable.name, ":memory:"),
                 "STRIPE_WEBHOOK_SECRET" => (variable.name, ","),
@@ -740,9 +778,9 @@ mod tests {
             .collect();
         let errors = Config::parse(&vars(&wrong), &no_file).unwrap_err();
         let named: Vec<&str> = errors.iter().map(|error| error.variable).collect();
-        let expected: Vec<&str> = VARIABLES
+        let expected: Vec<&str> = wrong
             .iter()
-            .map(|variable| variable.name)
+            .map(|(name, _)| *name)
             .filter(|name| *name != "STRIPE_WEBHOOK_SECRET_FILE")
             .collect();
         assert_eq!(named, expected);
@@ -1000,6 +1038,21 @@ mod tests {
               If STRIPE_WEBHOOK_SECRET is meant, correct the name."
             ]
         );
+    }
+
+    #[test]
+    fn a_key_that_the_webhook_server_does_not_need_is_a_warning() {
+        let config = parsed(&[("STRIPE_SECRET_KEY", "sk_test_1")]).unwrap();
+        let [warning] = &config.warnings[..] else {
+            panic!("{:?}", config.warnings);
+        };
+        assert_eq!(
+            warning.to_string(),
+            "STRIPE_SECRET_KEY is set, and the webhook server does not read it.\n  Move it to an \
+             environment file that only the commands which call Stripe are given."
+        );
+        let file = [("STRIPE_SECRET_KEY_FILE", "/run/credentials/key")];
+        assert_eq!(parsed(&file).unwrap().warnings, []);
     }
 
     #[test]

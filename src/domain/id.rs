@@ -158,6 +158,27 @@ impl RequestId {
     }
 }
 
+/// What makes Stripe do a thing once, however often it is asked: 1 to 255 of `[A-Za-z0-9_-]`.
+/// <https://docs.stripe.com/api/idempotent_requests>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// [`BadId`] when it is not 1 to 255 of `[A-Za-z0-9_-]`.
+    pub fn parse(text: &str) -> Result<IdempotencyKey, BadId> {
+        plain(text, 1, 255).map(|text| IdempotencyKey(text.into()))
+    }
+
+    /// The key as it stands in the header.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// `text` if it is `min..=max` bytes of `[A-Za-z0-9_-]`.
 fn plain(text: &str, min: usize, max: usize) -> Result<&str, BadId> {
     if text.is_empty() {

@@ -18,8 +18,38 @@ pub fn rfc3339_millis(unix_millis: i64) -> String {
     format!("{seconds}.{:03}Z", unix_millis.rem_euclid(1000))
 }
 
+/// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` when it is not of
+/// that form. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
+#[must_use]
+pub fn http_date(text: &str) -> Option<UnixSeconds> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let number = |text: &str, most: i64| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<i64>().ok().filter(|_| digits);
+        number.filter(|number| (0..=most).contains(number))
+    };
+    let (_, date) = text.split_once(", ")?;
+    let mut words = date.strip_suffix(" GMT")?.split(' ');
+    let day = number(words.next()?, 31)?;
+    let name = words.next()?;
+    let month = (1..).zip(MONTHS).find(|(_, month)| *month == name)?.0;
+    let year = number(words.next()?, 9999)?;
+    let mut clock = words.next()?.splitn(3, ':');
+    let hour = number(clock.next()?, 23)?;
+    let minute = number(clock.next()?, 59)?;
+    let second = number(clock.next()?, 60)?;
+    let days = days_from_civil(year, month, day);
+    let all_read = words.next().is_none();
+    all_read.then_some(UnixSeconds(days * DAY + hour * 3600 + minute * 60 + second))
+}
+
+const DAY: i64 = 24 * 60 * 60;
+const DAYS_TO_1970_FROM_MARCH_OF_YEAR_0: i64 = 719_468;
+const DAYS_IN_400_YEARS: i64 = 146_097;
+
 fn date_and_clock(unix_seconds: i64) -> String {
-    const DAY: i64 = 24 * 60 * 60;
     let (year, month, day) = civil_from_days(unix_seconds.div_euclid(DAY));
     let second = unix_seconds.rem_euclid(DAY);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
@@ -31,8 +61,6 @@ fn date_and_clock(unix_seconds: i64) -> String {
 /// The algorithm and its proof: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
 /// Its years begin in March, so that the leap day is the last day of one.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    const DAYS_TO_1970_FROM_MARCH_OF_YEAR_0: i64 = 719_468;
-    const DAYS_IN_400_YEARS: i64 = 146_097;
     let days = days + DAYS_TO_1970_FROM_MARCH_OF_YEAR_0;
     let era = days.div_euclid(DAYS_IN_400_YEARS);
     let day_of_era = days.rem_euclid(DAYS_IN_400_YEARS);
@@ -44,6 +72,17 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let month = (months_since_march + 2) % 12 + 1;
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
+}
+
+/// The inverse of [`civil_from_days`].
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let months_since_march = (month + 9) % 12;
+    let day_of_year = (153 * months_since_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * DAYS_IN_400_YEARS + day_of_era - DAYS_TO_1970_FROM_MARCH_OF_YEAR_0
 }
 
 #[cfg(test)]
@@ -86,6 +125,7 @@ mod tests {
         let mut expected = (1970, 1, 1);
         for day in 0..=146_097 {
             assert_eq!(civil_from_days(day), expected);
+            assert_eq!(days_from_civil(expected.0, expected.1, expected.2), day);
             let (year, month, day) = expected;
             let length = match month {
                 2 => 28 + i64::from(leap(year)),
@@ -99,6 +139,30 @@ mod tests {
             };
         }
         assert_eq!(expected, (2370, 1, 2));
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_read() {
+        for (text, seconds) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
+            ("Mon, 26 Oct 2026 07:33:20 GMT", 1_793_000_000),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ] {
+            assert_eq!(http_date(text), Some(UnixSeconds(seconds)));
+        }
+        for bad in [
+            "",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 x GMT",
+        ] {
+            assert_eq!(http_date(bad), None, "{bad}");
+        }
     }
 
     #[test]

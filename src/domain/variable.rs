@@ -30,6 +30,20 @@ pub const VARIABLES: &[Variable] = &[
     REQUEST_TIMEOUT_SECONDS,
     BODY_MAX_BYTES,
     LOG_LEVEL,
+    STRIPE_SECRET_KEY,
+    STRIPE_SECRET_KEY_FILE,
+    STRIPE_API_BASE,
+    STRIPE_API_PROXY,
+    STRIPE_API_TIMEOUT_SECONDS,
+];
+
+/// Those of [`VARIABLES`] that only the commands which call Stripe read; `serve` never does.
+pub const CALLING_STRIPE: &[Variable] = &[
+    STRIPE_SECRET_KEY,
+    STRIPE_SECRET_KEY_FILE,
+    STRIPE_API_BASE,
+    STRIPE_API_PROXY,
+    STRIPE_API_TIMEOUT_SECONDS,
 ];
 
 pub(super) const LISTEN_ADDR: Variable = Variable {
@@ -111,6 +125,31 @@ pub(super) const LOG_LEVEL: Variable = Variable {
     name: "LOG_LEVEL",
     default: "info",
     doc: "error, warn, info or debug.",
+};
+pub(super) const STRIPE_SECRET_KEY: Variable = Variable {
+    name: "STRIPE_SECRET_KEY",
+    default: "",
+    doc: "Secret key (sk_...) or, better, restricted key (rk_...) of the account.",
+};
+pub(super) const STRIPE_SECRET_KEY_FILE: Variable = Variable {
+    name: "STRIPE_SECRET_KEY_FILE",
+    default: "",
+    doc: "Instead of STRIPE_SECRET_KEY: a file with the key, such as a systemd credential.",
+};
+pub(super) const STRIPE_API_BASE: Variable = Variable {
+    name: "STRIPE_API_BASE",
+    default: "https://api.stripe.com",
+    doc: "Where Stripe's API is: https, or http on this machine for a stand-in.",
+};
+pub(super) const STRIPE_API_PROXY: Variable = Variable {
+    name: "STRIPE_API_PROXY",
+    default: "",
+    doc: "Proxy for these calls, http://[USER:PASSWORD@]HOST:PORT; HTTPS_PROXY does not count.",
+};
+pub(super) const STRIPE_API_TIMEOUT_SECONDS: Variable = Variable {
+    name: "STRIPE_API_TIMEOUT_SECONDS",
+    default: "20",
+    doc: "Time for one call with all its retries, 1 to 300.",
 };
 
 /// The variable that is meant when `name` is none of ours but nearly is.
