@@ -38,10 +38,7 @@ pub mod send_test;
 pub mod serve;
 pub mod show;
 pub mod sqlite;
-<<<<<<< HEAD
+pub mod stripe_api;
 pub mod systemd;
 pub mod webhook;
-=======
-pub mod stripe_api;
->>>>>>> ab397c4 (wip)
 pub mod writer;
