@@ -33,6 +33,7 @@ pub mod http;
 pub mod install;
 pub mod logger;
 pub mod metrics;
+pub mod reconcile;
 pub mod sample;
 pub mod send_test;
 pub mod serve;

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use log::Level;
 use rusqlite::{
-    Connection, ErrorCode as Code, OptionalExtension, Row, TransactionBehavior, ffi, params,
+    Connection, ErrorCode as Code, OptionalExtension, Row, Transaction, TransactionBehavior, ffi,
+    params,
 };
 
 use crate::domain::delivery::{About, Delivery, News, Outcome, Receipt};
@@ -251,6 +252,28 @@ impl Store {
         &mut self,
         batch: &[Delivery],
     ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        let (transaction, answers) = self.record_uncommitted(batch)?;
+        transaction.commit()?;
+        Ok(answers)
+    }
+
+    /// What [`Store::record`] would answer now. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub fn rehearse(
+        &mut self,
+        batch: &[Delivery],
+    ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        let (transaction, answers) = self.record_uncommitted(batch)?;
+        transaction.rollback()?;
+        Ok(answers)
+    }
+
+    fn record_uncommitted(
+        &mut self,
+        batch: &[Delivery],
+    ) -> Result<(Transaction<'_>, Vec<Result<Receipt, StoreError>>), StoreError> {
         let mut transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -268,8 +291,15 @@ impl Store {
             }
             answers.push(answer);
         }
-        transaction.commit()?;
-        Ok(answers)
+        Ok((transaction, answers))
+    }
+
+    /// The facts of the payments that an order has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payments(&self, order: &StoredOrder) -> Result<Vec<Payment>, StoreError> {
+        payments_for(&self.connection, order.id, &[])
     }
 
     /// Writes and syncs one row, to prove that the disk takes writes.

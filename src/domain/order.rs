@@ -247,8 +247,9 @@ impl State {
     #[must_use]
     pub fn news(&self, before: Option<&State>) -> Vec<(Level, Message)> {
         let mut news = Vec::new();
-        let old_status = before.map(|state| state.status);
-        if old_status != Some(self.status) {
+        let old = before.map(|state| (state.status, state.refunded));
+        if old != Some((self.status, self.refunded)) {
+            let old_status = before.map(|state| state.status);
             news.push((Level::Info, status_message(old_status, self.status)));
         }
         let old_dispute = before.map_or(Dispute::None, |state| state.dispute);

@@ -366,6 +366,11 @@ impl Payment {
             .map(|(id, session)| (id, session.as_ref()))
     }
 
+    /// The ids of its charges; each attempt to take the money is one.
+    pub fn charges(&self) -> impl Iterator<Item = &StripeId> {
+        self.charges.keys()
+    }
+
     /// Its intent; the first by id, should there be several.
     #[must_use]
     pub fn intent(&self) -> Option<&StripeId> {
