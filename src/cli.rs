@@ -16,7 +16,7 @@ use crate::domain::id::OrderId;
 use crate::domain::order::Status;
 use crate::domain::plain;
 use crate::exit::Exit;
-use crate::{install, send_test};
+use crate::{install, reconcile, send_test};
 
 /// What the words ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub enum Command {
     },
     SendTest(send_test::Options),
     Demo,
+    Doctor {
+        json: bool,
+    },
+    Reconcile(reconcile::Options),
     Install(install::Options),
     Uninstall {
         options: install::Options,
@@ -212,6 +216,8 @@ const LIMIT_RANGE: RangeInclusive<u32> = 1..=1_000_000;
 const LIMIT_DEFAULT: u32 = 50;
 /// Stripe takes amounts of up to eight digits: <https://docs.stripe.com/currencies>.
 const AMOUNT_RANGE: RangeInclusive<i64> = 1..=99_999_999;
+/// How far back `reconcile` may look: Stripe keeps events for 30 days.
+const SINCE_RANGE: RangeInclusive<i64> = 60..=30 * 24 * 3600;
 /// How often `send-test` may send one event.
 const COPIES_RANGE: RangeInclusive<u32> = 1..=100;
 
@@ -405,6 +411,70 @@ const TOPICS: &[Topic] = &[
         exits: &[Exit::Done, Exit::Failed, Exit::Usage],
         examples: &["paidup demo"],
         build: |given| given.no_words(Command::Demo),
+    },
+    Topic {
+        name: "doctor",
+        arguments: "",
+        summary: "Ask Stripe about the endpoint: what is wrong, why it matters, what to do",
+        details: "`check`, and then: key, mode, endpoint (PUBLIC_URL), subscriptions, versions, undelivered\n\
+                  events, clock, last delivery, and what the running server has refused. Needs\n\
+                  STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
+                  Nothing is changed.",
+        options: &[ENV_FILE, JSON_LINES],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Problems,
+            Exit::Configuration,
+        ],
+        examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
+        build: |given| {
+            given.no_words(Command::Doctor {
+                json: given.has("json"),
+            })
+        },
+    },
+    Topic {
+        name: "reconcile",
+        arguments: "",
+        summary: "Fetch from Stripe what deliveries did not bring",
+        details: "What is missing goes the very way of a delivery: safe beside a running server, safe to repeat,\n\
+                  and a run that was cut off is repeated. Needs STRIPE_SECRET_KEY; a restricted key with\n\
+                  Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
+                  Refunds: Read.",
+        options: &[
+            Choice {
+                name: "since",
+                value: "TIME",
+                help: "how far back: 90m, 12h or 3d; 3d unless given, 30d at most",
+            },
+            Choice {
+                name: "undelivered",
+                value: "",
+                help: "only events that Stripe could not deliver",
+            },
+            Choice {
+                name: "order",
+                value: "ID",
+                help: "not events, but the objects of one order: repairs it also when an event was never\nsubscribed to",
+            },
+            DRY_RUN,
+            JSON_LINES,
+            ENV_FILE,
+        ],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Problems,
+            Exit::Configuration,
+        ],
+        examples: &[
+            "paidup reconcile --since 3d --dry-run",
+            "paidup reconcile --order ord_1001",
+        ],
+        build: |given| given.no_words(Command::Reconcile(given.reconcile()?)),
     },
     Topic {
         name: "install",
@@ -671,6 +741,41 @@ impl Given {
 
     fn limit(&self) -> Result<u32, UsageError> {
         self.number("limit", &LIMIT_RANGE, LIMIT_DEFAULT)
+    }
+
+    fn reconcile(&self) -> Result<reconcile::Options, UsageError> {
+        Ok(reconcile::Options {
+            since_seconds: self.since()?,
+            undelivered: self.has("undelivered"),
+            order: self.value("order").map(str::to_owned),
+            dry_run: self.has("dry-run"),
+            json: self.has("json"),
+        })
+    }
+
+    /// `90m`, `12h` or `3d`, in seconds.
+    fn since(&self) -> Result<i64, UsageError> {
+        let text = self.value("since").unwrap_or("3d");
+        let unit = match text.chars().last() {
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 24 * 3600,
+            Some(_) | None => 0,
+        };
+        let number = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+        let seconds = number
+            .parse::<i64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit));
+        seconds
+            .filter(|seconds| SINCE_RANGE.contains(seconds))
+            .ok_or_else(|| {
+                let what = format!(
+                    "--since is 1m to 30d, such as 12h, not {:?}",
+                    plain::text(text)
+                );
+                self.topic.error(what)
+            })
     }
 
     fn install(&self) -> install::Options {

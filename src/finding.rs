@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::exit::Exit;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,20 +31,20 @@ pub struct Finding {
     pub why: String,
     /// What to do: a command, a variable or a Dashboard page; empty when nothing is.
     pub next: String,
+    /// The case of the runbook that it belongs to; empty when it is none of them.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub runbook: &'static str,
 }
 
 impl Finding {
     /// All is well.
     #[must_use]
     pub fn good(subject: &'static str, what: impl Into<String>) -> Finding {
-        let what = what.into();
-        Finding {
-            severity: Severity::Good,
+        Finding::new(
+            Severity::Good,
             subject,
-            what,
-            why: String::new(),
-            next: String::new(),
-        }
+            [what.into(), String::new(), String::new()],
+        )
     }
 
     /// Something to look at.
@@ -53,13 +55,11 @@ impl Finding {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Finding {
-        Finding {
-            severity: Severity::Warning,
+        Finding::new(
+            Severity::Warning,
             subject,
-            what: what.into(),
-            why: why.into(),
-            next: next.into(),
-        }
+            [what.into(), why.into(), next.into()],
+        )
     }
 
     /// Something to repair.
@@ -70,19 +70,43 @@ impl Finding {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Finding {
+        Finding::new(
+            Severity::Problem,
+            subject,
+            [what.into(), why.into(), next.into()],
+        )
+    }
+
+    /// The same, with the case of the runbook that it belongs to.
+    #[must_use]
+    pub fn in_runbook(self, runbook: &'static str) -> Finding {
+        Finding { runbook, ..self }
+    }
+
+    fn new(severity: Severity, subject: &'static str, texts: [String; 3]) -> Finding {
+        let [what, why, next] = texts;
         Finding {
-            severity: Severity::Problem,
-            ..Finding::warning(subject, what, why, next)
+            severity,
+            subject,
+            what,
+            why,
+            next,
+            runbook: "",
         }
     }
 }
 
-/// Whether anything must be repaired.
+/// How a command ends that found this.
 #[must_use]
-pub fn has_problems(findings: &[Finding]) -> bool {
-    findings
+pub fn exit(findings: &[Finding]) -> Exit {
+    if findings
         .iter()
         .any(|finding| finding.severity == Severity::Problem)
+    {
+        Exit::Problems
+    } else {
+        Exit::Done
+    }
 }
 
 /// Writes the findings: one JSON object a line, or a paragraph each.
@@ -101,7 +125,11 @@ pub fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Resul
             Severity::Problem => "PROBLEM",
         };
         writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
-        for more in [&finding.why, &finding.next]
+        let runbook = match finding.runbook {
+            "" => String::new(),
+            case => format!("Runbook: {case}"),
+        };
+        for more in [&finding.why, &finding.next, &runbook]
             .into_iter()
             .filter(|more| !more.is_empty())
         {

@@ -25,6 +25,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod doctor;
 pub mod domain;
 pub mod edge;
 pub mod exit;

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use paidup::cli::{self, Command, Invocation};
+use paidup::clock::Now;
+use paidup::doctor::{self, Patient};
 use paidup::domain::config::{self, Config, ConfigError};
 use paidup::domain::env_file;
+use paidup::domain::stripe_config::{ApiSettings, webhook_url};
 use paidup::exit::{Exit, Failure};
 use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
-use paidup::{check, demo, install, logger, send_test, show};
+use paidup::stripe_api::StripeApi;
+use paidup::{check, demo, install, logger, reconcile, send_test, show};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(env::args_os().skip(1)) {
@@ -66,6 +70,8 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
         )?,
         Command::Demo => demo::run(&env::temp_dir(), out)?,
+        Command::Doctor { json } => examine(&environment()?, *json, out)?,
+        Command::Reconcile(options) => fetch(options, &environment()?, out)?,
         Command::Install(options) => {
             install::install(options, out).map_err(|error| Failure::Other(error.to_string()))?;
             Exit::Done
@@ -112,22 +118,53 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
 }
 
 fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let mut findings: Vec<Finding> = environment
-        .problems
-        .iter()
-        .map(|problem| Finding::problem("environment file", problem.to_string(), "", ""))
-        .collect();
-    findings.extend(check::configuration(&environment.config()));
-    findings.extend(environment.secret_files().filter_map(check::secret_file));
-    if let Ok(path) = config::database_path(&environment.vars) {
-        findings.extend(check::database(&path));
+    let findings = environment.findings(&environment.config());
+    finding::write(&findings, json, out)?;
+    Ok(finding::exit(&findings))
+}
+
+fn examine(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let config = environment.config();
+    let mut findings = environment.findings(&config);
+    if let Ok(config) = &config {
+        let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
+        let settings = environment.stripe()?;
+        let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+        let store = Store::open_existing(&config.database).ok();
+        findings.extend(doctor::examine(&Patient {
+            api: &api,
+            key_mode: settings.mode,
+            config,
+            url: url.as_deref(),
+            store: store.as_ref(),
+            now: Now::read().unix,
+        }));
     }
     finding::write(&findings, json, out)?;
-    Ok(if finding::has_problems(&findings) {
-        Exit::Problems
+    Ok(finding::exit(&findings))
+}
+
+fn fetch(
+    options: &reconcile::Options,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let settings = environment.stripe()?;
+    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+    let path = config::database_path(&environment.vars).map_err(|error| all_of(&[error]))?;
+    let mut progress: Box<dyn Write> = if io::stderr().is_terminal() {
+        Box::new(io::stderr())
     } else {
-        Exit::Done
-    })
+        Box::new(io::sink())
+    };
+    let mut context = reconcile::Context {
+        api: &api,
+        store: &mut Store::open(&path).map_err(Failure::Store)?,
+        mode: Some(settings.mode),
+        now: Now::read().unix,
+        progress: &mut progress,
+    };
+    reconcile::run(options, &mut context, out)
 }
 
 /// Every mistake in the configuration, as one text.
@@ -145,6 +182,24 @@ struct Environment {
 }
 
 impl Environment {
+    /// What `check` finds.
+    fn findings(&self, config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+        let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
+        let mut findings: Vec<Finding> = self.problems.iter().map(odd).collect();
+        findings.extend(check::configuration(config));
+        findings.extend(self.secret_files().filter_map(check::secret_file));
+        if let Ok(path) = config::database_path(&self.vars) {
+            findings.extend(check::database(&path));
+        }
+        findings
+    }
+
+    /// What calls to Stripe need.
+    fn stripe(&self) -> Result<ApiSettings, Failure> {
+        ApiSettings::parse(&self.vars, &|path| fs::read_to_string(path))
+            .map_err(|errors| all_of(&errors))
+    }
+
     /// The environment, and over it the file, which is systemd's order of precedence.
     #[expect(
         clippy::disallowed_methods,

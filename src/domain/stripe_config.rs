@@ -11,7 +11,7 @@ use super::config::{ConfigError, Reader, shown, text};
 use super::event::Mode;
 use super::secret::Secret;
 use super::variable::{
-    STRIPE_API_BASE, STRIPE_API_PROXY, STRIPE_API_TIMEOUT_SECONDS, STRIPE_SECRET_KEY,
+    PUBLIC_URL, STRIPE_API_BASE, STRIPE_API_PROXY, STRIPE_API_TIMEOUT_SECONDS, STRIPE_SECRET_KEY,
     STRIPE_SECRET_KEY_FILE, Variable,
 };
 
@@ -47,6 +47,26 @@ impl ApiSettings {
             Some(settings) if reader.errors.is_empty() => Ok(settings),
             Some(_) | None => Err(reader.errors),
         }
+    }
+}
+
+/// The URL that the endpoint in the Dashboard must have; `None` when `PUBLIC_URL` is not set.
+///
+/// # Errors
+/// [`ConfigError`] when `PUBLIC_URL` is no `https://HOST[:PORT]`.
+pub fn webhook_url(vars: &BTreeMap<String, String>) -> Result<Option<String>, ConfigError> {
+    let value = text(vars, &PUBLIC_URL);
+    let base = value.strip_suffix('/').unwrap_or(value);
+    match split(base) {
+        _ if base.is_empty() => Ok(None),
+        Some(("https", _)) => Ok(Some(format!("{base}/stripe/webhook"))),
+        Some(_) | None => Err(ConfigError {
+            variable: PUBLIC_URL.name,
+            problem: format!("is {}, which is no https://HOST[:PORT]", shown(value)),
+            why: "Stripe delivers to https only, and the endpoint cannot be found without it.",
+            remedy: "Write the host that the endpoint in the Dashboard has, without a path."
+                .to_owned(),
+        }),
     }
 }
 

@@ -30,6 +30,7 @@ pub const VARIABLES: &[Variable] = &[
     REQUEST_TIMEOUT_SECONDS,
     BODY_MAX_BYTES,
     LOG_LEVEL,
+    PUBLIC_URL,
     STRIPE_SECRET_KEY,
     STRIPE_SECRET_KEY_FILE,
     STRIPE_API_BASE,
@@ -125,6 +126,11 @@ pub(super) const LOG_LEVEL: Variable = Variable {
     name: "LOG_LEVEL",
     default: "info",
     doc: "error, warn, info or debug.",
+};
+pub(super) const PUBLIC_URL: Variable = Variable {
+    name: "PUBLIC_URL",
+    default: "",
+    doc: "Where the world reaches this host, https://HOST; doctor looks for its endpoint at Stripe.",
 };
 pub(super) const STRIPE_SECRET_KEY: Variable = Variable {
     name: "STRIPE_SECRET_KEY",
