@@ -409,11 +409,15 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
     }
 }
 
-/// A fetched object in the form of an event, under an id of our own that says what it is.
+/// A fetched object in the form of an event, under an id of our own: what it is, when it was
+/// fetched, and a digest of what it said, since it may say something else in the same second.
 fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Delivery> {
     let fact = Fact::from_object(object.text(), at).ok()?;
+    let mut digest = hex::encode(Sha256::digest(object.text().as_bytes()));
+    digest.truncate(8);
+    let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), at.0);
     let event = Event {
-        id: StripeId::parse(&format!("fetched_{}_{}", fact.id.as_str(), at.0)).ok()?,
+        id: StripeId::parse(&id).ok()?,
         kind: "paidup.fetched".into(),
         created: Some(at),
         api_version: None,

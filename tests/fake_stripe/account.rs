@@ -106,7 +106,9 @@ impl Account {
         let id = self.new_id("evt_1");
         let created = self.now();
         let mut value = objects::event(&id, created, kind, object, previous);
-        let is_pending = self.newest("webhook_endpoint").iter().any(|endpoint| {
+        let endpoints = self.objects.range("we_".to_owned()..);
+        let mut endpoints = endpoints.take_while(|(id, _)| id.starts_with("we_"));
+        let is_pending = endpoints.any(|(_, endpoint)| {
             let events = endpoint["enabled_events"].as_array().unwrap();
             let wanted = events.iter().any(|event| event == "*" || event == kind);
             wanted && endpoint["status"] == "enabled"

@@ -1,0 +1,469 @@
+//! `paidup doctor` and `paidup reconcile`, the real binary, against the stand-in for Stripe.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod fake_stripe;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use fake_stripe::{FakeStripe, Fault, KEY};
+use paidup::domain::delivery::Delivery;
+use paidup::domain::event::{Event, TYPES};
+use paidup::domain::id::UnixSeconds;
+use paidup::domain::order::{State, Status};
+use paidup::sqlite::Store;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const URL: &str = "https://shop.example.com/stripe/webhook";
+
+// ── Reconcile ───────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_week_of_lost_deliveries_is_restored_and_a_second_run_changes_nothing() {
+    let shop = Shop::open();
+    busy_week(&shop.stripe, 1_000);
+    assert!(
+        shop.stripe.events().len() >= 5_000,
+        "{}",
+        shop.stripe.events().len()
+    );
+
+    // A run that is cut off in the middle, by a kill.
+    let mut child = shop
+        .command(&["reconcile", "--since", "7d"])
+        .spawn()
+        .unwrap();
+    while shop.store().events(None, 1).unwrap().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = shop.orders().len();
+    assert!(
+        part < live(&shop.stripe).len(),
+        "the kill came too late to show anything"
+    );
+
+    let output = shop.run(&["reconcile", "--since", "7d"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(shop.orders(), live(&shop.stripe));
+
+    let before = shop.file();
+    let again = shop.run(&["reconcile", "--since", "7d"]);
+    assert!(
+        text(&again).contains(" 0 were fetched, 0 of them changed an order."),
+        "{}",
+        text(&again)
+    );
+    assert_eq!(shop.file(), before, "a second run changes nothing");
+}
+
+#[test]
+fn a_dry_run_says_what_is_missing_and_stores_nothing() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    let output = shop.run(&["reconcile", "--dry-run", "--json"]);
+    let lines: Vec<Value> = text(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let changes: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["outcome"] == "applied")
+        .collect();
+    assert!(!changes.is_empty());
+    assert!(
+        lines.iter().all(|line| line["stored"] == json!(false)),
+        "{lines:?}"
+    );
+    assert_eq!(shop.orders(), BTreeMap::new());
+}
+
+#[test]
+fn only_what_stripe_could_not_deliver_is_fetched_when_asked_for() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    let session = shop.stripe.create_session("ord_1", 100);
+    shop.stripe.pay(&session);
+    shop.stripe.deliver_all(&accepting()).unwrap();
+    let session = shop.stripe.create_session("ord_2", 100);
+    shop.stripe.pay(&session);
+    shop.run(&["reconcile", "--undelivered"]);
+    assert_eq!(shop.orders().keys().collect::<Vec<_>>(), ["ord_2"]);
+}
+
+#[test]
+fn a_refund_that_was_never_subscribed_is_named_and_repaired() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    let types: Vec<&str> = TYPES
+        .into_iter()
+        .filter(|kind| !kind.contains("refund"))
+        .collect();
+    shop.stripe.add_endpoint(URL, &types);
+    shop.run(&["reconcile"]);
+    let refund = shop.stripe.refund(&session, None);
+    assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+
+    let doctor = shop.run(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(3), "{}", text(&doctor));
+    for kind in [
+        "charge.refunded",
+        "refund.created",
+        "refund.updated",
+        "refund.failed",
+    ] {
+        let line = format!("PROBLEM  subscription: the endpoint does not have {kind}\n");
+        assert!(text(&doctor).contains(&line), "{}", text(&doctor));
+    }
+    assert!(text(&doctor).contains("Runbook: Refund not applied"));
+
+    let repair = shop.run(&["reconcile", "--order", "ord_1"]);
+    assert_eq!(repair.status.code(), Some(0), "{}", text(&repair));
+    assert!(
+        text(&repair).contains("ord_1: Order refunded"),
+        "{}",
+        text(&repair)
+    );
+    assert_eq!(shop.orders()["ord_1"].status, Status::Refunded);
+    let before = shop.file();
+    assert!(text(&shop.run(&["reconcile", "--order", &session])).contains("is as Stripe has it."));
+    assert_eq!(shop.file(), before);
+
+    shop.stripe.fail_refund(&refund);
+    shop.run(&["reconcile", "--order", "ord_1"]);
+    assert_eq!(
+        shop.orders()["ord_1"].status,
+        Status::Paid,
+        "a failed refund does not count"
+    );
+}
+
+#[test]
+fn an_order_that_we_never_heard_of_is_repaired_from_its_session() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.refund(&session, Some(1000));
+    let output = shop.run(&["reconcile", "--order", &session]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let state = &shop.orders()["ord_1"];
+    assert_eq!(
+        (state.status, state.refunded),
+        (Status::PartiallyRefunded, 1000)
+    );
+    let unknown = shop.run(&["reconcile", "--order", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        text(&unknown).contains("Give the order's id"),
+        "{}",
+        text(&unknown)
+    );
+}
+
+#[test]
+fn a_busy_stripe_is_asked_again() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.fault(3, Fault::Status(500));
+    let output = shop.run(&["reconcile"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+}
+
+#[test]
+fn each_error_ends_with_its_remedy_and_without_the_key() {
+    for (fault, words) in [
+        (Fault::Status(401), "STRIPE_SECRET_KEY"),
+        (Fault::Status(403), "rak_"),
+        (Fault::Html(200), "not Stripe's JSON"),
+        (
+            Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+            "redirect",
+        ),
+    ] {
+        let shop = Shop::open();
+        shop.stripe.fault(50, fault.clone());
+        for words_of in [
+            &["reconcile"][..],
+            &["doctor"],
+            &["reconcile", "--order", "cs_test_1"],
+        ] {
+            let output = shop.run(words_of);
+            let code = if words_of[0] == "doctor" { 3 } else { 1 };
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{fault:?} {}",
+                text(&output)
+            );
+            assert!(
+                text(&output).contains(words),
+                "{fault:?} {words_of:?}: {}",
+                text(&output)
+            );
+            assert!(
+                !text(&output).contains("Canary"),
+                "the key: {}",
+                text(&output)
+            );
+        }
+        assert_eq!(shop.orders(), BTreeMap::new());
+    }
+}
+
+// ── Doctor ──────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_healthy_endpoint_has_no_problems() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    let output = shop.run(&["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    for line in text(&output).lines() {
+        let finding: Value = serde_json::from_str(line).unwrap();
+        assert_ne!(finding["severity"], "problem", "{finding}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_endpoint_is_named() {
+    for (url, fields, words) in [
+        (
+            "https://shop.example.com/stripe/webhook/",
+            json!({}),
+            "near it: https://shop.example.com/stripe/webhook/",
+        ),
+        (
+            "https://other.example.com/stripe/webhook",
+            json!({}),
+            "near it: https://other.example.com",
+        ),
+        (URL, json!({"status": "disabled"}), "is disabled"),
+        (
+            URL,
+            json!({"api_version": "2020-08-27"}),
+            "the endpoint is 2020-08-27",
+        ),
+        (
+            URL,
+            json!({"api_version": null}),
+            "the endpoint has the account's version",
+        ),
+        (
+            URL,
+            json!({"enabled_events": ["charge.refunded"]}),
+            "does not have checkout.session.completed",
+        ),
+    ] {
+        let shop = Shop::open();
+        let id = shop.stripe.add_endpoint(url, &["*"]);
+        shop.stripe.change(&id, fields);
+        assert!(text(&shop.run(&["doctor"])).contains(words), "{words}");
+    }
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    shop.stripe.add_endpoint(URL, &["*"]);
+    assert!(text(&shop.run(&["doctor"])).contains("2 enabled endpoints have the URL"));
+}
+
+#[test]
+fn undelivered_events_and_a_wrong_clock_are_named() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.move_date(-1000);
+    let words = text(&shop.run(&["doctor"]));
+    assert!(
+        words.contains("undelivered events of the last 30 days are not here"),
+        "{words}"
+    );
+    assert!(words.contains("s ahead of Stripe's"), "{words}");
+    assert!(words.contains("Runbook: Webhook 400 signature"), "{words}");
+}
+
+// ── The shop ────────────────────────────────────────────────────────────────────────────────────
+
+/// A database, and an account of the stand-in.
+struct Shop {
+    stripe: FakeStripe,
+    folder: TempDir,
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let shop = Shop {
+            stripe: FakeStripe::start(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        drop(Store::open(&shop.path()).unwrap());
+        shop
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("paidup.db")
+    }
+
+    fn store(&self) -> Store {
+        Store::open_existing(&self.path()).unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paidup"));
+        command
+            .args(words)
+            .env_clear()
+            .env("DATABASE_PATH", self.path())
+            .env("STRIPE_WEBHOOK_SECRET", "whsec_1")
+            .env("STRIPE_SECRET_KEY", KEY)
+            .env("STRIPE_API_BASE", self.stripe.base())
+            .env("STRIPE_MODE", "test")
+            .env("ADMIN_ADDR", "off")
+            .env("PUBLIC_URL", "https://shop.example.com")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn orders(&self) -> BTreeMap<String, State> {
+        orders_of(&self.store())
+    }
+
+    /// Everything that the database holds, as text.
+    fn file(&self) -> String {
+        let db = rusqlite::Connection::open(self.path()).unwrap();
+        let mut all = String::new();
+        for table in ["event", "object", "payment", "orders", "change"] {
+            let mut rows = db.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns = rows.column_count();
+            let mut rows = rows.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                for column in 0..columns {
+                    all.push_str(&format!("{:?}|", row.get_ref(column).unwrap()));
+                }
+                all.push('\n');
+            }
+        }
+        all
+    }
+}
+
+fn orders_of(store: &Store) -> BTreeMap<String, State> {
+    let orders = store.orders(None, 100_000).unwrap();
+    orders
+        .into_iter()
+        .map(|order| (order.name.as_str().to_owned(), order.state))
+        .collect()
+}
+
+/// The orders that live deliveries of all events would have given.
+fn live(stripe: &FakeStripe) -> BTreeMap<String, State> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("live.db")).unwrap();
+    let batch: Vec<Delivery> = stripe
+        .events()
+        .iter()
+        .map(|event| Delivery {
+            event: Event::from_json(&event.text, None).unwrap(),
+            sha256: [0; 32],
+            request_id: None,
+            received: UnixSeconds(1),
+        })
+        .collect();
+    for answer in store.record(&batch).unwrap() {
+        answer.unwrap();
+    }
+    orders_of(&store)
+}
+
+/// Orders of every kind, some five events each.
+fn busy_week(stripe: &FakeStripe, orders: usize) {
+    for number in 0..orders {
+        let session = stripe.create_session(&format!("ord_{number}"), 2500);
+        match number % 5 {
+            0 => {
+                stripe.pay(&session);
+                stripe.refund(&session, Some(1000));
+            }
+            1 => {
+                stripe.pay(&session);
+                let refund = stripe.refund_pending(&session, None);
+                stripe.fail_refund(&refund);
+            }
+            2 => {
+                stripe.pay_later(&session);
+                stripe.settle(&session);
+                stripe.refund(&session, None);
+            }
+            3 => {
+                stripe.pay(&session);
+                let dispute = stripe.open_dispute(&session);
+                stripe.close_dispute(&dispute, number % 2 == 0);
+            }
+            _ => {
+                stripe.pay(&session);
+                let refund = stripe.refund_pending(&session, Some(500));
+                stripe.complete_refund(&refund);
+            }
+        }
+    }
+}
+
+/// A server that answers 200 to the next twenty deliveries.
+fn accepting() -> fake_stripe::Target {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().take(20) {
+            let mut stream = stream.unwrap();
+            read_request(&mut stream);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        }
+    });
+    let (path, secret) = ("/".to_owned(), "whsec_1".to_owned());
+    fake_stripe::Target {
+        address,
+        path,
+        secret,
+    }
+}
+
+fn read_request(stream: &mut TcpStream) {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    reader.read_exact(&mut vec![0; length]).unwrap();
+}
+
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8(both).unwrap()
+}
