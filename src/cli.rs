@@ -457,7 +457,7 @@ const TOPICS: &[Topic] = &[
             Choice {
                 name: "order",
                 value: "ID",
-                help: "not events, but the objects of one order: repairs it also when an event was never\nsubscribed to",
+                help: "not events but the objects of one order: also repairs what was never\nsubscribed to",
             },
             DRY_RUN,
             JSON_LINES,

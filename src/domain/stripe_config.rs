@@ -401,11 +401,32 @@ mod tests {
     }
 
     #[test]
+    fn the_endpoints_url_is_that_of_an_https_host() {
+        let url = |value: &str| {
+            webhook_url(&BTreeMap::from([(
+                "PUBLIC_URL".to_owned(),
+                value.to_owned(),
+            )]))
+        };
+        assert_eq!(url(""), Ok(None));
+        let endpoint = Ok(Some("https://shop.example.com/stripe/webhook".to_owned()));
+        assert_eq!(url("https://shop.example.com"), endpoint);
+        assert_eq!(url("https://shop.example.com/"), endpoint);
+        for bad in [
+            "http://shop.example.com",
+            "shop.example.com",
+            "https://shop.example.com/a",
+        ] {
+            assert_eq!(url(bad).unwrap_err().variable, "PUBLIC_URL", "{bad}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_told_at_once_and_none_shows_a_secret() {
         let secret = format!("sk_live_{CANARY}!");
         let wrong: Vec<(&str, &str)> = CALLING_STRIPE
             .iter()
-            .filter(|variable| variable.name != "STRIPE_SECRET_KEY_FILE")
+            .filter(|it| !matches!(it.name, "STRIPE_SECRET_KEY_FILE" | "PUBLIC_URL"))
             .map(|variable| (variable.name, secret.as_str()))
             .collect();
         let errors = parsed(&wrong).unwrap_err();

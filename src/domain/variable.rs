@@ -40,6 +40,7 @@ pub const VARIABLES: &[Variable] = &[
 
 /// Those of [`VARIABLES`] that only the commands which call Stripe read; `serve` never does.
 pub const CALLING_STRIPE: &[Variable] = &[
+    PUBLIC_URL,
     STRIPE_SECRET_KEY,
     STRIPE_SECRET_KEY_FILE,
     STRIPE_API_BASE,

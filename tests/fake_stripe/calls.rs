@@ -1,5 +1,7 @@
 //! The calls of Stripe's API that the stand-in answers, and how it refuses others.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::account::{Account, public};
@@ -235,7 +237,7 @@ fn events(account: &Account, request: &Recorded) -> Result<Value, Answer> {
         .iter()
         .map(|event| event.id.clone())
         .collect();
-    let fitting: Vec<Value> = fits.map(|event| event.value.clone()).collect();
+    let fitting: Vec<&Value> = fits.map(|event| &event.value).collect();
     page(request, "event", &places, &fitting)
 }
 
@@ -270,7 +272,7 @@ fn endpoints(account: &Account, request: &Recorded) -> Result<Value, Answer> {
 fn whole(request: &Recorded, kind: &str, objects: &[Value]) -> Result<Value, Answer> {
     let id = |object: &Value| object["id"].as_str().unwrap().to_owned();
     let places: Vec<String> = objects.iter().map(id).collect();
-    page(request, kind, &places, objects)
+    page(request, kind, &places, &objects.iter().collect::<Vec<_>>())
 }
 
 /// A page of `objects`, which like `places` are newest first.
@@ -279,7 +281,7 @@ fn page(
     request: &Recorded,
     kind: &str,
     places: &[String],
-    objects: &[Value],
+    objects: &[&Value],
 ) -> Result<Value, Answer> {
     let limit = request.field("limit").map_or(Ok(10), str::parse::<usize>);
     let limit = limit.ok().filter(|limit| (1..=100).contains(limit));
@@ -290,7 +292,12 @@ fn page(
             "This value must be between 1 and 100.",
         )
     })?;
-    let place = |id: &str| places.iter().position(|known| known == id);
+    let places: HashMap<&str, usize> = places
+        .iter()
+        .enumerate()
+        .map(|(place, id)| (id.as_str(), place))
+        .collect();
+    let place = |id: &str| places.get(id).copied();
     let cursor = |name: &str| match request.field(name) {
         Some(id) => place(id)
             .map(Some)
@@ -303,7 +310,7 @@ fn page(
         after.is_none_or(|after| place > Some(after))
             && before.is_none_or(|before| place < Some(before))
     };
-    let rest: Vec<&Value> = objects.iter().filter(is_in).collect();
+    let rest: Vec<&Value> = objects.iter().copied().filter(is_in).collect();
     let has_more = rest.len() > limit;
     let part = if before.is_some() {
         &rest[rest.len().saturating_sub(limit)..]
