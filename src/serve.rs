@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use log::Level;
+use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
@@ -59,6 +61,8 @@ pub enum StartError {
     Listen(&'static str, Address, io::Error),
     /// The service manager passed sockets that are not those we expect.
     Passed(PassedError),
+    /// The limit of descriptors is too low for the pool: the limit, and what is needed.
+    Descriptors(u64, u64),
     /// The operating system refuses threads, signals or random numbers.
     System(io::Error),
 }
@@ -76,6 +80,12 @@ impl fmt::Display for StartError {
                 }
             }
             StartError::Passed(error) => write!(f, "{error}"),
+            StartError::Descriptors(limit, needed) => write!(
+                f,
+                "HTTP_CONNECTIONS: that many need {needed} open files, and the limit is {limit}. The \
+                 admin server would have none left. Raise LimitNOFILE= of the unit (`ulimit -n` in a \
+                 shell), or lower HTTP_CONNECTIONS"
+            ),
             StartError::System(error) => write!(
                 f,
                 "the system refuses what a server needs: {error}. Raise TasksMax= and LimitNOFILE= \
@@ -108,6 +118,7 @@ pub fn start_under_manager(
 }
 
 fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartError> {
+    check_descriptors(config.http_connections)?;
     let (stop, stops) = mpsc::channel();
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&config.database).map_err(StartError::Store)?;
@@ -258,6 +269,20 @@ impl Running {
             admin.stop();
         }
         logger::write(Level::Info, Message::Stopped, &LogFields::default());
+    }
+}
+
+/// Descriptors beside the pool's: files, listeners, signals, and connections of the admin server.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// A thread that waits in `accept()` has its descriptor reserved, so a pool that is too large takes
+/// all of them from the start, and leaves none to the admin server and to signals.
+fn check_descriptors(connections: NonZeroUsize) -> Result<(), StartError> {
+    let connections = u64::try_from(connections.get()).unwrap_or(u64::MAX);
+    let needed = connections.saturating_add(SPARE_DESCRIPTORS);
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed => Err(StartError::Descriptors(limit, needed)),
+        _ => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::harness::{
-    Answer, PATIENCE, Resources, Service, Setup, ask, changed, connect, delivery, eventually, get,
-    paid,
+    Answer, PATIENCE, Resources, SECRET, Service, Setup, ask, changed, connect, delivery,
+    eventually, get, paid,
 };
 
 // ── What would have ended tiny_http ──
@@ -284,6 +285,33 @@ fn without_descriptors_it_waits_and_comes_back() {
         assert_eq!(Answer::read(stream).status, 200, "nobody is lost");
     }
     service.recovers_to(before);
+}
+
+#[test]
+fn a_pool_that_would_take_all_descriptors_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 100; exec \"$0\" serve",
+            env!("CARGO_BIN_EXE_paidup"),
+        ])
+        .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("ADMIN_ADDR", "off")
+        .env("DATABASE_PATH", folder.path().join("paidup.db"))
+        .env("STRIPE_WEBHOOK_SECRET", SECRET)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("need 192 open files, and the limit is 100"),
+        "{told}"
+    );
+    assert!(
+        told.contains("LimitNOFILE=") && told.contains("HTTP_CONNECTIONS"),
+        "{told}"
+    );
 }
 
 #[test]

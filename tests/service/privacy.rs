@@ -60,6 +60,24 @@ fn no_part_of_a_request_is_written_anywhere() {
 }
 
 #[test]
+fn not_even_a_trusted_proxy_puts_a_person_into_the_log() {
+    let mut service = Setup::new().start();
+    for id in [
+        "ada.lovelace@example.com",
+        "Ada Lovelace 1815",
+        "4242 4242 4242 4242",
+        "ada",
+    ] {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: {id}\r\n\r\n");
+        assert_ne!(service.ask(request).request_id(), id);
+    }
+    service.kill();
+    service.wait();
+    let written = String::from_utf8(service.written()).unwrap();
+    assert!(!written.contains("ovelace") && !written.contains("4242 "));
+}
+
+#[test]
 fn nothing_personal_is_in_the_files_of_a_server_that_runs() {
     let setup = Setup::new();
     let service = setup.start();
