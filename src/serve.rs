@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
 use crate::metrics::Metrics;
-use crate::sqlite::{Store, StoreError};
+use crate::sqlite::{ServeLock, Store, StoreError};
 use crate::systemd::{Manager, PassedError, Systemd};
 use crate::webhook::Webhook;
 use crate::writer::{BATCH_MAX, WriteError, Writer};
@@ -39,6 +40,8 @@ pub struct Running {
     manager: Manager,
     stops: Receiver<Stop>,
     stop: Sender<Stop>,
+    /// Held until the process ends or all of it has stopped.
+    _lock: ServeLock,
 }
 
 /// Why a server stops.
@@ -57,6 +60,10 @@ pub enum StartError {
     Store(StoreError),
     /// An address cannot be listened on: the variable, its value, and what the system says.
     Listen(&'static str, Address, io::Error),
+    /// Another process serves this database: its lock.
+    Served(PathBuf),
+    /// The lock of the database cannot be taken: which file, and what the system says.
+    Lock(PathBuf, io::Error),
     /// The service manager passed sockets that are not those we expect.
     Passed(PassedError),
     /// The operating system refuses threads, signals or random numbers.
@@ -75,6 +82,18 @@ impl fmt::Display for StartError {
                     write!(f, "Choose another address in {variable}")
                 }
             }
+            StartError::Served(lock) => write!(
+                f,
+                "another paidup serves or restores this database ({} is locked). Two would answer for \
+                 one file: stop the other one, or give this one its own DATABASE_PATH",
+                lock.display()
+            ),
+            StartError::Lock(lock, error) => write!(
+                f,
+                "{} cannot be locked: {error}. Check that the folder exists and that it and the file \
+                 belong to the user that paidup runs as",
+                lock.display()
+            ),
             StartError::Passed(error) => write!(f, "{error}"),
             StartError::System(error) => write!(
                 f,
@@ -110,6 +129,7 @@ pub fn start_under_manager(
 fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartError> {
     let (stop, stops) = mpsc::channel();
     let metrics = Arc::new(Metrics::new());
+    let lock = lock(&config.database)?;
     let store = Store::open(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, &metrics, stop.clone()));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
@@ -154,6 +174,7 @@ fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartErr
         manager: systemd.into_manager(),
         stops,
         stop,
+        _lock: lock,
     })
 }
 
@@ -308,6 +329,14 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
             reader.figures().ok()
         }),
         metrics,
+    }
+}
+
+fn lock(database: &Path) -> Result<ServeLock, StartError> {
+    match ServeLock::take(database) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(StartError::Served(ServeLock::path(database))),
+        Err(error) => Err(StartError::Lock(ServeLock::path(database), error)),
     }
 }
 
