@@ -64,7 +64,9 @@ pub fn backup(
         return Err(Failure::Other(what));
     }
     let source = Store::open_read_only(database)?;
-    source.copy_to(&path, may_replace).map_err(|error| no_backup(&error))?;
+    source
+        .copy_to(&path, may_replace)
+        .map_err(|error| no_backup(&error))?;
     let copy = Store::open_read_only(&path)?;
     writeln!(
         out,

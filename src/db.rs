@@ -97,29 +97,23 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// `paidup db prune`: removes events that came more than `days` ago from the ledger, in small steps
+/// `paidup db prune`: removes events that came more than `days` ago, at least [`PRUNE_DAYS_MIN`], from the ledger, in small steps
 /// beside the server. Orders, their facts and their stories stay, and so do parked payments.
 ///
 /// An event that was removed and comes once more is joined to facts that have it already, so it
 /// changes nothing.
 ///
 /// # Errors
-/// [`Failure`] when `days` is under [`PRUNE_DAYS_MIN`], or the database refuses. What was removed
-/// before that stays removed.
+/// [`Failure`] when the database refuses. What was removed before that stays removed.
 pub fn prune(
     database: &Path,
     days: u32,
     now: UnixSeconds,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    if days < PRUNE_DAYS_MIN {
-        return Err(Failure::Other(format!(
-            "Stripe may send an event again for 30 days, and until then the ledger is what tells a \
-             repeat. Give {PRUNE_DAYS_MIN}d or more."
-        )));
-    }
     let mut store = Store::open_existing(database)?;
-    let before = UnixSeconds(now.0.saturating_sub(i64::from(days) * DAY_SECONDS));
+    let days = i64::from(days.max(PRUNE_DAYS_MIN));
+    let before = UnixSeconds(now.0.saturating_sub(days * DAY_SECONDS));
     let (mut removed, mut from) = (0_u64, 0);
     loop {
         let batch = store.prune(from, before)?;
