@@ -96,3 +96,9 @@ CREATE TABLE probe (
     at INTEGER NOT NULL
 );
 INSERT INTO probe VALUES (1, 0);
+
+-- When each of the operator's chores was last done well.
+CREATE TABLE chore (
+    name TEXT PRIMARY KEY,                       -- backup, check, prune
+    at   INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::domain::config::{Config, ConfigError};
+use crate::files::folder_of;
 use crate::finding::Finding;
 use crate::sqlite::{Store, StoreError};
 
@@ -71,6 +72,12 @@ pub fn database(path: &Path) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => contents(path, &store),
         Err(StoreError::Missing) => vec![missing(path)],
+        Err(StoreError::Older(version)) => vec![Finding::good(
+            "database",
+            format!(
+                "schema {version}; the server brings it up to date when it starts, after a backup"
+            ),
+        )],
         Err(error) => vec![Finding::problem(
             "database",
             error.to_string(),
@@ -84,7 +91,7 @@ pub fn database(path: &Path) -> Vec<Finding> {
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match store.integrity_problems() {
+    match store.damage() {
         Ok(problems) if problems.is_empty() => {
             let what = format!("{} is whole", path.display());
             findings.push(Finding::good("database", what));
@@ -161,11 +168,4 @@ fn room(path: &Path) -> Option<Finding> {
 fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        Some(_) | None => Path::new("."),
-    }
 }

@@ -6,11 +6,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use lexopt::Arg;
 
+use crate::backup;
+use crate::db;
 use crate::domain::event::TYPES;
 use crate::domain::id::OrderId;
 use crate::domain::order::Status;
@@ -57,6 +60,19 @@ pub enum Command {
         json: bool,
     },
     SendTest(send_test::Options),
+    Backup(backup::Target),
+    Restore {
+        file: PathBuf,
+    },
+    DbCheck {
+        json: bool,
+    },
+    DbInfo {
+        json: bool,
+    },
+    DbPrune {
+        days: u32,
+    },
     Demo,
     Doctor {
         json: bool,
@@ -220,6 +236,8 @@ const AMOUNT_RANGE: RangeInclusive<i64> = 1..=99_999_999;
 const SINCE_RANGE: RangeInclusive<i64> = 60..=30 * 24 * 3600;
 /// How often `send-test` may send one event.
 const COPIES_RANGE: RangeInclusive<u32> = 1..=100;
+/// Backups that `backup --dir` may keep.
+const KEEP_RANGE: RangeInclusive<NonZeroUsize> = NonZeroUsize::MIN..=NonZeroUsize::MAX;
 
 const TOPICS: &[Topic] = &[
     Topic {
@@ -399,6 +417,111 @@ const TOPICS: &[Topic] = &[
             "paidup send-test --url https://shop.example.com/stripe/webhook",
         ],
         build: |given| Ok(Command::SendTest(given.send_test()?)),
+    },
+    Topic {
+        name: "backup",
+        arguments: "[FILE]",
+        summary: "Copy the database to one verified file while the server goes on",
+        details: "The copy is the database as it is at this moment. It gets its name only when it is whole, checked\n\
+                  and on disk; it is readable by its owner only, and there is nothing beside it. A backup on the\n\
+                  same disk does not survive that disk: copy it away, too.\n\
+                  Give FILE, or --dir with --keep. Files in the folder that we did not name are left alone.",
+        options: &[
+            Choice {
+                name: "force",
+                value: "",
+                help: "replace FILE, if it is there, by the new one",
+            },
+            Choice {
+                name: "dir",
+                value: "FOLDER",
+                help: "a new file paidup-TIME.db in this folder",
+            },
+            Choice {
+                name: "keep",
+                value: "N",
+                help: "and then remove all but the newest N of them",
+            },
+            ENV_FILE,
+        ],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &[
+            "paidup backup before-the-sale.db",
+            "paidup backup --dir /var/lib/paidup/backups --keep 14",
+        ],
+        build: |given| Ok(Command::Backup(given.backup_target()?)),
+    },
+    Topic {
+        name: "restore",
+        arguments: "FILE",
+        summary: "Put a backup in the place of the database",
+        details: "Checks FILE first. The server, and whatever else has the database open, must be stopped. The\n\
+                  database of before is kept beside the new one, as paidup.db.replaced-TIME. FILE stays as it is.",
+        options: &[ENV_FILE],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup restore /var/lib/paidup/backups/paidup-20261124T054626Z.db"],
+        build: |given| {
+            Ok(Command::Restore {
+                file: given.one_word()?.into(),
+            })
+        },
+    },
+    Topic {
+        name: "db check",
+        arguments: "",
+        summary: "Check the whole database: every page, and every order against its facts",
+        details: "The server may run meanwhile. Reads all of the file.",
+        options: &[JSON_LINES, ENV_FILE],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Problems,
+            Exit::Configuration,
+        ],
+        examples: &["paidup db check"],
+        build: |given| {
+            given.no_words(Command::DbCheck {
+                json: given.has("json"),
+            })
+        },
+    },
+    Topic {
+        name: "db info",
+        arguments: "",
+        summary: "Say what the database holds, and when it was last backed up and checked",
+        details: "The server may run meanwhile.",
+        options: &[JSON, ENV_FILE],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup db info", "paidup db info --json"],
+        build: |given| {
+            given.no_words(Command::DbInfo {
+                json: given.has("json"),
+            })
+        },
+    },
+    Topic {
+        name: "db prune",
+        arguments: "",
+        summary: "Remove old events from the ledger",
+        details: "Orders, what is known of their payments, and their stories stay. An event that was removed and comes\n\
+                  again changes nothing. The server may run meanwhile. The file does not shrink: the room is used\n\
+                  for new events.",
+        options: &[
+            Choice {
+                name: "older-than",
+                value: "DAYS",
+                help: "such as 90d; at least 35d, because Stripe may send events again for 30 days",
+            },
+            ENV_FILE,
+        ],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup db prune --older-than 90d"],
+        build: |given| {
+            given.no_words(Command::DbPrune {
+                days: given.prune_days()?,
+            })
+        },
     },
     Topic {
         name: "demo",
@@ -796,6 +919,42 @@ impl Given {
             let text = plain::text(text);
             self.topic.error(format!(
                 "there is no status {text:?}{near} There are: {all}"
+            ))
+        })
+    }
+
+    fn backup_target(&self) -> Result<backup::Target, UsageError> {
+        let Some(folder) = self.value("dir") else {
+            if self.has("keep") {
+                return Err(self.topic.error("--keep goes with --dir"));
+            }
+            return Ok(backup::Target::File {
+                path: self.one_word()?.into(),
+                may_replace: self.has("force"),
+            });
+        };
+        if self.has("force") || !self.words.is_empty() {
+            return Err(self.topic.error("FILE (and --force) or --dir, not both"));
+        }
+        if !self.has("keep") {
+            return Err(self
+                .topic
+                .error("--keep N is missing: how many are to stay"));
+        }
+        Ok(backup::Target::Folder {
+            path: folder.into(),
+            keep: self.number("keep", &KEEP_RANGE, NonZeroUsize::MIN)?,
+        })
+    }
+
+    fn prune_days(&self) -> Result<u32, UsageError> {
+        let text = self.value("older-than").unwrap_or_default();
+        let days = db::parse_days(text).filter(|days| *days >= db::PRUNE_DAYS_MIN);
+        days.ok_or_else(|| {
+            self.topic.error(format!(
+                "--older-than is a number of days such as 90d, at least {}d, not {:?}",
+                db::PRUNE_DAYS_MIN,
+                plain::text(text)
             ))
         })
     }

@@ -9,10 +9,11 @@
 //! Who may use whom; arrows point down only:
 //!
 //! ```text
-//! 4  main, cli, serve, check, install, show, send_test, demo   lexopt, ureq
+//! 4  main, cli, serve, check, install, backup, db, rotate, doctor, reconcile,
+//!    show, send_test, demo                  lexopt, ureq
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
 //! 2  webhook → writer → sqlite              std threads
-//! 1  sqlite  logger  clock  systemd         rusqlite, env_logger, listenfd
+//! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix
 //! 0  domain/*                               no I/O, no clock, no environment, no threads
 //! ```
 //!
@@ -21,14 +22,17 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod backup;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod db;
 pub mod demo;
 pub mod doctor;
 pub mod domain;
 pub mod edge;
 pub mod exit;
+pub mod files;
 pub mod finding;
 pub mod http;
 pub mod install;

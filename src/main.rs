@@ -20,7 +20,7 @@ use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
-use paidup::{check, demo, install, logger, reconcile, send_test, show};
+use paidup::{backup, check, db, demo, install, logger, reconcile, send_test, show};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(env::args_os().skip(1)) {
@@ -51,6 +51,8 @@ fn tell(text: &dyn Display) {
 fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
     let environment = || Environment::read(invocation.env_file.as_deref());
     let store = || environment()?.store();
+    let database = || environment()?.database();
+    let now = || Now::read().unix;
     let exit = match &invocation.command {
         Command::Serve => serve(&environment()?)?,
         Command::Check { json } => check(&environment()?, *json, out)?,
@@ -69,6 +71,11 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             &environment()?.config().map_err(|errors| all_of(&errors))?,
             out,
         )?,
+        Command::Backup(target) => backup::backup(&database()?, target, now(), out)?,
+        Command::Restore { file } => backup::restore(&database()?, file, now(), out)?,
+        Command::DbCheck { json } => db::check(&database()?, now(), *json, out)?,
+        Command::DbInfo { json } => db::info(&database()?, *json, out)?,
+        Command::DbPrune { days } => db::prune(&database()?, *days, now(), out)?,
         Command::Demo => demo::run(&env::temp_dir(), out)?,
         Command::Doctor { json } => examine(&environment()?, *json, out)?,
         Command::Reconcile(options) => fetch(options, &environment()?, out)?,
@@ -237,9 +244,13 @@ impl Environment {
 
     /// The database, for commands that need nothing else of the configuration.
     fn store(&self) -> Result<Store, Failure> {
-        let path = config::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        let path = self.database()?;
         Store::open_existing(&path)
             .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
+    }
+
+    fn database(&self) -> Result<PathBuf, Failure> {
+        config::database_path(&self.vars).map_err(|error| all_of(&[error]))
     }
 
     /// The files that hold secrets.

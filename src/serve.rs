@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
 use crate::metrics::Metrics;
-use crate::sqlite::{Store, StoreError};
+use crate::sqlite::{ServeLock, Store, StoreError};
 use crate::systemd::{Manager, PassedError, Systemd};
 use crate::webhook::Webhook;
 use crate::writer::{BATCH_MAX, WriteError, Writer};
@@ -41,6 +42,8 @@ pub struct Running {
     manager: Manager,
     stops: Receiver<Stop>,
     stop: Sender<Stop>,
+    /// Held until the process ends or all of it has stopped.
+    _lock: ServeLock,
 }
 
 /// Why a server stops.
@@ -59,6 +62,10 @@ pub enum StartError {
     Store(StoreError),
     /// An address cannot be listened on: the variable, its value, and what the system says.
     Listen(&'static str, Address, io::Error),
+    /// Another process serves this database: its lock.
+    Served(PathBuf),
+    /// The lock of the database cannot be taken: which file, and what the system says.
+    Lock(PathBuf, io::Error),
     /// The service manager passed sockets that are not those we expect.
     Passed(PassedError),
     /// The limit of descriptors is too low for the pool: the limit, and what is needed.
@@ -79,6 +86,18 @@ impl fmt::Display for StartError {
                     write!(f, "Choose another address in {variable}")
                 }
             }
+            StartError::Served(lock) => write!(
+                f,
+                "another paidup serves or restores this database ({} is locked). Two would answer for \
+                 one file: stop the other one, or give this one its own DATABASE_PATH",
+                lock.display()
+            ),
+            StartError::Lock(lock, error) => write!(
+                f,
+                "{} cannot be locked: {error}. Check that the folder exists and that it and the file \
+                 belong to the user that paidup runs as",
+                lock.display()
+            ),
             StartError::Passed(error) => write!(f, "{error}"),
             StartError::Descriptors(limit, needed) => write!(
                 f,
@@ -121,6 +140,7 @@ fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartErr
     check_descriptors(config.http_connections)?;
     let (stop, stops) = mpsc::channel();
     let metrics = Arc::new(Metrics::new());
+    let lock = lock(&config.database)?;
     let store = Store::open(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, &metrics, stop.clone()));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
@@ -165,6 +185,7 @@ fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartErr
         manager: systemd.into_manager(),
         stops,
         stop,
+        _lock: lock,
     })
 }
 
@@ -333,6 +354,14 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
             reader.figures().ok()
         }),
         metrics,
+    }
+}
+
+fn lock(database: &Path) -> Result<ServeLock, StartError> {
+    match ServeLock::take(database) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(StartError::Served(ServeLock::path(database))),
+        Err(error) => Err(StartError::Lock(ServeLock::path(database), error)),
     }
 }
 

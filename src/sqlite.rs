@@ -9,16 +9,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::Level;
 use rusqlite::{
-    Connection, ErrorCode as Code, OptionalExtension, Row, Transaction, TransactionBehavior, ffi,
-    params,
+    Connection, ErrorCode as Code, OpenFlags, OptionalExtension, Row, Transaction,
+    TransactionBehavior, ffi, params,
 };
 
 use crate::domain::delivery::{About, Delivery, News, Outcome, Receipt};
@@ -27,11 +27,23 @@ use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::log_line::{ErrorCode, Message};
 use crate::domain::order::{Dispute, Flag, State, Status};
 use crate::domain::payment::{Fact, Payment};
+use crate::files;
+
+mod copy;
+mod lock;
+mod upkeep;
+
+pub use copy::CopyError;
+pub use lock::ServeLock;
+pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
+/// What turns each older schema into the next: the first one schema 1 into 2.
+const MIGRATIONS: [&str; 1] =
+    ["CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID"];
 /// "paid" in ASCII, in the file's `application_id`: tells our file from any other.
 const APPLICATION_ID: i64 = 0x7061_6964;
 /// How long a statement waits while another process of ours writes.
@@ -71,6 +83,14 @@ pub enum StoreError {
     NotOurs,
     /// A newer paidup has written the file: the version found.
     Newer(i64),
+    /// An older paidup has written the file, and only the server brings it up to date: the version
+    /// found.
+    Older(i64),
+    /// The file was to be brought up to date, and the backup before that failed: why.
+    NotBackedUp(String),
+    /// There is a log (`-wal`) with events in it, and the file that it belongs to is missing or
+    /// empty.
+    LoneLog,
     /// Anything else: SQLite's extended code.
     Other(i32),
 }
@@ -88,6 +108,9 @@ impl StoreError {
             | StoreError::Unreadable
             | StoreError::NotOurs
             | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
             | StoreError::Other(_) => false,
         }
     }
@@ -105,6 +128,9 @@ impl StoreError {
             | StoreError::Unreadable
             | StoreError::NotOurs
             | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
             | StoreError::Other(_) => ErrorCode::StoreFailed,
         }
     }
@@ -135,21 +161,37 @@ impl fmt::Display for StoreError {
                  Look at `dmesg`, then run `paidup check`",
             ),
             StoreError::Corrupt => f.write_str(
-                "the database is damaged. Keep the file, run `paidup check`, and restore the last \
-                 backup",
+                "the database is damaged. It is left as it is. Stop the server, see what \
+                 `paidup db check` says, and put the last backup in its place: `paidup restore FILE`",
             ),
             StoreError::Unreadable => f.write_str(
                 "a row in the database is not as paidup writes it. Nothing was changed. Undo what was \
                  done to it by hand, or restore the last backup",
             ),
             StoreError::NotOurs => f.write_str(
-                "the file at DATABASE_PATH is not a database of paidup's and is left alone. Check \
-                 DATABASE_PATH",
+                "the file at DATABASE_PATH is not a database of paidup's, or its beginning is damaged. \
+                 It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
+                 last backup in its place",
             ),
             StoreError::Newer(version) => write!(
                 f,
                 "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. \
                  Install the newer paidup again; the file is left alone",
+            ),
+            StoreError::Older(version) => write!(
+                f,
+                "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the \
+                 server: it makes a backup and brings the file up to date"
+            ),
+            StoreError::NotBackedUp(why) => write!(
+                f,
+                "the database must be brought up to date, and the backup before that failed: {why}. \
+                 Nothing was changed. Repair that and start again"
+            ),
+            StoreError::LoneLog => f.write_str(
+                "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it belongs \
+                 to is missing or empty. A new database would destroy it, so none was made. Put the \
+                 file back, or restore the last backup: `paidup restore FILE`",
             ),
             StoreError::Other(code) => write!(f, "the database refused (SQLite error {code})"),
         }
@@ -188,11 +230,13 @@ fn from_sqlite(failure: ffi::Error) -> StoreError {
 }
 
 impl Store {
-    /// Opens the file, and makes it, readable by its owner only, if there is none.
+    /// Opens the file for the server: makes it, readable by its owner only, if there is none, and
+    /// brings an older one up to date after a backup of it.
     ///
     /// # Errors
-    /// [`StoreError`]; a file that is not ours or newer than us is left as it is.
+    /// [`StoreError`]; a file that is not ours, newer than us or damaged is left as it is.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
+        refuse_lone_log(path)?;
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -206,21 +250,54 @@ impl Store {
             }
             Err(_) => return Err(StoreError::CannotOpen),
         }
-        Store::open_existing(path)
+        let mut store = Store::connect(path)?;
+        store.migrate(path)?;
+        store.touch_every_tree()?;
+        Ok(store)
     }
 
-    /// Opens the file, which must be there.
+    /// Opens the file, which must be there and up to date.
     ///
     /// # Errors
-    /// [`StoreError`]; a file that is not ours or newer than us is left as it is.
+    /// [`StoreError`]; a file that is not ours, of another schema or damaged is left as it is.
     pub fn open_existing(path: &Path) -> Result<Store, StoreError> {
         if !path.exists() {
             return Err(StoreError::Missing);
         }
+        refuse_lone_log(path)?;
+        let mut store = Store::connect(path)?;
+        match store.schema_version()? {
+            SCHEMA_VERSION => {}
+            0 => store.migrate(path)?,
+            older => return Err(StoreError::Older(older)),
+        }
+        Ok(store)
+    }
+
+    /// Opens a file of any schema up to ours, to copy or to look at it. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_read_only(path: &Path) -> Result<Store, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let store = Store { connection };
+        store.refuse_what_is_not_ours()?;
+        if store.schema_version()? == 0 {
+            return Err(StoreError::NotOurs);
+        }
+        Ok(store)
+    }
+
+    fn connect(path: &Path) -> Result<Store, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let mut store = Store { connection };
+        let store = Store { connection };
         store.refuse_what_is_not_ours()?;
         store
             .connection
@@ -238,7 +315,6 @@ impl Store {
         store
             .connection
             .pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES)?;
-        store.migrate()?;
         Ok(store)
     }
 
@@ -314,18 +390,6 @@ impl Store {
             .prepare_cached("UPDATE probe SET at = ?1 WHERE id = 1")?
             .execute([now.0])?;
         Ok(transaction.commit()?)
-    }
-
-    /// Runs SQLite's whole check of the file: what it finds, one text a problem, at most 100.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the file cannot even be read.
-    pub fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
-        let mut statement = self.connection.prepare("PRAGMA integrity_check(100)")?;
-        let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
-        let mut problems = lines.collect::<Result<Vec<_>, _>>()?;
-        problems.retain(|line| line != "ok");
-        Ok(problems)
     }
 
     /// Figures for the metrics; none of them takes longer as the history grows.
@@ -465,7 +529,7 @@ impl Store {
     /// Refuses a file that another program or a newer paidup has written, before anything in it
     /// is touched.
     fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
-        let version = self.pragma("user_version")?;
+        let version = self.schema_version()?;
         let is_ours = self.pragma("application_id")? == APPLICATION_ID;
         let is_empty = self.pragma("page_count")? == 0;
         if !is_ours && !is_empty {
@@ -478,8 +542,8 @@ impl Store {
     }
 
     /// Brings the file to [`SCHEMA_VERSION`] in one transaction. Two processes may try at once.
-    fn migrate(&mut self) -> Result<(), StoreError> {
-        if self.pragma("user_version")? == SCHEMA_VERSION {
+    fn migrate(&mut self, path: &Path) -> Result<(), StoreError> {
+        if self.schema_version()? == SCHEMA_VERSION {
             return Ok(());
         }
         let transaction = self
@@ -489,9 +553,55 @@ impl Store {
         if version == 0 {
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        } else {
+            // The transaction holds the write lock, so nothing comes in after the backup.
+            Store::open_read_only(path)?
+                .copy_to(&backup_before_migration(path), true)
+                .map_err(|error| StoreError::NotBackedUp(error.to_string()))?;
+            for (step, from) in MIGRATIONS.iter().zip(1..) {
+                if from >= version {
+                    transaction.execute_batch(step)?;
+                }
+            }
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(transaction.commit()?)
+    }
+
+    /// Reads the way down to the first and the last entry of every table and index, so that a
+    /// server does not start on a file that is damaged there. Unlike SQLite's own check this takes
+    /// no longer as the file grows; damage elsewhere is reported by SQLite when it is met.
+    fn touch_every_tree(&self) -> Result<(), StoreError> {
+        const TREES: [(&str, &str); 11] = [
+            ("payment", "id"),
+            (
+                "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
+                "order_id",
+            ),
+            (
+                "payment INDEXED BY payment_parked WHERE order_id IS NULL",
+                "id",
+            ),
+            ("object", "id"),
+            ("event", "seq"),
+            ("event", "id"),
+            ("orders", "id"),
+            ("orders", "name"),
+            ("orders", "status"),
+            ("change", "order_id"),
+            ("tally", "status"),
+        ];
+        for (tree, key) in TREES {
+            for direction in ["ASC", "DESC"] {
+                let sql = format!("SELECT * FROM {tree} ORDER BY {key} {direction} LIMIT 1");
+                self.connection.query_row(&sql, [], |_| Ok(())).optional()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn schema_version(&self) -> Result<i64, StoreError> {
+        self.pragma("user_version")
     }
 
     fn pragma(&self, name: &str) -> Result<i64, StoreError> {
@@ -499,6 +609,21 @@ impl Store {
             .connection
             .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
     }
+}
+
+/// Where the server puts the backup of an older file before it brings it up to date.
+#[must_use]
+pub fn backup_before_migration(database: &Path) -> PathBuf {
+    files::beside(database, &format!(".before-schema-{SCHEMA_VERSION}"))
+}
+
+/// SQLite deletes the log of a file that is empty, and with it what was acknowledged.
+fn refuse_lone_log(path: &Path) -> Result<(), StoreError> {
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes(path) == 0 && bytes(&files::beside(path, "-wal")) > 0 {
+        return Err(StoreError::LoneLog);
+    }
+    Ok(())
 }
 
 /// What the metrics tell of the database.

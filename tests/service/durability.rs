@@ -31,7 +31,7 @@ fn whatever_was_acknowledged_before_a_kill_is_in_the_file() {
 
     let service = setup.start();
     let store = service.store();
-    assert_eq!(store.integrity_problems().unwrap(), [""; 0]);
+    assert_eq!(store.damage().unwrap(), [""; 0]);
     let acknowledged = acknowledged.lock().unwrap();
     assert!(acknowledged.len() >= KILLS * 20);
     for name in acknowledged.iter() {

@@ -79,7 +79,7 @@ fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
             "{name}"
         );
     }
-    assert_eq!(store.integrity_problems().unwrap(), [""; 0]);
+    assert_eq!(store.damage().unwrap(), [""; 0]);
 }
 
 /// A limit on the size of files makes `write()` fail as a broken disk does, without privileges: not
@@ -129,7 +129,7 @@ fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
 
     let service = setup.start();
     let store = service.store();
-    assert_eq!(store.integrity_problems().unwrap(), [""; 0]);
+    assert_eq!(store.damage().unwrap(), [""; 0]);
     for name in &acknowledged {
         assert!(
             store.event(&format!("evt_{name}")).unwrap().is_some(),

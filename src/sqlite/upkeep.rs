@@ -1,0 +1,334 @@
+//! What an operator's chores need of the database: check, figures, pruning, and letting go of a file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::{
+    APPLICATION_ID, ORDER_COLUMNS, Store, StoreError, StoredOrder, UNREADABLE, read_facts,
+};
+use crate::domain::id::UnixSeconds;
+use crate::domain::order::{Flag, State, Status};
+use crate::domain::payment::Payment;
+
+/// Problems told at most; after so many nobody reads on.
+const PROBLEMS_MAX: usize = 100;
+/// Events removed in one transaction. Bounds how long the server's next commit waits for it.
+const PRUNE_EVENTS: u32 = 256;
+/// How long to wait for other processes to close the file.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A chore whose last success is remembered in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// A backup was made and verified.
+    Backup,
+    /// The whole file was checked and found good.
+    Check,
+    /// Old events were removed from the ledger.
+    Prune,
+}
+
+impl Chore {
+    fn as_str(self) -> &'static str {
+        match self {
+            Chore::Backup => "backup",
+            Chore::Check => "check",
+            Chore::Prune => "prune",
+        }
+    }
+}
+
+/// What the database holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its schema.
+    pub schema: i64,
+    /// Size of the file, without its log.
+    pub database_bytes: i64,
+    /// Of these, what pruning has made free for new rows.
+    pub free_bytes: i64,
+    /// How many orders have each status.
+    pub orders: Vec<(Status, i64)>,
+    /// Payments whose order is not known yet.
+    pub parked: i64,
+    /// Events in the ledger.
+    pub events: i64,
+    /// When the first and the last of them came, by this host's clock.
+    pub received: Option<(UnixSeconds, UnixSeconds)>,
+}
+
+/// What one step of pruning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PruneBatch {
+    /// Events that were removed.
+    pub removed: u64,
+    /// Where to go on; `None` at the end.
+    pub next: Option<i64>,
+}
+
+/// What became of a file that is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retired {
+    /// It has everything in it, nothing belongs to it any more, and nobody has it open.
+    Whole,
+    /// It is too damaged for that: what is beside it still belongs to it.
+    Damaged,
+}
+
+impl Store {
+    /// What SQLite's whole check and its check of references find: one text a problem, at most 100
+    /// of each.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot even be read.
+    pub fn damage(&self) -> Result<Vec<String>, StoreError> {
+        let sql = format!("PRAGMA integrity_check({PROBLEMS_MAX})");
+        let mut statement = self.connection.prepare(&sql)?;
+        let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut problems = lines.collect::<Result<Vec<_>, _>>()?;
+        problems.retain(|line| line != "ok");
+
+        let mut statement = self.connection.prepare("PRAGMA foreign_key_check")?;
+        let rows = statement.query_map([], |row| {
+            let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+            Ok(format!("a row of {table} names a missing row of {parent}"))
+        })?;
+        for row in rows.take(PROBLEMS_MAX) {
+            problems.push(row?);
+        }
+        Ok(problems)
+    }
+
+    /// Orders that are not what the stored facts say (S4), one text each, at most 100.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn disagreements(&self) -> Result<Vec<String>, StoreError> {
+        // One moment for all of it, or what is written meanwhile would look like a disagreement.
+        let moment = self.connection.unchecked_transaction()?;
+        let mut problems = Vec::new();
+        let sql = format!(
+            "SELECT o.*, p.facts FROM (SELECT {ORDER_COLUMNS} FROM orders) o
+             LEFT JOIN payment p ON p.order_id = o.id ORDER BY o.id"
+        );
+        let mut statement = moment.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut present: Option<(StoredOrder, Vec<Payment>)> = None;
+        while let Some(row) = rows.next()? {
+            let order = StoredOrder::read(row)?;
+            let facts = payment_of(row)?;
+            match &mut present {
+                Some((same, payments)) if same.id == order.id => payments.extend(facts),
+                Some(_) | None => {
+                    let done = present.replace((order, facts.into_iter().collect()));
+                    problems.extend(done.and_then(|(order, facts)| disagreement(&order, &facts)));
+                }
+            }
+            if problems.len() >= PROBLEMS_MAX {
+                return Ok(problems);
+            }
+        }
+        problems.extend(present.and_then(|(order, facts)| disagreement(&order, &facts)));
+        problems.extend(parked_with_a_name(&moment)?);
+        problems.extend(miscounted(&moment)?);
+        Ok(problems)
+    }
+
+    /// What the database holds. Takes longer as the ledger grows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn summary(&self) -> Result<Summary, StoreError> {
+        let figures = self.figures()?;
+        let number = |sql| self.connection.query_row(sql, [], |row| row.get(0));
+        let received = self.connection.query_row(
+            "SELECT min(received_at), max(received_at) FROM event",
+            [],
+            |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?)),
+        )?;
+        Ok(Summary {
+            schema: self.schema_version()?,
+            database_bytes: figures.database_bytes,
+            free_bytes: number(
+                "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+            )?,
+            orders: figures.orders,
+            parked: figures.parked,
+            events: number("SELECT count(*) FROM event")?,
+            received: received.map(|(from, to)| (UnixSeconds(from), UnixSeconds(to))),
+        })
+    }
+
+    /// Remembers that a chore was done well.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn note(&mut self, chore: Chore, at: UnixSeconds) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO chore VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = excluded.at",
+            params![chore.as_str(), at.0],
+        )?;
+        Ok(())
+    }
+
+    /// When a chore was last done well.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn noted(&self, chore: Chore) -> Result<Option<UnixSeconds>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT at FROM chore WHERE name = ?1")?;
+        Ok(statement
+            .query_row([chore.as_str()], |row| row.get(0))
+            .optional()?
+            .map(UnixSeconds))
+    }
+
+    /// Removes events that came before `before` from the next few hundred places of the ledger
+    /// after `from`. The facts that they told, orders and stories stay.
+    ///
+    /// The last event always stays: the next one takes the number after it, and stories know their
+    /// events by number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn prune(&mut self, from: i64, before: UnixSeconds) -> Result<PruneBatch, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let last: Option<i64> = transaction.query_row(
+            "SELECT max(seq) FROM
+                 (SELECT seq FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2)",
+            params![from, PRUNE_EVENTS],
+            |row| row.get(0),
+        )?;
+        let Some(last) = last else {
+            return Ok(PruneBatch::default());
+        };
+        let removed = transaction.execute(
+            "DELETE FROM event WHERE seq > ?1 AND seq <= ?2 AND received_at < ?3
+                 AND seq < (SELECT max(seq) FROM event)",
+            params![from, last, before.0],
+        )?;
+        transaction.commit()?;
+        Ok(PruneBatch {
+            removed: u64::try_from(removed).unwrap_or(u64::MAX),
+            next: Some(last),
+        })
+    }
+
+    /// Makes the database at `path` one file that nobody has open, so that it can be moved away:
+    /// its log is written into it and removed. SQLite allows that to the only user of a file, so
+    /// this also tells whether another process, of whatever program, still has it open.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another process has it open, [`StoreError::NotOurs`] when it is
+    /// another program's database.
+    pub fn retire(path: &Path) -> Result<Retired, StoreError> {
+        if super::refuse_lone_log(path).is_err() {
+            return Ok(Retired::Damaged);
+        }
+        match leave_wal(path) {
+            Ok(()) => Ok(Retired::Whole),
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if matches!(
+                    failure.code,
+                    rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
+                ) =>
+            {
+                Ok(Retired::Damaged)
+            }
+            Err(rusqlite::Error::InvalidQuery) => Err(StoreError::NotOurs),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn leave_wal(path: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(RETIRE_TIMEOUT)?;
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    if number("PRAGMA page_count")? > 0 && number("PRAGMA application_id")? != APPLICATION_ID {
+        return Err(UNREADABLE);
+    }
+    connection.pragma_update(None, "journal_mode", "DELETE")
+}
+
+fn payment_of(row: &Row<'_>) -> rusqlite::Result<Option<Payment>> {
+    const FACTS: usize = 12;
+    match row.get_ref(FACTS)?.as_str_or_null()? {
+        Some(_) => read_facts(row, FACTS).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An order that is not what its payments make of it.
+fn disagreement(order: &StoredOrder, payments: &[Payment]) -> Option<String> {
+    let name = order.name.as_str();
+    if payments.is_empty() {
+        return Some(format!("order {name:?} has no payment"));
+    }
+    if payments
+        .iter()
+        .any(|payment| payment.order().as_ref() != Some(&order.name))
+    {
+        return Some(format!(
+            "order {name:?} has a payment that is for another order"
+        ));
+    }
+    let state = State::of(payments);
+    (state != order.state).then(|| {
+        let (stored, computed) = (in_words(&order.state), in_words(&state));
+        format!("order {name:?} is stored as {stored}, and the facts say {computed}")
+    })
+}
+
+fn in_words(state: &State) -> String {
+    format!(
+        "{}, dispute {}, {} of {} refunded, flags [{}], created {}",
+        state.status.as_str(),
+        state.dispute.as_str(),
+        state.refunded,
+        state.amount,
+        Flag::join_list(&state.flags),
+        state.since.0
+    )
+}
+
+fn parked_with_a_name(db: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = db.prepare("SELECT id, facts FROM payment WHERE order_id IS NULL")?;
+    let mut rows = statement.query([])?;
+    let mut problems = Vec::new();
+    while let Some(row) = rows.next()?
+        && problems.len() < PROBLEMS_MAX
+    {
+        if let Some(name) = read_facts(row, 1)?.order() {
+            let id: i64 = row.get(0)?;
+            let name = name.as_str();
+            problems.push(format!(
+                "payment {id} is parked, and the facts say order {name:?}"
+            ));
+        }
+    }
+    Ok(problems)
+}
+
+/// Orders by status as counted while they changed, and as counted now.
+fn miscounted(db: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = db.prepare(
+        "SELECT status, sum(kept), sum(found) FROM
+             (SELECT status, orders AS kept, 0 AS found FROM tally
+              UNION ALL SELECT status, 0, count(*) FROM orders GROUP BY status)
+         GROUP BY status HAVING sum(kept) <> sum(found)",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let (status, kept, found): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(format!(
+            "{found} orders are {status}, and {kept} were counted"
+        ))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
