@@ -8,6 +8,8 @@
     reason = "a test may fail by panicking, and reads the clock itself"
 )]
 
+#[path = "../fake_stripe/mod.rs"]
+mod fake_stripe;
 #[path = "../service/harness.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod harness;
@@ -15,4 +17,5 @@ mod tools;
 
 mod promtool;
 mod sdk_signing;
+mod stripe_client;
 mod vectors;

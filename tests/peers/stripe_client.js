@@ -1,0 +1,91 @@
+// Stripe's library for node as a client of the stand-in. Writes what it learns as JSON.
+const Stripe = require('stripe');
+
+const input = JSON.parse(require('fs').readFileSync(0, 'utf8'));
+const { hostname, port } = new URL(input.base);
+const stripe = new Stripe(input.key, {
+  host: hostname, port, protocol: 'http', telemetry: false, maxNetworkRetries: input.retries ?? 0,
+});
+
+const tasks = {
+  async calls() {
+    const session = await stripe.checkout.sessions.create({
+      mode: 'payment',
+      line_items: [
+        {
+          quantity: 2,
+          price_data: {
+            currency: 'eur', unit_amount: 1250, product_data: { name: 'Café & thé + 100 %' },
+          },
+        },
+        { quantity: 1, price: 'price_1Tea' },
+      ],
+      metadata: { note: 'à & b', order_id: 'ord_1' },
+      client_reference_id: 'ord_1',
+      payment_intent_data: { metadata: { order_id: 'ord_1' } },
+      success_url: 'https://shop.example.com/thanks?session_id={CHECKOUT_SESSION_ID}',
+      cancel_url: 'https://shop.example.com/cart',
+      expires_at: input.expires_at,
+    }, { idempotencyKey: 'k1' });
+    const again = await stripe.checkout.sessions.retrieve(session.id);
+    const filtered = await stripe.events.list({
+      limit: 100,
+      types: ['checkout.session.completed', 'charge.succeeded'],
+      created: { gte: input.created_from },
+      delivery_success: false,
+    });
+    const older = await stripe.events.list({ limit: 100, starting_after: input.event });
+    const newer = await stripe.events.list({ limit: 100, ending_before: input.event });
+    const refunds = await stripe.refunds.list({ payment_intent: input.intent, limit: 100 });
+    const intent = await stripe.paymentIntents.retrieve(input.intent);
+    const charge = await stripe.charges.retrieve(input.charge);
+    const endpoints = await stripe.webhookEndpoints.list({ limit: 100 });
+    return {
+      session: [session.id, session.status, session.amount_total, again.id],
+      lists: [filtered, older, newer, refunds, endpoints].map(
+        (list) => list.data.map((object) => object.id)),
+      payment: [intent.id, intent.status, charge.id, charge.amount_refunded],
+      endpoint: [endpoints.data[0].url, endpoints.data[0].status],
+    };
+  },
+
+  async pages() {
+    const older = [];
+    for await (const event of stripe.events.list({ limit: 100 })) older.push(event.id);
+    const newer = [];
+    for await (const event of stripe.events.list({ limit: 100, ending_before: input.oldest })) {
+      newer.push(event.id);
+    }
+    return { older, newer };
+  },
+
+  async failures() {
+    const names = [];
+    for (let number = 1; number <= input.count; number += 1) {
+      try {
+        await stripe.events.list({ limit: number });
+        names.push('none');
+      } catch (error) {
+        names.push(error.type);
+      }
+    }
+    return names;
+  },
+
+  async key_reused() {
+    const make = (order) => stripe.checkout.sessions.create({
+      mode: 'payment',
+      line_items: [{ quantity: 1, price: 'price_1Tea' }],
+      client_reference_id: order,
+      success_url: 'https://shop.example.com/thanks',
+    }, { idempotencyKey: 'k1' });
+    const [first, replayed] = [await make('ord_1'), await make('ord_1')];
+    const refused = await make('ord_2').catch((error) => error.type);
+    const unknown = await stripe.checkout.sessions.create({
+      mode: 'payment', payment_method_types: ['card'],
+    }).catch((error) => [error.type, error.code, error.param]);
+    return { same: first.id === replayed.id, refused, unknown };
+  },
+};
+
+tasks[input.task]().then((result) => console.log(JSON.stringify(result)));

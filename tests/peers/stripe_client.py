@@ -1,0 +1,111 @@
+"""Stripe's library for Python as a client of the stand-in. Writes what it learns as JSON."""
+
+import json
+import sys
+
+import stripe
+
+given = json.load(sys.stdin)
+client = stripe.StripeClient(
+    given["key"],
+    base_addresses={"api": given["base"]},
+    max_network_retries=given.get("retries", 0),
+)
+api = client.v1
+
+
+def calls():
+    session = api.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [
+                {
+                    "quantity": 2,
+                    "price_data": {
+                        "currency": "eur",
+                        "unit_amount": 1250,
+                        "product_data": {"name": "Café & thé + 100 %"},
+                    },
+                },
+                {"quantity": 1, "price": "price_1Tea"},
+            ],
+            "metadata": {"note": "à & b", "order_id": "ord_1"},
+            "client_reference_id": "ord_1",
+            "payment_intent_data": {"metadata": {"order_id": "ord_1"}},
+            "success_url": "https://shop.example.com/thanks?session_id={CHECKOUT_SESSION_ID}",
+            "cancel_url": "https://shop.example.com/cart",
+            "expires_at": given["expires_at"],
+        },
+        {"idempotency_key": "k1"},
+    )
+    again = api.checkout.sessions.retrieve(session.id)
+    filtered = api.events.list(
+        {
+            "limit": 100,
+            "types": ["checkout.session.completed", "charge.succeeded"],
+            "created": {"gte": given["created_from"]},
+            "delivery_success": False,
+        }
+    )
+    older = api.events.list({"limit": 100, "starting_after": given["event"]})
+    newer = api.events.list({"limit": 100, "ending_before": given["event"]})
+    refunds = api.refunds.list({"payment_intent": given["intent"], "limit": 100})
+    intent = api.payment_intents.retrieve(given["intent"])
+    charge = api.charges.retrieve(given["charge"])
+    endpoints = api.webhook_endpoints.list({"limit": 100})
+    lists = [filtered, older, newer, refunds, endpoints]
+    return {
+        "session": [session.id, session.status, session.amount_total, again.id],
+        "lists": [[thing.id for thing in things.data] for things in lists],
+        "payment": [intent.id, intent.status, charge.id, charge.amount_refunded],
+        "endpoint": [endpoints.data[0].url, endpoints.data[0].status],
+    }
+
+
+def pages():
+    older = api.events.list({"limit": 100})
+    newer = api.events.list({"limit": 100, "ending_before": given["oldest"]})
+    return {
+        "older": [event.id for event in older.auto_paging_iter()],
+        "newer": [event.id for event in newer.auto_paging_iter()],
+    }
+
+
+def failures():
+    names = []
+    for number in range(1, given["count"] + 1):
+        try:
+            api.events.list({"limit": number})
+            names.append("none")
+        except stripe.StripeError as error:
+            names.append(type(error).__name__)
+    return names
+
+
+def key_reused():
+    def make(order):
+        return api.checkout.sessions.create(
+            {
+                "mode": "payment",
+                "line_items": [{"quantity": 1, "price": "price_1Tea"}],
+                "client_reference_id": order,
+                "success_url": "https://shop.example.com/thanks",
+            },
+            {"idempotency_key": "k1"},
+        )
+
+    first, replayed = make("ord_1"), make("ord_1")
+    try:
+        refused = make("ord_2").id
+    except stripe.StripeError as error:
+        refused = type(error).__name__
+    try:
+        unknown = api.checkout.sessions.create(
+            {"mode": "payment", "payment_method_types": ["card"]}
+        ).id
+    except stripe.StripeError as error:
+        unknown = [type(error).__name__, error.code, error.param]
+    return {"same": first.id == replayed.id, "refused": refused, "unknown": unknown}
+
+
+print(json.dumps(globals()[given["task"]]()))
