@@ -379,6 +379,27 @@ mod tests {
     }
 
     #[test]
+    fn the_endpoint_is_expected_at_the_public_host_over_https() {
+        let url = |value: &str| {
+            let vars = BTreeMap::from([("PUBLIC_URL".to_owned(), value.to_owned())]);
+            webhook_url(&vars)
+        };
+        assert_eq!(url(" ").unwrap(), None);
+        for good in ["https://shop.example.com", "https://shop.example.com/"] {
+            let expected = "https://shop.example.com/stripe/webhook";
+            assert_eq!(url(good).unwrap().as_deref(), Some(expected));
+        }
+        for bad in [
+            "http://shop.example.com",
+            "shop.example.com",
+            "https://shop.example.com/path",
+            "https://",
+        ] {
+            assert_eq!(url(bad).unwrap_err().variable, "PUBLIC_URL", "{bad}");
+        }
+    }
+
+    #[test]
     fn a_proxy_is_an_address_and_is_never_shown() {
         for good in [
             "http://proxy:3128",

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::config::looks_secret;
 use super::id::RequestId;
 use super::log_line::ErrorCode;
+use super::variable::STRIPE_API_VERSION;
 
 /// What Stripe was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,9 +245,10 @@ impl ApiError {
                  STRIPE_API_PROXY and the network; then see https://status.stripe.com."
                     .to_owned()
             }
-            Failure::Unusable(_) => {
-                "Compare STRIPE_API_VERSION with the versions that the README names.".to_owned()
-            }
+            Failure::Unusable(_) => format!(
+                "Set STRIPE_API_VERSION to {}, the version that paidup was written for.",
+                STRIPE_API_VERSION.default
+            ),
             Failure::TooLarge => "Check that STRIPE_API_BASE is Stripe.".to_owned(),
         }
     }
