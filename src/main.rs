@@ -112,9 +112,6 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
     logger::start(config.log_level);
     let running = serve::start_under_manager(&config, &environment.vars)
         .map_err(|error| Failure::Other(error.to_string()))?;
-    running
-        .stop_on_signals()
-        .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
     let why = running.wait();
     running.stop(&why);

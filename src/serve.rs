@@ -41,7 +41,6 @@ pub struct Running {
     metrics: Arc<Metrics>,
     manager: Manager,
     stops: Receiver<Stop>,
-    stop: Sender<Stop>,
     /// Held until the process ends or all of it has stopped.
     _lock: ServeLock,
 }
@@ -121,11 +120,12 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub fn start(config: &Config) -> Result<Running, StartError> {
-    start_with(config, Systemd::default())
+    start_with(config, Systemd::default(), mpsc::channel())
 }
 
 /// As [`start`], on the sockets that the service manager passes if it does, and telling it how we
-/// are. `vars` is the environment; to be called before there are other threads.
+/// are. SIGTERM and SIGINT are a reason to stop, and the second one ends the process at once.
+/// `vars` is the environment; to be called before there are other threads.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
@@ -133,16 +133,23 @@ pub fn start_under_manager(
     config: &Config,
     vars: &BTreeMap<String, String>,
 ) -> Result<Running, StartError> {
-    start_with(config, Systemd::take(vars).map_err(StartError::Passed)?)
+    let systemd = Systemd::take(vars).map_err(StartError::Passed)?;
+    let (stop, stops) = mpsc::channel();
+    // Before the first connection is accepted: from then on a stop must not lose one.
+    stop_on_signals(stop.clone()).map_err(StartError::System)?;
+    start_with(config, systemd, (stop, stops))
 }
 
-fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartError> {
+fn start_with(
+    config: &Config,
+    mut systemd: Systemd,
+    (stop, stops): (Sender<Stop>, Receiver<Stop>),
+) -> Result<Running, StartError> {
     check_descriptors(config.http_connections)?;
-    let (stop, stops) = mpsc::channel();
     let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
     let store = Store::open(&config.database).map_err(StartError::Store)?;
-    let writer = Arc::new(new_writer(store, &metrics, stop.clone()));
+    let writer = Arc::new(new_writer(store, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
     let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
 
@@ -184,7 +191,6 @@ fn start_with(config: &Config, mut systemd: Systemd) -> Result<Running, StartErr
         metrics,
         manager: systemd.into_manager(),
         stops,
-        stop,
         _lock: lock,
     })
 }
@@ -207,30 +213,6 @@ impl Running {
     #[must_use]
     pub fn notice(&self) -> &str {
         &self.notice
-    }
-
-    /// From now on SIGTERM and SIGINT are a reason to stop, and the second one ends the process
-    /// at once.
-    ///
-    /// # Errors
-    /// The operating system's, when it takes no more handlers.
-    pub fn stop_on_signals(&self) -> io::Result<()> {
-        let was_asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
-            // In this order: the first signal finds the flag down and raises it.
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&was_asked))?;
-            signal_hook::flag::register(signal, Arc::clone(&was_asked))?;
-        }
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let stop = self.stop.clone();
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                for _ in signals.forever() {
-                    let _ = stop.send(Stop::Asked);
-                }
-            })?;
-        Ok(())
     }
 
     /// Tells the service manager that we are ready, then sleeps until there is a reason to stop.
@@ -327,6 +309,25 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
 
 /// What `systemctl status` shows when all is well.
 const TAKING_DELIVERIES: &str = "Taking deliveries";
+
+fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
+    let was_asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag down and raises it.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&was_asked))?;
+        signal_hook::flag::register(signal, Arc::clone(&was_asked))?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let watch = move || {
+        for _ in signals.forever() {
+            let _ = stop.send(Stop::Asked);
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)?;
+    Ok(())
+}
 
 fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
     let metrics = Arc::clone(metrics);
