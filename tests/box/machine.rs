@@ -86,6 +86,11 @@ impl Machine {
         said
     }
 
+    /// Runs a line of shell that must succeed, and gives its output.
+    pub(crate) fn shell(&self, line: &str) -> String {
+        ask(&["run", self.name, "timeout", "100", "sh", "-c", line])
+    }
+
     /// What the journal of paidup has, with systemd's own lines about it.
     pub(crate) fn journal(&self) -> String {
         self.does("journalctl --namespace=+paidup --no-pager --no-hostname -o short-monotonic")

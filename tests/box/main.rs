@@ -75,7 +75,7 @@ fn uninstalling_keeps_the_orders_and_purging_leaves_nothing() {
 
 #[test]
 fn the_units_are_valid_and_shut_in() {
-    let machine = Machine::serving("units", "");
+    let machine = Machine::serving("units", "STRIPE_SECRET_KEY=sk_test_box");
     let units = machine.does("find /usr/local/lib/systemd/system -maxdepth 1 -type f");
     let verified = machine.does(&format!(
         "systemd-analyze verify {}",
@@ -95,6 +95,9 @@ fn the_units_are_valid_and_shut_in() {
     }
     // Nothing of the network is there but what was passed in, and yet it serves.
     let pid = machine.property("MainPID");
+    let environment = machine.does(&format!("cat /proc/{pid}/environ"));
+    assert!(environment.contains("DATABASE_PATH"), "{environment}");
+    assert!(!environment.contains("STRIPE_SECRET_KEY"), "{environment}");
     let network = machine.does(&format!("nsenter --net --target {pid} ss -Hltn"));
     assert_eq!(network, "");
     assert_eq!(deliver(&machine, "ord_1"), 200);
@@ -170,10 +173,7 @@ fn a_reload_with_broken_settings_is_refused_while_the_old_process_serves() {
     assert!(!machine.tries("systemctl reload paidup").status.success());
     assert_eq!(machine.property("MainPID"), pid, "the old process goes on");
     let journal = machine.journal();
-    assert!(
-        journal.contains("RATE_LIMIT_WEBHOOK_MAX is "),
-        "{journal}"
-    );
+    assert!(journal.contains("RATE_LIMIT_WEBHOOK_MAX is "), "{journal}");
 
     machine.set(&format!(
         "STRIPE_WEBHOOK_SECRET=whsec_new,{}\n{NO_LIMIT}",
@@ -391,6 +391,27 @@ fn every_429_of_a_burst_is_in_the_journal() {
     };
     machine.until("every line", || logged() == refused);
     eprintln!("{refused} answered 429, {} in the journal", logged());
+    // The lines that alerts.yml gives to those who have no Prometheus.
+    for (rule, expected) in [
+        ("PaidupRateLimited", refused),
+        ("PaidupWebhookErrors", 10_206),
+    ] {
+        let rules = include_str!("../../systemd/alerts.yml");
+        let (before, _) = rules.split_once(&format!("- alert: {rule}")).unwrap();
+        let line = before
+            .lines()
+            .rev()
+            .nth(1)
+            .unwrap()
+            .trim()
+            .trim_start_matches("# ");
+        let found = machine.shell(line);
+        let count = match found.trim().parse() {
+            Ok(count) => count,
+            Err(_) => found.lines().count(),
+        };
+        assert_eq!(count, expected, "{line}");
+    }
 }
 
 // ── What is asked for above ─────────────────────────────────────────────────────────────────────

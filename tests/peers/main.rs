@@ -13,6 +13,7 @@
 mod harness;
 mod tools;
 
+mod alerts;
 mod promtool;
 mod sdk_signing;
 mod vectors;
