@@ -98,6 +98,14 @@ pub fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<
         steps.extend([
             Step::Remove("/etc/paidup", "settings and secrets"),
             Step::Remove("/var/lib/paidup", "orders and backups"),
+            Step::Remove(
+                "/var/lib/systemd/timers/stamp-paidup-backup.timer",
+                "when the last backup was",
+            ),
+            Step::Remove(
+                "/var/lib/systemd/timers/stamp-paidup-reconcile.timer",
+                "when the last comparison was",
+            ),
             Step::Run("systemctl stop systemd-journald@paidup.socket systemd-journald-varlink@paidup.socket systemd-journald@paidup.service", "its journal closes"),
             Step::RemoveJournal,
             Step::Run("userdel paidup", "the user"),

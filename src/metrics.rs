@@ -69,6 +69,7 @@ pub struct Metrics {
     outcomes: [AtomicU64; OUTCOMES.len()],
     rate_limited: AtomicU64,
     last_verified_event: AtomicI64,
+    last_backup: AtomicI64,
     commits: AtomicU64,
     committed_events: AtomicU64,
 }
@@ -124,6 +125,11 @@ impl Metrics {
     pub fn count_commit(&self, events: u64) {
         self.commits.fetch_add(1, Relaxed);
         self.committed_events.fetch_add(events, Relaxed);
+    }
+
+    /// Remembers when the newest backup was made.
+    pub fn backup_seen(&self, at: UnixSeconds) {
+        self.last_backup.store(at.0, Relaxed);
     }
 
     /// Commits so far.
@@ -235,6 +241,12 @@ impl Metrics {
         let help = "When the last event with a good signature arrived; 0 before the first.";
         head(text, name, "gauge", help)?;
         writeln!(text, "{name} {}", self.last_verified_event.load(Relaxed))?;
+
+        let name = "paidup_backup_last_timestamp_seconds";
+        let help =
+            "When the newest file in the folder `backup` beside the database was made; 0: none.";
+        head(text, name, "gauge", help)?;
+        writeln!(text, "{name} {}", self.last_backup.load(Relaxed))?;
 
         let name = "paidup_store_commits_total";
         head(text, name, "counter", "Commits of events to the database.")?;

@@ -15,6 +15,7 @@ mod fake_stripe;
 mod harness;
 mod tools;
 
+mod alerts;
 mod promtool;
 mod sdk_signing;
 mod stripe_client;

@@ -1,0 +1,449 @@
+//! The units in a real systemd: each test is a fresh machine, and what an operator may meet on it.
+//!
+//! Needs root and apt-get: `cargo test --test box`. The first run takes a minute to make a Debian.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test may fail by panicking, and reads the clock itself"
+)]
+
+mod load;
+mod machine;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use load::{EDGE, Load, deliver, send};
+use machine::{Machine, said};
+
+/// The load comes from one address, which is what nothing but a proxy does.
+const NO_LIMIT: &str = "RATE_LIMIT_WEBHOOK_EXEMPT=127.0.0.0/8";
+
+// ── Installed ───────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_bare_binary_makes_a_server_whose_orders_survive_a_reboot() {
+    let mut machine = Machine::fresh("install");
+    let shown = machine.does("/root/paidup install");
+    assert!(shown.contains("sudoedit /etc/paidup/paidup.env"), "{shown}");
+    let again = machine.does("/root/paidup install");
+    assert!(!again.contains("write "), "{again}");
+    machine.set(&format!("STRIPE_WEBHOOK_SECRET={}", machine::SECRET));
+    machine.does("paidup check --env-file /etc/paidup/paidup.env");
+    machine.does("systemctl reload-or-restart paidup");
+    machine.does("paidup send-test --env-file /etc/paidup/paidup.env --order test_1");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    for order in ["test_1", "ord_1"] {
+        assert_eq!(order_status(&machine, order), "paid");
+    }
+
+    machine.reboot();
+    assert_eq!(machine.property("ActiveState"), "active");
+    assert_eq!(deliver(&machine, "ord_2"), 200);
+    for order in ["test_1", "ord_1", "ord_2"] {
+        assert_eq!(order_status(&machine, order), "paid");
+    }
+    assert_eq!(private_mode(&machine, "/etc/paidup/paidup.env"), 0o600);
+    assert_eq!(private_mode(&machine, "/var/lib/paidup"), 0o700);
+    assert_eq!(private_mode(&machine, "/var/lib/paidup/paidup.db"), 0o600);
+}
+
+#[test]
+fn uninstalling_keeps_the_orders_and_purging_leaves_nothing() {
+    let machine = Machine::serving("uninstall", "");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    machine.does("/root/paidup uninstall");
+    assert!(machine.path("/var/lib/paidup/paidup.db").exists());
+    machine.does("/root/paidup install");
+    machine.does("systemctl start paidup");
+    assert_eq!(order_status(&machine, "ord_1"), "paid");
+    machine.does("/root/paidup uninstall --purge");
+    let found = machine
+        .does("find /etc /usr/local /var/lib /var/log /run/systemd/system -xdev -name *paidup*");
+    assert_eq!(found, "");
+    assert!(!machine.tries("getent passwd paidup").status.success());
+}
+
+#[test]
+fn the_units_are_valid_and_shut_in() {
+    let machine = Machine::serving("units", "STRIPE_SECRET_KEY=sk_test_box");
+    let units = machine.does("find /usr/local/lib/systemd/system -maxdepth 1 -type f");
+    let verified = machine.does(&format!(
+        "systemd-analyze verify {}",
+        units.replace('\n', " ")
+    ));
+    assert_eq!(verified, "");
+    let services = units.lines().filter(|unit| unit.ends_with(".service"));
+    for path in services {
+        let unit = path.rsplit('/').next().unwrap();
+        let calls_stripe = ["paidup-api.service", "paidup-reconcile.service"].contains(&unit);
+        let report = machine.does(&format!("systemd-analyze security --offline=true {unit}"));
+        let (_, rest) = report.rsplit_once("exposure level for").unwrap();
+        let (_, score) = rest.split_once(": ").unwrap();
+        let score: f64 = score.split(' ').next().unwrap().parse().unwrap();
+        eprintln!("{unit}: {score}");
+        assert!(score <= if calls_stripe { 1.1 } else { 0.3 }, "{report}");
+    }
+    // Nothing of the network is there but what was passed in, and yet it serves.
+    let pid = machine.property("MainPID");
+    let environment = machine.does(&format!("cat /proc/{pid}/environ"));
+    assert!(environment.contains("DATABASE_PATH"), "{environment}");
+    assert!(!environment.contains("STRIPE_SECRET_KEY"), "{environment}");
+    let network = machine.does(&format!("nsenter --net --target {pid} ss -Hltn"));
+    assert_eq!(network, "");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+}
+
+// ── Restarted ───────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn thirty_restarts_under_load_lose_nothing() {
+    let machine = Machine::serving("restarts", NO_LIMIT);
+    restart_under_load(&machine, EDGE);
+}
+
+#[test]
+fn thirty_restarts_behind_nginx_lose_nothing() {
+    let machine = Machine::serving("nginx", NO_LIMIT);
+    // The file as it is shipped, without TLS.
+    let shipped = include_str!("../../systemd/nginx.conf").replace("443 ssl", "127.0.0.1:8080");
+    let has_tls = |line: &&str| line.contains("ssl_") || line.contains("[::]");
+    let plain: Vec<&str> = shipped.lines().filter(|line| !has_tls(line)).collect();
+    fs::write(
+        machine.path("/etc/nginx/conf.d/paidup.conf"),
+        plain.join("\n"),
+    )
+    .unwrap();
+    machine.does("systemd-run -q --unit=proxy --service-type=forking nginx");
+    for (host, path, status) in [
+        ("hooks.example.com", "/healthz", 200),
+        ("hooks.example.com", "/metrics", 404),
+        ("hooks.example.com", "/", 404),
+        ("other.example.com", "/healthz", 404),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let sent = machine.inside(move || send("127.0.0.1:8080", request.as_bytes()));
+        assert_eq!(sent.join().unwrap().unwrap(), status, "{host}{path}");
+    }
+    restart_under_load(&machine, "127.0.0.1:8080");
+}
+
+fn restart_under_load(machine: &Machine, to: &'static str) {
+    let load = Load::start(machine, to, 8);
+    for _ in 0..30 {
+        machine.does("systemctl restart paidup");
+    }
+    let sum = load.stop();
+    eprintln!(
+        "30 restarts: {} stored, {} lost, slowest {:?}",
+        sum.stored.len(),
+        sum.lost.len(),
+        sum.slowest
+    );
+    assert_eq!(sum.lost, Vec::<String>::new());
+    assert!(sum.stored.len() > 300, "no load worth the name");
+    assert_all_on_disk(machine, &sum.stored);
+}
+
+// ── Broken settings ─────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_reload_with_broken_settings_is_refused_while_the_old_process_serves() {
+    let machine = Machine::serving("reload", NO_LIMIT);
+    let pid = machine.property("MainPID");
+    let load = Load::start(&machine, EDGE, 4);
+    for broken in [
+        "STRIPE_WEBHOOK_SECRET=",
+        "STRIPE_WEBHOOK_SECRET=whsec_x\nRATE_LIMIT_WEBHOOK_MAX=ten",
+    ] {
+        machine.set(broken);
+        let refused = machine.tries("systemctl reload paidup");
+        assert!(!refused.status.success(), "{}", said(&refused));
+    }
+    fs::remove_file(machine.path(machine::ENV_FILE)).unwrap();
+    assert!(!machine.tries("systemctl reload paidup").status.success());
+    assert_eq!(machine.property("MainPID"), pid, "the old process goes on");
+    let journal = machine.journal();
+    assert!(journal.contains("RATE_LIMIT_WEBHOOK_MAX is "), "{journal}");
+
+    machine.set(&format!(
+        "STRIPE_WEBHOOK_SECRET=whsec_new,{}\n{NO_LIMIT}",
+        machine::SECRET
+    ));
+    machine.does("systemctl reload paidup");
+    assert_ne!(
+        machine.property("MainPID"),
+        pid,
+        "a new process has started"
+    );
+    let sum = load.stop();
+    assert_eq!(sum.lost, Vec::<String>::new());
+    assert_all_on_disk(&machine, &sum.stored);
+}
+
+#[test]
+fn a_restart_with_broken_settings_says_so_and_deliveries_wait_for_the_repair() {
+    let machine = Machine::serving("repair", NO_LIMIT);
+    machine.set("STRIPE_WEBHOOK_SECRET=");
+    assert!(!machine.tries("systemctl restart paidup").status.success());
+    let load = Load::start(&machine, EDGE, 4);
+    machine.until("tries again each second", || {
+        machine.property("NRestarts").parse::<u32>().unwrap() >= 3
+    });
+    assert_eq!(machine.property("ExecMainStatus"), "78");
+    let journal = machine.journal();
+    let said = journal.contains("STRIPE_WEBHOOK_SECRET is not set or blank");
+    assert!(said && journal.contains("status=78/CONFIG"), "{journal}");
+    machine.set(&format!(
+        "STRIPE_WEBHOOK_SECRET={}\n{NO_LIMIT}",
+        machine::SECRET
+    ));
+    machine.until("serves again", || {
+        machine.property("ActiveState") == "active"
+    });
+    let sum = load.stop();
+    assert_eq!(sum.lost, Vec::<String>::new());
+    assert!(sum.slowest > Duration::from_secs(1), "nobody had to wait");
+    assert_all_on_disk(&machine, &sum.stored);
+}
+
+#[test]
+fn the_secret_may_be_a_credential() {
+    let machine = Machine::serving("credential", "");
+    machine.set("");
+    fs::write(machine.path("/etc/paidup/webhook_secret"), machine::SECRET).unwrap();
+    machine.does("systemd-tmpfiles --create paidup.conf");
+    assert_eq!(private_mode(&machine, "/etc/paidup/webhook_secret"), 0o600);
+    let shipped = include_str!("../../systemd/sandbox.conf");
+    let lines = shipped.lines().filter_map(|line| line.strip_prefix("#   "));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    for unit in ["paidup.service.d", "paidup-check.service.d"] {
+        let path = machine.path(&format!("/etc/systemd/system/{unit}/credential.conf"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("[Service]\n{lines}\n")).unwrap();
+    }
+    machine.does("systemctl daemon-reload");
+    machine.does("systemctl reload paidup");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    let pid = machine.property("MainPID");
+    let environment = machine.does(&format!("cat /proc/{pid}/environ"));
+    assert!(!environment.contains(machine::SECRET));
+}
+
+// ── Failures ────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_killed_server_is_back_within_seconds_with_all_that_it_answered() {
+    let machine = Machine::serving("killed", NO_LIMIT);
+    let load = Load::start(&machine, EDGE, 8);
+    for kills in 1..=3_u32 {
+        machine.does("systemctl kill --signal=KILL paidup");
+        machine.until("back", || {
+            machine.property("NRestarts") == kills.to_string()
+                && machine.property("ActiveState") == "active"
+        });
+    }
+    let sum = load.stop();
+    eprintln!(
+        "3 kills: {} stored, {} lost",
+        sum.stored.len(),
+        sum.lost.len()
+    );
+    assert!(
+        sum.lost.len() <= 3 * 8,
+        "only what was in flight is lost: {:?}",
+        sum.lost
+    );
+    assert_all_on_disk(&machine, &sum.stored);
+    let journal = machine.journal();
+    assert!(journal.contains("code=killed, status=9/KILL"), "{journal}");
+}
+
+#[test]
+fn a_server_that_stands_still_is_restarted_by_the_watchdog() {
+    let machine = Machine::serving("still", NO_LIMIT);
+    machine.edit_unit("WatchdogSec=2s");
+    machine.does("systemctl restart paidup");
+    // An idle server proves every second that it can write, and is left alone.
+    let calm = Instant::now();
+    machine.until("idle for two of the watchdog's turns", || {
+        calm.elapsed() > Duration::from_secs(5)
+    });
+    assert_eq!(machine.property("NRestarts"), "0");
+
+    machine.does("systemctl kill --signal=STOP paidup");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    assert_eq!(machine.property("NRestarts"), "1");
+    let journal = machine.journal();
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+}
+
+#[test]
+fn a_writer_whose_disk_hangs_is_restarted_by_the_watchdog() {
+    let machine = Machine::serving("hang", NO_LIMIT);
+    let library = machine.path("/usr/local/lib/hang.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/box/hang.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-D_GNU_SOURCE", "-o"]);
+    assert!(
+        compiler
+            .arg(library)
+            .arg(source)
+            .status()
+            .unwrap()
+            .success()
+    );
+    machine.edit_unit(
+        "WatchdogSec=2s\nTimeoutAbortSec=2s\nEnvironment=LD_PRELOAD=/usr/local/lib/hang.so",
+    );
+    machine.does("systemctl restart paidup");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    let hangs = machine.path("/run/paidup-disk-hangs");
+    fs::write(&hangs, "").unwrap();
+    machine.until("the watchdog sees it", || {
+        machine.journal().contains("Watchdog timeout")
+    });
+    fs::remove_file(&hangs).unwrap();
+    assert_eq!(deliver(&machine, "ord_2"), 200);
+    assert_eq!(order_status(&machine, "ord_2"), "paid");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_in_the_journal() {
+    let machine = Machine::fresh("port");
+    machine.does("/root/paidup install");
+    machine.set(&format!("STRIPE_WEBHOOK_SECRET={}", machine::SECRET));
+    let taken = machine
+        .inside(|| TcpListener::bind(EDGE).unwrap())
+        .join()
+        .unwrap();
+    assert!(!machine.tries("systemctl start paidup").status.success());
+    let journal = machine.does("journalctl --no-pager -u paidup.socket");
+    let named = "Failed to create listening socket (127.0.0.1:4242): Address already in use";
+    assert!(journal.contains(named), "{journal}");
+    drop(taken);
+    machine.does("systemctl start paidup");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+}
+
+#[test]
+fn a_socket_that_nobody_expects_is_refused_by_name() {
+    let machine = Machine::serving("socket", "");
+    let path = machine.path("/etc/systemd/system/paidup-extra.socket");
+    let unit =
+        "[Socket]\nListenStream=127.0.0.1:4244\nFileDescriptorName=extra\nService=paidup.service\n";
+    fs::write(path, unit).unwrap();
+    machine.does("systemctl daemon-reload");
+    machine.does("systemctl stop paidup.service paidup.socket paidup-admin.socket");
+    machine.does("systemctl start paidup-extra.socket");
+    assert!(!machine.tries("systemctl start paidup").status.success());
+    let journal = machine.journal();
+    assert!(
+        journal.contains("systemd passes a socket that is named `extra`"),
+        "{journal}"
+    );
+}
+
+#[test]
+fn an_address_that_is_not_the_sockets_is_told_and_the_socket_serves() {
+    let machine = Machine::serving("address", "LISTEN_ADDR=127.0.0.1:9999\nADMIN_ADDR=off");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    let journal = machine.journal();
+    assert!(journal.contains("listen_addr_not_used"), "{journal}");
+    assert!(journal.contains("admin_addr_not_used"), "{journal}");
+}
+
+// ── Logs ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn every_429_of_a_burst_is_in_the_journal() {
+    let machine = Machine::serving("journal", "");
+    let senders = (0..4_u64).map(|sender| {
+        machine.inside(move || {
+            let request =
+                b"POST /stripe/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+            let statuses = (0..2_550 + sender).map(|_| send(EDGE, request).unwrap());
+            statuses.filter(|status| *status == 429).count()
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let refused: usize = senders.into_iter().map(|it| it.join().unwrap()).sum();
+    assert!(refused >= 10_000, "{refused}");
+    let logged = || {
+        let all = machine.does("journalctl --namespace=paidup --no-pager -o cat");
+        let lines = all
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let exact = |line: &Value| line["message"] == "Webhook rate limit exceeded (429)";
+        let ids = lines
+            .filter(exact)
+            .map(|line| line["requestId"].to_string());
+        ids.collect::<BTreeSet<String>>().len()
+    };
+    machine.until("every line", || logged() == refused);
+    eprintln!("{refused} answered 429, {} in the journal", logged());
+    // The lines that alerts.yml gives to those who have no Prometheus.
+    for (rule, expected) in [
+        ("PaidupRateLimited", refused),
+        ("PaidupWebhookErrors", 10_206),
+    ] {
+        let rules = include_str!("../../systemd/alerts.yml");
+        let (before, _) = rules.split_once(&format!("- alert: {rule}")).unwrap();
+        let line = before
+            .lines()
+            .rev()
+            .nth(1)
+            .unwrap()
+            .trim()
+            .trim_start_matches("# ");
+        let found = machine.shell(line);
+        let count = match found.trim().parse() {
+            Ok(count) => count,
+            Err(_) => found.lines().count(),
+        };
+        assert_eq!(count, expected, "{line}");
+    }
+}
+
+// ── What is asked for above ─────────────────────────────────────────────────────────────────────
+
+fn order_status(machine: &Machine, order: &str) -> String {
+    let shown = machine.does(&format!(
+        "paidup orders show {order} --json --env-file {}",
+        machine::ENV_FILE
+    ));
+    let order: Value = serde_json::from_str(&shown).unwrap();
+    order["status"].as_str().unwrap().to_owned()
+}
+
+/// Every event that was answered 200 is in the database, in a new process.
+fn assert_all_on_disk(machine: &Machine, stored: &[String]) {
+    let listed = machine.does(&format!(
+        "paidup events list --limit 1000000 --json --env-file {}",
+        machine::ENV_FILE
+    ));
+    let id = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["eventId"].as_str().unwrap().to_owned()
+    };
+    let on_disk: BTreeSet<String> = listed.lines().map(id).collect();
+    let missing: Vec<_> = stored.iter().filter(|id| !on_disk.contains(*id)).collect();
+    assert!(
+        missing.is_empty(),
+        "answered 200, and not there: {missing:?}"
+    );
+}
+
+fn private_mode(machine: &Machine, path: &str) -> u32 {
+    let mode = machine.does(&format!("stat -c %a {path}"));
+    u32::from_str_radix(mode.trim(), 8).unwrap()
+}
