@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod data;
 mod durability;
 mod full_disk;
 mod hostile;
