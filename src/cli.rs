@@ -247,7 +247,7 @@ const UNIT_ENV_FILE: Choice = Choice {
 const SECRET_FILE: Choice = Choice {
     name: "secret-file",
     value: "FILE",
-    help: "the file that LoadCredential= of the unit reads, when the secrets are a credential",
+    help: "the file that LoadCredential= of the unit reads, when the secrets are a\ncredential",
 };
 const RESTART: Choice = Choice {
     name: "restart",

@@ -561,7 +561,7 @@ mod tests {
             "S=a \\\nmore\n",
             "S=\"a\nb\"\n",
             "export S=a\n",
-            "S=\0",
+            "T=\0\nS=a\n",
         ] {
             assert_eq!(changed(text), None, "{text:?}");
         }

@@ -104,7 +104,12 @@ impl Setup {
 
     /// Starts the process and waits until it serves.
     pub(crate) fn start(&self) -> Service {
-        let mut child = self.command(&["serve"]).spawn().unwrap();
+        self.start_with(&["serve"])
+    }
+
+    /// The same with other words.
+    pub(crate) fn start_with(&self, words: &[&str]) -> Service {
+        let mut child = self.command(words).spawn().unwrap();
         let stdout = Drain::start(child.stdout.take().unwrap());
         let stderr = Drain::start(child.stderr.take().unwrap());
         let mut service = Service {

@@ -17,4 +17,5 @@ mod full_disk;
 mod hostile;
 mod privacy;
 mod rate_limit;
+mod rotation;
 mod webhook;
