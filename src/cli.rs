@@ -73,6 +73,18 @@ pub enum Command {
     DbPrune {
         days: u32,
     },
+    RotateAdd {
+        secret_file: Option<PathBuf>,
+        from: Option<PathBuf>,
+        restart: bool,
+    },
+    RotateVerify {
+        secret_file: Option<PathBuf>,
+    },
+    RotateFinish {
+        secret_file: Option<PathBuf>,
+        restart: bool,
+    },
     Demo,
     Doctor {
         json: bool,
@@ -153,7 +165,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Us
     }
     Ok(Invocation {
         command: (topic.build)(&given)?,
-        env_file: given.value("env-file").map(PathBuf::from),
+        env_file: given.path("env-file"),
     })
 }
 
@@ -225,6 +237,22 @@ const LIMIT: Choice = Choice {
     name: "limit",
     value: "N",
     help: "at most so many, newest first; 50 unless given",
+};
+
+const UNIT_ENV_FILE: Choice = Choice {
+    name: "env-file",
+    value: "FILE",
+    help: "the service's EnvironmentFile; /etc/paidup/paidup.env unless given",
+};
+const SECRET_FILE: Choice = Choice {
+    name: "secret-file",
+    value: "FILE",
+    help: "the file that LoadCredential= of the unit reads, when the secrets are a\ncredential",
+};
+const RESTART: Choice = Choice {
+    name: "restart",
+    value: "",
+    help: "then systemctl reload paidup, and ask the server",
 };
 
 /// Rows that a list may show.
@@ -520,6 +548,67 @@ const TOPICS: &[Topic] = &[
         build: |given| {
             given.no_words(Command::DbPrune {
                 days: given.prune_days()?,
+            })
+        },
+    },
+    Topic {
+        name: "rotate add",
+        arguments: "",
+        summary: "Put a new signing secret beside the old one",
+        details: "Reads the secret from standard input (paste it, then Enter and Ctrl-D) or a file, never from the\n\
+                  command line. The file with it is checked as the service would read it before it takes the\n\
+                  place of the present one; every other byte, owner and mode stay. No secret is shown.",
+        options: &[
+            Choice {
+                name: "from",
+                value: "FILE",
+                help: "read the secret from there instead",
+            },
+            RESTART,
+            UNIT_ENV_FILE,
+            SECRET_FILE,
+        ],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &[
+            "paidup rotate add --restart",
+            "paidup rotate add --from new-secret.txt --env-file paidup.env",
+        ],
+        build: |given| {
+            given.no_words(Command::RotateAdd {
+                secret_file: given.path("secret-file"),
+                from: given.path("from"),
+                restart: given.has("restart"),
+            })
+        },
+    },
+    Topic {
+        name: "rotate verify",
+        arguments: "",
+        summary: "Ask the running server whether it accepts each secret of the file",
+        details: "Sends it one signed event for each, of a type that changes no order. Secrets are told apart by\n\
+                  their place in the file; the newest is the last.",
+        options: &[UNIT_ENV_FILE, SECRET_FILE],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup rotate verify"],
+        build: |given| {
+            given.no_words(Command::RotateVerify {
+                secret_file: given.path("secret-file"),
+            })
+        },
+    },
+    Topic {
+        name: "rotate finish",
+        arguments: "",
+        summary: "Drop all signing secrets but the newest",
+        details: "Once the old one has expired in the Dashboard: Stripe signs with both until then, for up to 24 hours\n\
+                  after a roll. Refused while the running server does not accept the newest.",
+        options: &[RESTART, UNIT_ENV_FILE, SECRET_FILE],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup rotate finish --restart"],
+        build: |given| {
+            given.no_words(Command::RotateFinish {
+                secret_file: given.path("secret-file"),
+                restart: given.has("restart"),
             })
         },
     },
@@ -921,6 +1010,10 @@ impl Given {
                 "there is no status {text:?}{near} There are: {all}"
             ))
         })
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
     }
 
     fn backup_target(&self) -> Result<backup::Target, UsageError> {

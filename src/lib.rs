@@ -41,6 +41,7 @@ pub mod install;
 pub mod logger;
 pub mod metrics;
 pub mod reconcile;
+pub mod rotate;
 pub mod sample;
 pub mod send_test;
 pub mod serve;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
-use paidup::{backup, check, db, demo, install, logger, reconcile, send_test, show};
+use paidup::{backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(env::args_os().skip(1)) {
@@ -76,6 +76,24 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::DbCheck { json } => db::check(&database()?, now(), *json, out)?,
         Command::DbInfo { json } => db::info(&database()?, *json, out)?,
         Command::DbPrune { days } => db::prune(&database()?, *days, now(), out)?,
+        Command::RotateAdd {
+            secret_file,
+            from,
+            restart,
+        } => {
+            let files = rotated(invocation, secret_file);
+            match from {
+                Some(path) => rotate::add(&files, &mut input(path)?, *restart, out)?,
+                None => rotate::add(&files, &mut io::stdin(), *restart, out)?,
+            }
+        }
+        Command::RotateVerify { secret_file } => {
+            rotate::verify(&rotated(invocation, secret_file), out)?
+        }
+        Command::RotateFinish {
+            secret_file,
+            restart,
+        } => rotate::finish(&rotated(invocation, secret_file), *restart, out)?,
         Command::Demo => demo::run(&env::temp_dir(), out)?,
         Command::Doctor { json } => examine(&environment()?, *json, out)?,
         Command::Reconcile(options) => fetch(options, &environment()?, out)?,
@@ -163,12 +181,24 @@ fn fetch(
     };
     let mut context = reconcile::Context {
         api: &api,
-        store: &mut Store::open(&path).map_err(Failure::Store)?,
+        store: &mut Store::open_existing(&path).map_err(Failure::Store)?,
         mode: Some(settings.mode),
         now: Now::read().unix,
         progress: &mut progress,
     };
     reconcile::run(options, &mut context, out)
+}
+
+fn rotated(invocation: &Invocation, secret_file: &Option<PathBuf>) -> rotate::Files {
+    let usual = || PathBuf::from(rotate::ENV_FILE);
+    rotate::Files {
+        env_file: invocation.env_file.clone().unwrap_or_else(usual),
+        secret_file: secret_file.clone(),
+    }
+}
+
+fn input(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
 }
 
 /// Every mistake in the configuration, as one text.

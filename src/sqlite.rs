@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::Level;
+use rusqlite::config::DbConfig;
 use rusqlite::{
     Connection, ErrorCode as Code, OpenFlags, OptionalExtension, Row, Transaction,
     TransactionBehavior, ffi, params,
@@ -274,7 +275,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a file of any schema up to ours, to copy or to look at it. Nothing is changed.
+    /// Opens a file of any schema up to ours, to copy or to look at it. Nothing in it is changed.
+    ///
+    /// It is opened for writing all the same, where that is allowed: what a killed process left half
+    /// done, SQLite finishes or undoes when it is opened next, and cannot do so read-only
+    /// (<https://www.sqlite.org/wal.html#read_only_databases>).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -282,9 +287,12 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing);
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        refuse_lone_log(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "query_only", true)?;
         let store = Store { connection };
         store.refuse_what_is_not_ours()?;
         if store.schema_version()? == 0 {

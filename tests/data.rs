@@ -268,13 +268,13 @@ fn what_is_no_good_backup_is_refused_and_nothing_changes() {
         ),
         (
             variant("text.db", &|path| {
-                fs::write(path, "no database at all, but long enough").unwrap()
+                fs::write(path, "no database at all, but long enough").unwrap();
             }),
             "not a database",
         ),
         (
             variant("short.db", &|path| {
-                fs::write(path, &fs::read(&whole).unwrap()[..8192]).unwrap()
+                fs::write(path, &fs::read(&whole).unwrap()[..8192]).unwrap();
             }),
             "damaged",
         ),
@@ -299,7 +299,11 @@ fn what_is_no_good_backup_is_refused_and_nothing_changes() {
             .iter()
             .filter(|name| !before.contains(name))
             .collect::<Vec<_>>();
-        assert!(new.iter().all(|name| name.ends_with(".lock")), "{new:?}");
+        let harmless = ["paidup.db.lock", "paidup.db-wal", "paidup.db-shm"];
+        assert!(
+            new.iter().all(|name| harmless.contains(&name.as_str())),
+            "{new:?}"
+        );
     }
 }
 
@@ -495,7 +499,7 @@ fn pruning_removes_old_events_and_nothing_else() {
     let shop = Shop::with(&[]);
     let mut store = shop.store();
     let parked = json!({"id": "re_9", "amount": 1, "status": "succeeded", "created": 1,
-                        "payment_intent": "pi_9", "charge": "ch_9"});
+                        "payment_intent": "pi_none", "charge": "ch_none"});
     let parked = event("evt_parked", "refund.created", &parked);
     let sold = (0..600).map(|n| delivery(&paid(&n.to_string()), NOW.0 - 100 * DAY + n * DAY / 6));
     let batch = std::iter::once(delivery(&parked, NOW.0 - 100 * DAY))

@@ -16,7 +16,7 @@ use paidup::domain::event::{Event, Ignored, Meaning, Mode};
 use paidup::domain::id::{RequestId, UnixSeconds};
 use paidup::domain::order::{Dispute, Flag, State, Status};
 use paidup::domain::payment::Payment;
-use paidup::sqlite::{Store, StoreError};
+use paidup::sqlite::{Change, Store, StoreError, StoredOrder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -385,6 +385,12 @@ proptest! {
                 prop_assert_eq!(state.status == Status::Refunded, all && state.status.is_paid(), "{}", name);
             }
         }
+        // An event that was pruned and comes again changes nothing: neither order nor story.
+        two.prune_all();
+        let before = two.orders_and_stories();
+        shuffle(&mut shuffled, seed ^ 1);
+        two.deliver_together(&shuffled);
+        prop_assert_eq!(two.orders_and_stories(), before);
         // An order that a session's id named may be found to be another one: two stories in one.
         if events.iter().all(|event| event.kind > 3 || event.name < 3) {
             one.check_that_paid_stays_paid();
@@ -438,6 +444,23 @@ impl Shop {
         for answer in self.store().record(&batch).unwrap() {
             answer.unwrap();
         }
+    }
+
+    /// Removes every event from the ledger but the last, which always stays.
+    fn prune_all(&self) {
+        let batch = self.store().prune(0, UnixSeconds(i64::MAX)).unwrap();
+        let left = self.store().events(None, u32::MAX).unwrap().len();
+        assert!(left <= 1, "{left} left after {batch:?}");
+    }
+
+    fn orders_and_stories(&self) -> Vec<(StoredOrder, Vec<Change>)> {
+        let store = self.store();
+        let orders = store.orders(None, u32::MAX).unwrap();
+        let story = |order: &StoredOrder| store.changes(order).unwrap();
+        let told = orders
+            .into_iter()
+            .map(|order| (order.clone(), story(&order)));
+        told.collect()
     }
 
     fn tell(&self, names: &[&str]) {

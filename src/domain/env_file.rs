@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// Something in the file that systemd accepts or ignores in silence, and the operator surely did
 /// not mean.
@@ -121,6 +122,43 @@ pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Problem>) {
     reader.end();
     reader.problems.sort_by_key(|problem| problem.line);
     (reader.vars, reader.problems)
+}
+
+/// The file with another value for a variable that it sets, and every other byte as it was. `value`
+/// must be plain: letters, digits and what neither systemd nor a shell takes for anything else.
+///
+/// `None` when systemd would not read the result so, such as for a value over several lines.
+#[must_use]
+pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
+    let (mut wanted, known) = parse(text);
+    wanted.insert(name.to_owned(), value.to_owned());
+    // The last assignment counts. What looks like one may be a part of another value or comment, so
+    // each is tried, and judged by what comes of it.
+    assignments(text, name).into_iter().rev().find_map(|place| {
+        let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
+        let changed = format!("{before}{value}{after}");
+        let (vars, problems) = parse(&changed);
+        let is_meant = vars == wanted && problems.iter().all(|problem| known.contains(problem));
+        is_meant.then_some(changed)
+    })
+}
+
+/// Where in the text the values are, on the lines that look like `NAME=value`.
+fn assignments(text: &str, name: &str) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let after_name = line.trim_start_matches(is_blank).strip_prefix(name);
+        let value =
+            after_name.and_then(|rest| rest.trim_start_matches([' ', '\t']).strip_prefix('='));
+        if let Some(value) = value {
+            let ending = value.len() - value.trim_end_matches(is_line_end).len();
+            let end = start + line.len();
+            places.push(end - value.len()..end - ending);
+        }
+        start += line.len();
+    }
+    places
 }
 
 /// systemd's own states.
@@ -494,6 +532,38 @@ mod tests {
                 .collect();
             let (vars, _) = parse(&text);
             assert!(vars.keys().all(|name| is_name(name)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_changed_and_every_other_byte_stays() {
+        let changed = |text: &str| with_value(text, "S", "a,b");
+        for (text, expected) in [
+            ("S=a", "S=a,b"),
+            ("# S=x\nS=a\nT=1\n", "# S=x\nS=a,b\nT=1\n"),
+            ("#S=\n S =  a  \r\nT='x'\n\n", "#S=\n S =a,b\r\nT='x'\n\n"),
+            ("S=\"a\"\n", "S=a,b\n"),
+            ("S=1\nS=2\n# end", "S=1\nS=a,b\n# end"),
+            ("SS=1\nS=a\nS_FILE=2\n", "SS=1\nS=a,b\nS_FILE=2\n"),
+            (
+                "S=a\nT=\"\nS=not this\n\"\n",
+                "S=a,b\nT=\"\nS=not this\n\"\n",
+            ),
+            ("S=a\nT=1 \\\nS=not this\n", "S=a,b\nT=1 \\\nS=not this\n"),
+            ("no assignment\nS=a\n", "no assignment\nS=a,b\n"),
+        ] {
+            assert_eq!(changed(text).as_deref(), Some(expected), "{text:?}");
+        }
+        for text in [
+            "",
+            "T=1\n",
+            "#S=a\n",
+            "S=a \\\nmore\n",
+            "S=\"a\nb\"\n",
+            "export S=a\n",
+            "T=\0\nS=a\n",
+        ] {
+            assert_eq!(changed(text), None, "{text:?}");
         }
     }
 }

@@ -258,7 +258,7 @@ const CLIENTS: usize = 8;
 
 /// Clients that deliver one event after another, each on a connection of its own, until the server
 /// is gone.
-struct Load {
+pub(crate) struct Load {
     threads: Vec<JoinHandle<()>>,
     served: Arc<AtomicUsize>,
     /// Whether a connection that is made now must be answered.
@@ -266,7 +266,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(
+    pub(crate) fn start(
         service: &Service,
         next: &Arc<AtomicUsize>,
         acknowledged: &Arc<Mutex<BTreeSet<String>>>,
@@ -290,11 +290,11 @@ impl Load {
         }
     }
 
-    fn served(&self) -> usize {
+    pub(crate) fn served(&self) -> usize {
         self.served.load(SeqCst)
     }
 
-    fn join(self) {
+    pub(crate) fn join(self) {
         for thread in self.threads {
             thread.join().unwrap();
         }

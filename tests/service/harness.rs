@@ -69,13 +69,15 @@ impl Setup {
         Store::open_existing(&self.database()).unwrap()
     }
 
-    /// Starts the process and waits until it serves.
-    pub(crate) fn start(&self) -> Service {
-        let mut words = self.wrapper.clone();
-        words.push(env!("CARGO_BIN_EXE_paidup").to_owned());
-        words.push("serve".to_owned());
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
+    /// The command with these words, in the environment of the service.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_paidup").to_owned();
+        let wrapper = self.wrapper.iter().cloned();
+        let mut all = wrapper.chain([program]).collect::<Vec<_>>().into_iter();
+        let mut command = Command::new(all.next().unwrap());
+        command
+            .args(all)
+            .args(words)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LISTEN_ADDR", "127.0.0.1:0")
@@ -86,9 +88,28 @@ impl Setup {
             .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs one command to its end: its exit code, and all that it said.
+    pub(crate) fn run(&self, words: &[&str]) -> (i32, String) {
+        let output = self.command(words).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(said).unwrap(),
+        )
+    }
+
+    /// Starts the process and waits until it serves.
+    pub(crate) fn start(&self) -> Service {
+        self.start_with(&["serve"])
+    }
+
+    /// The same with other words.
+    pub(crate) fn start_with(&self, words: &[&str]) -> Service {
+        let mut child = self.command(words).spawn().unwrap();
         let stdout = Drain::start(child.stdout.take().unwrap());
         let stderr = Drain::start(child.stderr.take().unwrap());
         let mut service = Service {

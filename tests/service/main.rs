@@ -11,9 +11,11 @@
 
 mod harness;
 
+mod data;
 mod durability;
 mod full_disk;
 mod hostile;
 mod privacy;
 mod rate_limit;
+mod rotation;
 mod webhook;
