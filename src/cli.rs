@@ -475,7 +475,7 @@ const TOPICS: &[Topic] = &[
         exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
         examples: &[
             "paidup backup before-the-sale.db",
-            "paidup backup --dir /var/lib/paidup/backups --keep 14",
+            "paidup backup --dir /var/lib/paidup/backup --keep 14",
         ],
         build: |given| Ok(Command::Backup(given.backup_target()?)),
     },
@@ -487,7 +487,7 @@ const TOPICS: &[Topic] = &[
                   database of before is kept beside the new one, as paidup.db.replaced-TIME. FILE stays as it is.",
         options: &[ENV_FILE],
         exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
-        examples: &["paidup restore /var/lib/paidup/backups/paidup-20261124T054626Z.db"],
+        examples: &["paidup restore /var/lib/paidup/backup/paidup-20261124T054626Z.db"],
         build: |given| {
             Ok(Command::Restore {
                 file: given.one_word()?.into(),

@@ -48,15 +48,20 @@ pub(crate) fn delivery(order: &str) -> Delivery {
 
 /// Sends bytes on a new connection and reads the answer: its status.
 pub(crate) fn send(to: &str, bytes: &[u8]) -> io::Result<u16> {
+    let answer = ask(to, bytes)?;
+    let status = answer.get(9..12).and_then(|text| text.parse().ok());
+    status.ok_or(io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Sends bytes on a new connection and reads the whole answer.
+pub(crate) fn ask(to: &str, bytes: &[u8]) -> io::Result<String> {
     let to: SocketAddr = to.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(bytes)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let status = answer.get(9..12).and_then(|it| str::from_utf8(it).ok());
-    let status = status.and_then(|text| text.parse().ok());
-    status.ok_or(io::ErrorKind::UnexpectedEof.into())
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Sends one delivery from inside the machine: its status.

@@ -58,6 +58,25 @@ fn a_bare_binary_makes_a_server_whose_orders_survive_a_reboot() {
 }
 
 #[test]
+fn the_nightly_backup_runs_in_its_sandbox_and_the_metrics_know() {
+    let machine = Machine::serving("backup", "");
+    assert_eq!(deliver(&machine, "ord_1"), 200);
+    machine.does("systemctl start paidup-backup.service");
+    let newest = machine.shell("ls -t /var/lib/paidup/backup/*.db | head -1");
+    let restored = format!(
+        "env DATABASE_PATH={} paidup orders show ord_1",
+        newest.trim()
+    );
+    assert!(machine.does(&restored).contains("is paid"), "{restored}");
+    let request = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    let metrics = machine.inside(move || load::ask("127.0.0.1:4243", request));
+    let metrics = metrics.join().unwrap().unwrap();
+    let gauge = "\npaidup_backup_last_timestamp_seconds ";
+    let (_, value) = metrics.split_once(gauge).unwrap();
+    assert!(!value.starts_with('0'), "{metrics}");
+}
+
+#[test]
 fn uninstalling_keeps_the_orders_and_purging_leaves_nothing() {
     let machine = Machine::serving("uninstall", "");
     assert_eq!(deliver(&machine, "ord_1"), 200);
