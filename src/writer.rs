@@ -4,6 +4,10 @@
 //! what has queued up, commits it with one sync, passes the lead to the first of those who came
 //! meanwhile, and wakes the callers of its batch. A lone delivery is committed at once by its own
 //! thread, and under load the next batch gathers by itself while the disk is busy with this one.
+//!
+//! A thread of its own that is handed each delivery was measured instead: 0.87 times the deliveries
+//! per second with one client, which then waits for two hand-overs, and 1.02 times with 32 (medians
+//! of three runs).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
