@@ -102,8 +102,9 @@ pub fn restore(
         );
         return Err(Failure::Other(what));
     }
-    // A link stays a link: what it leads to is replaced.
-    let found = fs::canonicalize(database);
+    // A link stays a link: what it leads to is replaced. And whoever forgot to say which database
+    // sees the whole path of the one that it was.
+    let found = fs::canonicalize(database).or_else(|_| std::path::absolute(database));
     let database = found.as_deref().unwrap_or(database);
     let failed = |error| not_replaced(database, &error);
     let _lock = ServeLock::take(database)
@@ -136,8 +137,8 @@ pub fn restore(
     if let Some((_, last)) = summary.received {
         writeln!(
             out,
-            "What Stripe sent after {} is not in it. Start the server, then resend those events: \
-             Dashboard → Webhooks → your endpoint. A resent event that is known changes nothing.",
+            "What Stripe sent after {} is not in it. Start the server, then: paidup reconcile --since \
+             30d. What is known already changes nothing.",
             time::rfc3339(last)
         )?;
     }
@@ -278,7 +279,7 @@ fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 fn in_use() -> Failure {
     let what = "A server runs on this database. Restoring under it would lose what it writes. Stop \
-                it, and what would start it again: systemctl stop paidup.socket paidup.service";
+                it, and what would start it again: systemctl stop paidup.socket paidup-admin.socket paidup.service";
     Failure::Other(what.to_owned())
 }
 

@@ -18,7 +18,7 @@ use crate::finding::{self, Finding};
 use crate::sqlite::{Chore, SCHEMA_VERSION, Store, StoreError};
 
 /// Events younger than this stay in the ledger. Stripe retries for three days and resends by hand
-/// for up to 30 (<https://docs.stripe.com/webhooks#retries>), so what is older does not come again.
+/// for up to 30 (<https://docs.stripe.com/webhooks>), so what is older does not come again.
 pub const PRUNE_DAYS_MIN: u32 = 35;
 /// How long the database is left to the server between two steps of pruning.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
@@ -150,7 +150,7 @@ pub fn parse_days(text: &str) -> Option<u32> {
 
 fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     const RESTORE: &str = "Stop the server and put the last good backup in its place: \
-        paidup restore FILE. Then resend what Stripe sent since (Dashboard → Webhooks)";
+        paidup restore FILE. Then paidup reconcile --since 30d";
     let damage = store.damage()?;
     if !damage.is_empty() {
         let why = "Orders may be wrong, and writing to it may damage more.";

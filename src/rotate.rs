@@ -284,7 +284,7 @@ fn real_file(named: &str) -> Result<PathBuf, Failure> {
     if named.contains(['%', '$']) || named.starts_with("/run/credentials/") {
         return Err(Failure::Other(format!(
             "{SECRET_FILE} is a systemd credential, which is made anew at each start. Name the file that \
-             the unit's LoadCredential= reads, such as --secret-file /etc/paidup/whsec"
+             the unit's LoadCredential= reads, such as --secret-file /etc/paidup/webhook_secret"
         )));
     }
     Ok(PathBuf::from(named))

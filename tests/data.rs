@@ -316,7 +316,7 @@ fn a_restore_waits_for_nobody_who_has_the_database_open() {
     let serving = ServeLock::take(&shop.database()).unwrap().unwrap();
     let error = shop.restore(&copy).unwrap_err().to_string();
     assert!(
-        error.contains("systemctl stop paidup.socket paidup.service"),
+        error.contains("systemctl stop paidup.socket paidup-admin.socket"),
         "{error}"
     );
     drop(serving);
