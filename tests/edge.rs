@@ -395,11 +395,18 @@ fn large_bodies_in_every_thread_are_not_kept() {
         assert_eq!(Answer::read(stream).status, 404);
     }
     drop(streams);
-    // 64 MiB if the bodies were kept; what is left is what the allocator keeps for itself.
-    let grown = Resources::now()
-        .resident_kib
-        .saturating_sub(before.resident_kib);
-    assert!(grown < 32 * 1024, "{grown} KiB more than before");
+    // 64 MiB if the bodies were kept; what is left is what the allocator keeps for itself. A thread
+    // gives its body back after the answer, and on a busy machine some take a while to get there.
+    let grown = || {
+        Resources::now()
+            .resident_kib
+            .saturating_sub(before.resident_kib)
+    };
+    let patience = Instant::now() + Duration::from_secs(10);
+    while grown() >= 32 * 1024 && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(grown() < 32 * 1024, "{} KiB more than before", grown());
 }
 
 #[test]
