@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use crate::db;
 use crate::domain::id::UnixSeconds;
 use crate::domain::time;
 use crate::exit::{Exit, Failure};
@@ -76,7 +75,7 @@ pub fn backup(
     )?;
     drop(copy);
     drop(source);
-    db::note(database, Chore::Backup, now)?;
+    Store::note_in(database, Chore::Backup, now)?;
     if let Target::Folder { path: folder, keep } = target {
         for old in remove_old(folder, &path, *keep)? {
             writeln!(out, "{}: removed, {keep} are kept", old.display())?;

@@ -49,7 +49,7 @@ pub fn check(
     finding::write(&findings, json, out)?;
     let exit = finding::exit(&findings);
     if exit == Exit::Done {
-        note(database, Chore::Check, now)?;
+        Store::note_in(database, Chore::Check, now)?;
     }
     Ok(exit)
 }
@@ -170,15 +170,6 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
         ));
     }
     Ok(findings)
-}
-
-/// Remembers a chore; an older file has no place for it, and will get one when the server starts.
-pub(crate) fn note(database: &Path, chore: Chore, now: UnixSeconds) -> Result<(), StoreError> {
-    match Store::open_existing(database) {
-        Ok(mut store) => store.note(chore, now),
-        Err(StoreError::Older(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 #[derive(Serialize)]

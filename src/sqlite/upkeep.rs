@@ -161,6 +161,19 @@ impl Store {
         })
     }
 
+    /// Remembers in the file at `database` that a chore was done well. An older file has no place for
+    /// it, and will get one when the server starts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn note_in(database: &Path, chore: Chore, at: UnixSeconds) -> Result<(), StoreError> {
+        match Store::open_existing(database) {
+            Ok(mut store) => store.note(chore, at),
+            Err(StoreError::Older(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Remembers that a chore was done well.
     ///
     /// # Errors
