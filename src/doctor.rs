@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::domain::config::{Address, Config};
-use crate::domain::event::{Mode, TYPES};
+use crate::domain::event::{Mode, listable_types, release};
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::stripe_error::ApiError;
 use crate::domain::time::rfc3339;
@@ -267,7 +267,6 @@ fn subscriptions(enabled: &[Box<str>]) -> Vec<Finding> {
 
 fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
     let ours = &*patient.config.api_version;
-    let release = |version: &str| version.split_once('.').map(|(_, name)| name.to_owned());
     match endpoint {
         Some(version) if version == ours => Finding::good(
             "version",
@@ -295,10 +294,7 @@ fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
 
 /// Events that some endpoint has not received, and which of them we lack.
 fn undelivered(patient: &Patient<'_>) -> Finding {
-    let types: Vec<&str> = TYPES
-        .into_iter()
-        .filter(|kind| *kind != "payment_intent.refunded")
-        .collect();
+    let types = listable_types();
     let mut events: Vec<ListedEvent> = Vec::new();
     let mut last: Option<StripeId> = None;
     for _ in 0..PAGES_MAX {

@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::domain::delivery::{Delivery, Outcome, Receipt};
-use crate::domain::event::{Event, Meaning, Mode, TYPES};
+use crate::domain::event::{Event, Meaning, Mode, listable_types};
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::payment::Fact;
 use crate::domain::plain;
@@ -50,8 +50,6 @@ pub struct Context<'a> {
     pub progress: &'a mut dyn Write,
 }
 
-/// The type that Stripe does not know and therefore refuses to be asked for.
-const NOT_STRIPES: &str = "payment_intent.refunded";
 /// How often a page is asked for when Stripe is busy or out of reach, beside the client's own
 /// retries, and the pause before the first repetition; each further one is twice as long.
 const TRIES_MAX: u32 = 5;
@@ -88,10 +86,7 @@ fn fetch_events(
     context: &mut Context<'_>,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let types: Vec<&str> = TYPES
-        .into_iter()
-        .filter(|kind| *kind != NOT_STRIPES)
-        .collect();
+    let types = listable_types();
     let mut tally = Tally::default();
     let mut last: Option<StripeId> = None;
     loop {

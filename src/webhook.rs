@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Now;
 use crate::domain::config::{Config, Counted};
 use crate::domain::delivery::{Delivery, Outcome, Receipt};
-use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode};
+use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode, release};
 use crate::domain::limiter::{Exceeded, Limiter};
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::domain::payment::{Fact, Object};
@@ -284,11 +284,6 @@ fn session_of(fact: &Fact) -> Option<LogText> {
             fact.session.as_ref().map(LogText::from)
         }
     }
-}
-
-/// The release name of an API version: `endive` of `2026-10-28.endive`; all of an older one.
-fn release(version: &str) -> &str {
-    version.split_once('.').map_or(version, |(_, name)| name)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

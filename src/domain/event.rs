@@ -134,6 +134,20 @@ pub const TYPES: [&str; 19] = [
     "charge.refund.updated",
 ];
 
+/// Those of [`TYPES`] that Stripe can be asked for: it refuses a type that it does not know.
+#[must_use]
+pub fn listable_types() -> Vec<&'static str> {
+    let mut types = TYPES.to_vec();
+    types.retain(|kind| *kind != "payment_intent.refunded");
+    types
+}
+
+/// The release name of an API version: `endive` of `2026-10-28.endive`; all of an older one.
+#[must_use]
+pub fn release(version: &str) -> &str {
+    version.split_once('.').map_or(version, |(_, name)| name)
+}
+
 impl Event {
     /// Reads a verified body. With `mode`, events of the other mode are ignored.
     ///
