@@ -42,6 +42,7 @@ use paidup::edge::{self, Edge, Limits};
 use paidup::http::Http;
 use paidup::logger;
 use paidup::metrics::Metrics;
+use paidup::public::Public;
 use paidup::sqlite::Store;
 use paidup::webhook::Webhook;
 use paidup::writer::{BATCH_MAX, Writer};
@@ -456,8 +457,11 @@ fn serve(batch_max: usize, database: &str) {
     };
     let store = Store::open(&config.database).unwrap();
     let writer = Writer::new(store, batch_max, on_commit, |error| panic!("{error}"));
-    let webhook = Webhook::new(&config, Arc::new(writer), Arc::clone(&metrics));
-    let http = Http::new(Arc::new(webhook), metrics, config.trusted_proxies.clone()).unwrap();
+    let public = Public {
+        webhook: Webhook::new(&config, Arc::new(writer), Arc::clone(&metrics)),
+        checkout_status: None,
+    };
+    let http = Http::new(Arc::new(public), metrics, config.trusted_proxies.clone()).unwrap();
     let listener = edge::listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let limits = Limits {

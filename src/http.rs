@@ -70,6 +70,8 @@ pub struct Reply {
     pub allow: Option<&'static str>,
     /// When to try again, in seconds.
     pub retry_after: Option<u64>,
+    /// The origin whose pages may read this answer. It is one that the configuration lists.
+    pub allow_origin: Option<Box<str>>,
     /// What the client reads.
     pub body: Body,
 }
@@ -96,6 +98,7 @@ impl Reply {
             error_code: None,
             allow: None,
             retry_after: None,
+            allow_origin: None,
             body: Body::Json(json.into()),
         }
     }
@@ -299,6 +302,12 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     }
     if let Some(seconds) = reply.retry_after {
         let _ = write!(answer, "Retry-After: {seconds}\r\n");
+    }
+    if let Some(origin) = &reply.allow_origin {
+        let _ = write!(
+            answer,
+            "Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"
+        );
     }
     answer.push_str("\r\n");
     if !without_body {

@@ -12,7 +12,8 @@
 //! 4  main, cli, serve, check, install, backup, db, rotate, doctor, reconcile,
 //!    show, send_test, demo                  lexopt, ureq
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
-//! 2  webhook → writer → sqlite              std threads
+//! 2  public → webhook → writer → sqlite     std threads
+//!    public → checkout_status → sqlite
 //! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix
 //!    stripe_api                             ureq
 //! 0  domain/*                               no I/O, no clock, no environment, no threads
@@ -26,6 +27,7 @@
 pub mod admin;
 pub mod backup;
 pub mod check;
+pub mod checkout_status;
 pub mod cli;
 pub mod clock;
 pub mod db;
@@ -40,6 +42,7 @@ pub mod http;
 pub mod install;
 pub mod logger;
 pub mod metrics;
+pub mod public;
 pub mod reconcile;
 pub mod rotate;
 pub mod sample;

@@ -18,6 +18,7 @@ use crate::sqlite::Figures;
 #[expect(missing_docs, reason = "each variant is its label, in `label` below")]
 pub enum Route {
     Webhook,
+    CheckoutStatus,
     Health,
     Ready,
     Metrics,
@@ -28,8 +29,9 @@ pub enum Route {
 }
 
 impl Route {
-    const ALL: [Route; 6] = [
+    const ALL: [Route; 7] = [
         Route::Webhook,
+        Route::CheckoutStatus,
         Route::Health,
         Route::Ready,
         Route::Metrics,
@@ -43,6 +45,9 @@ impl Route {
         if path.is_empty() {
             return Route::Unread;
         }
+        if path.starts_with("/checkout/") {
+            return Route::CheckoutStatus;
+        }
         let path = path.strip_suffix('/').unwrap_or(path);
         let known = Route::ALL.into_iter().find(|route| route.label() == path);
         known.unwrap_or(Route::Other)
@@ -53,6 +58,7 @@ impl Route {
     pub fn label(self) -> &'static str {
         match self {
             Route::Webhook => "/stripe/webhook",
+            Route::CheckoutStatus => "/checkout/{id}",
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
             Route::Metrics => "/metrics",

@@ -20,6 +20,7 @@ use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::admin::{Admin, AdminApp};
+use crate::checkout_status::CheckoutStatus;
 use crate::clock::Now;
 use crate::domain::config::{Address, Config};
 use crate::domain::id::UnixSeconds;
@@ -28,6 +29,7 @@ use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
 use crate::metrics::Metrics;
+use crate::public::Public;
 use crate::sqlite::{ServeLock, Store, StoreError};
 use crate::systemd::{Manager, PassedError, Systemd};
 use crate::webhook::Webhook;
@@ -180,7 +182,15 @@ fn start_with(
         request_timeout: config.request_timeout,
         body_max_bytes: config.body_max_bytes,
     };
-    let public = http(Arc::new(webhook)).map_err(StartError::System)?;
+    let status = config.checkout_status.as_ref().map(|status| {
+        let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
+        Ok(CheckoutStatus::new(status, reader))
+    });
+    let public = Public {
+        webhook,
+        checkout_status: status.transpose()?,
+    };
+    let public = http(Arc::new(public)).map_err(StartError::System)?;
     let edge = Edge::start(listener, limits, Arc::new(public)).map_err(StartError::System)?;
     logger::write(Level::Info, Message::Ready, &LogFields::default());
     let admin_address = admin_address.flatten();

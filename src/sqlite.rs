@@ -446,6 +446,23 @@ impl Store {
             .optional()?)
     }
 
+    /// The status of the order that a Checkout Session belongs to; none while that is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn status_of_session(&self, session: &StripeId) -> Result<Option<Status>, StoreError> {
+        let sql = "SELECT status FROM orders
+                   JOIN payment ON payment.order_id = orders.id
+                   JOIN object ON object.payment = payment.id
+                   WHERE object.id = ?1";
+        let read = |row: &Row<'_>| Status::parse(row.get_ref(0)?.as_str()?).ok_or(UNREADABLE);
+        Ok(self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([session.as_str()], read)
+            .optional()?)
+    }
+
     /// Orders, newest first, at most `limit`; only those of `status` if one is given.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::domain::limiter::{Exceeded, Limiter};
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::domain::payment::{Fact, Object};
 use crate::domain::signature::{self, SignatureError, SigningSecret, Verified};
-use crate::http::{App, Reply, Request};
+use crate::http::{Reply, Request};
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::writer::{WriteError, Writer};
@@ -73,6 +73,19 @@ impl Webhook {
             versions: Mutex::default(),
             writer,
             metrics,
+        }
+    }
+
+    /// Answers a `POST` of Stripe's.
+    pub fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
+        match self.handle(request, now, fields) {
+            Ok(receipt) => accepted(receipt.outcome),
+            Err(refusal) => {
+                if let Refusal::RateLimited(_) = refusal {
+                    self.metrics.count_rate_limited();
+                }
+                refused(&refusal)
+            }
         }
     }
 
@@ -172,28 +185,6 @@ impl Webhook {
         if let Some(about) = &receipt.about {
             fields.order_id = Some(about.log_text());
             fields.stripe_session_id = about.session.as_ref().map(LogText::from);
-        }
-    }
-}
-
-impl App for Webhook {
-    fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
-        match (request.path, request.method) {
-            ("/stripe/webhook" | "/stripe/webhook/", "POST") => {
-                match self.handle(request, now, fields) {
-                    Ok(receipt) => accepted(receipt.outcome),
-                    Err(refusal) => {
-                        if let Refusal::RateLimited(_) = refusal {
-                            self.metrics.count_rate_limited();
-                        }
-                        refused(&refusal)
-                    }
-                }
-            }
-            ("/stripe/webhook" | "/stripe/webhook/", _) => Reply::method_not_allowed("POST"),
-            ("/healthz", "GET" | "HEAD") => Reply::healthy(),
-            ("/healthz", _) => Reply::method_not_allowed("GET, HEAD"),
-            _ => Reply::not_found(),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::event::Mode;
 use super::secret::Secret;
 use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
+    PUBLIC_CHECKOUT_ORIGINS, PUBLIC_CHECKOUT_STATUS, RATE_LIMIT_CHECKOUT_MAX,
     RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT, RATE_LIMIT_WEBHOOK_MAX,
     REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE, STRIPE_SECRET_KEY,
     STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES, Variable,
@@ -50,6 +51,15 @@ pub enum Counted {
     All,
     /// Those that fail verification, so that a burst of real events is never refused.
     Unverified,
+}
+
+/// Who may ask for the status of an order by its Checkout Session, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckoutStatusConfig {
+    /// Origins (`https://shop.example`) whose pages may read the answer.
+    pub origins: Vec<Box<str>>,
+    /// Requests a minute of each client.
+    pub rate_limit_max: NonZeroU32,
 }
 
 /// All that the service was told, checked.
@@ -85,6 +95,8 @@ pub struct Config {
     pub body_max_bytes: usize,
     /// The least severe level that is logged.
     pub log_level: LevelFilter,
+    /// How a success page may ask for the status of an order; `None` when it may not.
+    pub checkout_status: Option<CheckoutStatusConfig>,
     /// What is allowed and yet may not be meant.
     pub warnings: Vec<ConfigWarning>,
 }
@@ -266,6 +278,7 @@ impl<'a> Reader<'a> {
             ],
             "Lines that alerts look for could be missing.",
         );
+        let checkout_status = self.checkout_status();
         self.look_alikes();
         self.unneeded_key();
         Some(Config {
@@ -284,6 +297,7 @@ impl<'a> Reader<'a> {
             request_timeout: Duration::from_secs(request_timeout?),
             body_max_bytes: body_max_bytes?,
             log_level: log_level?,
+            checkout_status: checkout_status?,
             warnings: std::mem::take(&mut self.warnings),
         })
     }
@@ -435,6 +449,50 @@ impl<'a> Reader<'a> {
                 STRIPE_API_VERSION.default
             ),
         )
+    }
+
+    fn checkout_status(&mut self) -> Option<Option<CheckoutStatusConfig>> {
+        let is_on = self.choice(
+            &PUBLIC_CHECKOUT_STATUS,
+            &[("off", false), ("on", true)],
+            "What strangers may ask would be a guess.",
+        );
+        let origins = self.origins();
+        let rate_limit_max = self.number::<u32>(
+            &RATE_LIMIT_CHECKOUT_MAX,
+            1..=1_000_000,
+            "With none a minute, every success page would be answered 429.",
+        );
+        let config = CheckoutStatusConfig {
+            origins: origins?,
+            rate_limit_max: NonZeroU32::new(rate_limit_max?)?,
+        };
+        let is_on = is_on?;
+        if !is_on && !config.origins.is_empty() {
+            self.warn(
+                PUBLIC_CHECKOUT_ORIGINS.name,
+                "is set, and PUBLIC_CHECKOUT_STATUS is off".to_owned(),
+                "Set PUBLIC_CHECKOUT_STATUS=on if pages of these sites are to read the status.",
+            );
+        }
+        Some(is_on.then_some(config))
+    }
+
+    fn origins(&mut self) -> Option<Vec<Box<str>>> {
+        let value = text(self.vars, &PUBLIC_CHECKOUT_ORIGINS);
+        let items = value.split(',').map(str::trim);
+        let origins: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
+        if let Some(bad) = origins.iter().find(|origin| !is_origin(origin)) {
+            return self.refuse(
+                &PUBLIC_CHECKOUT_ORIGINS,
+                format!("has {}, which is no origin of a page", shown(bad)),
+                "The browser compares it letter by letter, and pages of that site would read nothing.",
+                "Write scheme and host in small letters, and the port if the address has one, such \
+                 as https://shop.example,http://localhost:8000; no path, no slash at the end, no *."
+                    .to_owned(),
+            );
+        }
+        Some(origins.into_iter().map(Box::from).collect())
     }
 
     pub(super) fn number<T: TryFrom<u64>>(
@@ -599,6 +657,19 @@ fn network(item: &str) -> Option<IpNet> {
         return Some(IpNet::from(address.to_canonical()));
     }
     item.parse::<IpNet>().ok().map(|network| network.trunc())
+}
+
+/// Whether a browser may name a site so in its `Origin` header
+/// (<https://www.rfc-editor.org/rfc/rfc6454#section-6.2>).
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://");
+    let rest = rest.or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let fits = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:[]".contains(&byte)
+        };
+        !rest.is_empty() && rest.bytes().all(fits)
+    })
 }
 
 /// `YYYY-MM-DD`, since 2024-09-30 with the name of a release: `YYYY-MM-DD.name`

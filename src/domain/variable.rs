@@ -30,6 +30,9 @@ pub const VARIABLES: &[Variable] = &[
     REQUEST_TIMEOUT_SECONDS,
     BODY_MAX_BYTES,
     LOG_LEVEL,
+    PUBLIC_CHECKOUT_STATUS,
+    PUBLIC_CHECKOUT_ORIGINS,
+    RATE_LIMIT_CHECKOUT_MAX,
     PUBLIC_URL,
     STRIPE_SECRET_KEY,
     STRIPE_SECRET_KEY_FILE,
@@ -127,6 +130,21 @@ pub(super) const LOG_LEVEL: Variable = Variable {
     name: "LOG_LEVEL",
     default: "info",
     doc: "error, warn, info or debug.",
+};
+pub(super) const PUBLIC_CHECKOUT_STATUS: Variable = Variable {
+    name: "PUBLIC_CHECKOUT_STATUS",
+    default: "off",
+    doc: "on: the public listener tells the status of an order to who knows its Checkout Session's id.",
+};
+pub(super) const PUBLIC_CHECKOUT_ORIGINS: Variable = Variable {
+    name: "PUBLIC_CHECKOUT_ORIGINS",
+    default: "",
+    doc: "Sites whose pages may read that status: https://HOST, separated by commas.",
+};
+pub(super) const RATE_LIMIT_CHECKOUT_MAX: Variable = Variable {
+    name: "RATE_LIMIT_CHECKOUT_MAX",
+    default: "100",
+    doc: "Requests a minute and client address for that status before 429.",
 };
 pub(super) const PUBLIC_URL: Variable = Variable {
     name: "PUBLIC_URL",

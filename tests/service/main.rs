@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod checkout_status;
 mod data;
 mod durability;
 mod full_disk;
