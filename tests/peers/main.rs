@@ -19,4 +19,5 @@ mod alerts;
 mod promtool;
 mod sdk_signing;
 mod stripe_client;
+mod success_page;
 mod vectors;
