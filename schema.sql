@@ -38,7 +38,8 @@ CREATE TABLE event (
     sha256      BLOB NOT NULL                    -- of the body
 );
 
--- The orders. Every column but `id` and `updated_at` follows from the payments.
+-- The orders. Every column but `id`, `updated_at` and `changed` follows from the payments; only an
+-- order without any, which the shop has asked for, has its `created` from that.
 CREATE TABLE orders (
     id         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,             -- the shop's order id, or the session's id
@@ -51,9 +52,12 @@ CREATE TABLE orders (
     session    TEXT,
     intent     TEXT,
     created    INTEGER NOT NULL,                 -- of the first event that told of the order
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    changed    INTEGER NOT NULL                  -- greater than that of every earlier change
 );
 CREATE INDEX orders_by_status ON orders (status, id);
+-- For those who poll: what has changed since I asked last?
+CREATE UNIQUE INDEX orders_by_change ON orders (changed);
 
 -- The story of each order: at most one change an event, in the order of arrival. An order that
 -- takes its real name takes its story along.
@@ -72,6 +76,20 @@ CREATE TABLE change (
     request_id  TEXT,
     PRIMARY KEY (order_id, seq)
 ) WITHOUT ROWID;
+
+-- What the shop has asked for through `paidup api`: written before Stripe is called, so that one
+-- request makes one session wherever it is cut off (src/sqlite/checkout.rs).
+CREATE TABLE checkout (
+    key        TEXT PRIMARY KEY,                 -- the shop's Idempotency-Key, or the order's name
+    order_name TEXT NOT NULL,
+    sha256     BLOB,                             -- of what is asked for; NULL: Stripe refused that
+    attempt    INTEGER NOT NULL,                 -- with the name: Stripe's idempotency key
+    made_at    INTEGER NOT NULL,                 -- when this attempt began
+    expires_at INTEGER NOT NULL,                 -- when the page ends
+    session    TEXT,                             -- NULL until Stripe has answered
+    url        TEXT                              -- of the page
+) WITHOUT ROWID;
+CREATE INDEX checkout_by_order ON checkout (order_name);
 
 -- Orders by status, counted as they change: counting five million rows would make each scrape of
 -- the metrics slower as the shop grows.

@@ -21,7 +21,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,9 +60,8 @@ pub struct AdminApp {
 
 impl App for AdminApp {
     fn answer(&self, request: &Request<'_>, _: Now, _: &mut LogFields) -> Reply {
-        if !is_local(request) {
-            let text = "Host is not this machine";
-            return Reply::error(421, ErrorCode::HostNotLocal, text);
+        if !request.is_for_this_machine() {
+            return Reply::not_this_machine();
         }
         if !matches!(request.path, "/healthz" | "/readyz" | "/metrics") {
             return Reply::not_found();
@@ -97,21 +96,6 @@ impl AdminApp {
             ..Reply::healthy()
         }
     }
-}
-
-/// Whether the client calls us by a name of this machine. A page in a browser that had its own name
-/// resolve to 127.0.0.1 calls us by that name (DNS rebinding).
-fn is_local(request: &Request<'_>) -> bool {
-    if request.peer == Peer::Unix {
-        return true;
-    }
-    let host = request.header("host").unwrap_or_default();
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _port)) => address,
-        None => host.split_once(':').map_or(&*host, |(name, _port)| name),
-    };
-    let is_loopback = |address: IpAddr| address.is_loopback();
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
 }
 
 /// The running admin server.

@@ -90,6 +90,8 @@ pub enum Command {
         json: bool,
     },
     Reconcile(reconcile::Options),
+    Api,
+    GenToken,
     Install(install::Options),
     Uninstall {
         options: install::Options,
@@ -687,6 +689,29 @@ const TOPICS: &[Topic] = &[
             "paidup reconcile --order ord_1001",
         ],
         build: |given| given.no_words(Command::Reconcile(given.reconcile()?)),
+    },
+    Topic {
+        name: "api",
+        arguments: "",
+        summary: "Answer the shop's own back end: make orders, tell how they stand",
+        details: "POST /orders makes an order with a Stripe Checkout Session, GET /orders/{id} tells how it stands,\n\
+                  GET /orders what has changed. Listens on API_ADDR, for this machine alone. Needs API_TOKEN,\n\
+                  STRIPE_SECRET_KEY (a restricted key with Checkout Sessions: Write is enough to make orders)\n\
+                  and the database of `paidup serve`.",
+        options: &[ENV_FILE],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        examples: &["paidup api --env-file /etc/paidup/paidup.env"],
+        build: |given| given.no_words(Command::Api),
+    },
+    Topic {
+        name: "gen-token",
+        arguments: "",
+        summary: "Make a token for API_TOKEN",
+        details: "256 random bits in hexadecimal, from the operating system.",
+        options: &[],
+        exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+        examples: &["paidup gen-token"],
+        build: |given| given.no_words(Command::GenToken),
     },
     Topic {
         name: "install",

@@ -1,5 +1,6 @@
 //! What the business means, with no socket, clock, disk or environment in it.
 
+pub mod api_config;
 pub mod client;
 pub mod config;
 pub mod delivery;
@@ -9,6 +10,7 @@ pub mod id;
 pub mod limiter;
 pub mod log_line;
 pub mod money;
+pub mod new_order;
 pub mod order;
 pub mod payment;
 pub mod plain;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::domain::log_line::ErrorCode;
+use crate::domain::stripe_error::ApiError;
 use crate::sqlite::StoreError;
 
 /// The exit codes, the same for every command.
@@ -56,18 +58,32 @@ pub enum Failure {
     Store(StoreError),
     /// The configuration is wrong: what, why and what to do.
     Configuration(String),
+    /// Stripe could not be asked.
+    Stripe(ApiError),
     /// Anything else: what happened and what to do.
     Other(String),
 }
 
 impl Failure {
+    /// The code in the log, where there is one.
+    #[must_use]
+    pub fn error_code(&self) -> Option<ErrorCode> {
+        match self {
+            Failure::Store(error) => Some(error.code()),
+            Failure::Stripe(error) => Some(error.error_code()),
+            Failure::Output(_) | Failure::Configuration(_) | Failure::Other(_) => None,
+        }
+    }
+
     /// The exit code that goes with it.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
             // Whoever reads the output (`| head -1`) has what it wanted.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Failure::Output(_) | Failure::Store(_) | Failure::Other(_) => Exit::Failed,
+            Failure::Output(_) | Failure::Store(_) | Failure::Stripe(_) | Failure::Other(_) => {
+                Exit::Failed
+            }
             Failure::Configuration(_) => Exit::Configuration,
         }
     }
@@ -78,6 +94,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Output(error) => write!(f, "the output cannot be written: {error}"),
             Failure::Store(error) => write!(f, "{error}"),
+            Failure::Stripe(error) => write!(f, "{error}"),
             Failure::Configuration(text) | Failure::Other(text) => f.write_str(text),
         }
     }

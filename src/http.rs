@@ -48,6 +48,22 @@ impl<'a> Request<'a> {
         header(self.headers, name)
     }
 
+    /// Whether the client calls us by a name of this machine. A page in a browser that had its own
+    /// name resolve to 127.0.0.1 calls us by that name (DNS rebinding).
+    #[must_use]
+    pub fn is_for_this_machine(&self) -> bool {
+        if self.peer == Peer::Unix {
+            return true;
+        }
+        let host = self.header("host").unwrap_or_default();
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _port)) => address,
+            None => host.split_once(':').map_or(&*host, |(name, _port)| name),
+        };
+        let is_loopback = |address: IpAddr| address.is_loopback();
+        name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+    }
+
     /// Whether it only asks for a representation: GET, or HEAD, which is GET without the body.
     #[must_use]
     pub fn is_get(&self) -> bool {
@@ -120,6 +136,12 @@ impl Reply {
             level: Level::Debug,
             ..Reply::json(200, Message::RequestServed, r#"{"status":"ok"}"#)
         }
+    }
+
+    /// The client calls us by a name that is not this machine's.
+    #[must_use]
+    pub fn not_this_machine() -> Reply {
+        Reply::error(421, ErrorCode::HostNotLocal, "Host is not this machine")
     }
 
     /// We have no such address.
@@ -297,6 +319,9 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
          Connection: close\r\n\
          x-request-id: {id}\r\n"
     );
+    if reply.status == 401 {
+        answer.push_str("WWW-Authenticate: Bearer\r\n");
+    }
     if let Some(allow) = reply.allow {
         let _ = write!(answer, "Allow: {allow}\r\n");
     }
@@ -322,18 +347,24 @@ const HEAD_BYTES: usize = 384;
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
         400 => "Bad Request",
+        401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         411 => "Length Required",
         413 => "Content Too Large",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        422 => "Unprocessable Content",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "", // the reason is optional and nobody reads it
     }

@@ -151,6 +151,11 @@ const FILES: &[(&str, &str, &str)] = &[
         "the check before a reload",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup-api.service",
+        include_str!("../systemd/paidup-api.service"),
+        "orders over HTTP for the shop; off until you enable it",
+    ),
+    (
         "/usr/local/lib/systemd/system/paidup-reconcile.service",
         include_str!("../systemd/paidup-reconcile.service"),
         "the comparison with Stripe",
@@ -200,7 +205,7 @@ const FILES: &[(&str, &str, &str)] = &[
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
 const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
-                       paidup-reconcile.timer paidup-backup.timer";
+                       paidup-api.service paidup-reconcile.timer paidup-backup.timer";
 
 const NEXT: &str = "
 Next:

@@ -9,7 +9,7 @@
 //! Who may use whom; arrows point down only:
 //!
 //! ```text
-//! 4  main, cli, serve, check, install, backup, db, rotate, doctor, reconcile,
+//! 4  main, cli, serve, api, check, install, backup, db, rotate, doctor, reconcile,
 //!    show, send_test, demo                  lexopt, ureq
 //! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
 //! 2  public → webhook → writer → sqlite     std threads
@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod api;
 pub mod backup;
 pub mod check;
 pub mod checkout_status;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use paidup::cli::{self, Command, Invocation};
 use paidup::clock::Now;
 use paidup::doctor::{self, Patient};
+use paidup::domain::api_config::ApiConfig;
 use paidup::domain::config::{self, Config, ConfigError};
 use paidup::domain::env_file;
 use paidup::domain::stripe_config::{ApiSettings, webhook_url};
@@ -20,7 +21,7 @@ use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
-use paidup::{backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
+use paidup::{api, backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(env::args_os().skip(1)) {
@@ -55,6 +56,12 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
     let now = || Now::read().unix;
     let exit = match &invocation.command {
         Command::Serve => serve(&environment()?)?,
+        Command::Api => answer_shop(&environment()?)?,
+        Command::GenToken => {
+            let token = api::generate_token().map_err(|error| Failure::Other(error.to_string()))?;
+            writeln!(out, "{token}")?;
+            Exit::Done
+        }
         Command::Check { json } => check(&environment()?, *json, out)?,
         Command::OrdersList {
             status,
@@ -139,6 +146,15 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
     }
 }
 
+fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
+    let config = ApiConfig::parse(&environment.vars, &|path| fs::read_to_string(path))
+        .map_err(|errors| all_of(&errors))?;
+    logger::start(config.log_level);
+    api::run(config, &environment.vars, &|line| tell(&line))
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(Exit::Done)
+}
+
 fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let findings = environment.findings(&environment.config());
     finding::write(&findings, json, out)?;
@@ -184,6 +200,7 @@ fn fetch(
         store: &mut Store::open_existing(&path).map_err(Failure::Store)?,
         mode: Some(settings.mode),
         now: Now::read().unix,
+        tries: reconcile::TRIES,
         progress: &mut progress,
     };
     reconcile::run(options, &mut context, out)

@@ -19,6 +19,8 @@ use crate::sqlite::Figures;
 pub enum Route {
     Webhook,
     CheckoutStatus,
+    Orders,
+    Order,
     Health,
     Ready,
     Metrics,
@@ -29,9 +31,11 @@ pub enum Route {
 }
 
 impl Route {
-    const ALL: [Route; 7] = [
+    const ALL: [Route; 9] = [
         Route::Webhook,
         Route::CheckoutStatus,
+        Route::Orders,
+        Route::Order,
         Route::Health,
         Route::Ready,
         Route::Metrics,
@@ -48,6 +52,9 @@ impl Route {
         if path.starts_with("/checkout/") {
             return Route::CheckoutStatus;
         }
+        if path.starts_with("/orders/") {
+            return Route::Order;
+        }
         let path = path.strip_suffix('/').unwrap_or(path);
         let known = Route::ALL.into_iter().find(|route| route.label() == path);
         known.unwrap_or(Route::Other)
@@ -59,6 +66,8 @@ impl Route {
         match self {
             Route::Webhook => "/stripe/webhook",
             Route::CheckoutStatus => "/checkout/{id}",
+            Route::Orders => "/orders",
+            Route::Order => "/orders/{id}",
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
             Route::Metrics => "/metrics",

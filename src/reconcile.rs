@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::domain::delivery::{Delivery, Outcome, Receipt};
+use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
 use crate::domain::event::{Event, Meaning, Mode, listable_types};
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::payment::Fact;
@@ -46,13 +46,15 @@ pub struct Context<'a> {
     pub mode: Option<Mode>,
     /// This host's clock.
     pub now: UnixSeconds,
+    /// How often Stripe is asked, at least once, when it is busy or out of reach.
+    pub tries: u32,
     /// Progress for a person who waits; nothing where nobody does.
     pub progress: &'a mut dyn Write,
 }
 
-/// How often a page is asked for when Stripe is busy or out of reach, beside the client's own
-/// retries, and the pause before the first repetition; each further one is twice as long.
-const TRIES_MAX: u32 = 5;
+/// [`Context::tries`] of a command, beside the client's own retries.
+pub const TRIES: u32 = 5;
+/// The pause before the first repetition; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
 /// Does what `options` say and writes what came of it to `out`.
@@ -167,16 +169,9 @@ fn repair(
             plain::text(order)
         )));
     }
-    let at = stripes_now(context);
-    let deliveries: Vec<Delivery> = objects
-        .iter()
-        .filter_map(|object| fetched(object, at, context.now))
-        .collect();
+    let deliveries = deliveries(&objects, context);
     let rehearsed = store(true, context.store, &deliveries)?;
-    let changes = rehearsed
-        .iter()
-        .flatten()
-        .any(|receipt| !receipt.news.is_empty());
+    let changes = is_news(&rehearsed);
     let mut tally = Tally {
         read: objects.len(),
         ..Tally::default()
@@ -199,6 +194,34 @@ fn repair(
         writeln!(out, "{count} objects read from Stripe: {what}.")?;
     }
     Ok(Exit::Done)
+}
+
+/// Brings one order to what Stripe says of it now, as `--order` does, and returns what changed.
+///
+/// # Errors
+/// [`Failure`] as [`run`].
+pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Vec<News>, Failure> {
+    let objects = fetch_objects(order, context)?;
+    let deliveries = deliveries(&objects, context);
+    if !is_news(&store(true, context.store, &deliveries)?) {
+        return Ok(Vec::new());
+    }
+    let receipts = store(false, context.store, &deliveries)?;
+    let receipts = receipts.into_iter().flatten();
+    Ok(receipts.flat_map(|receipt| receipt.news).collect())
+}
+
+fn deliveries(objects: &[Json], context: &Context<'_>) -> Vec<Delivery> {
+    let at = stripes_now(context.api, context.now);
+    objects
+        .iter()
+        .filter_map(|object| fetched(object, at, context.now))
+        .collect()
+}
+
+fn is_news(receipts: &[Result<Receipt, StoreError>]) -> bool {
+    let mut receipts = receipts.iter().flatten();
+    receipts.any(|receipt| !receipt.news.is_empty())
 }
 
 /// Everything of the order that Stripe can be asked for. Disputes cannot be asked for by payment:
@@ -260,7 +283,7 @@ fn patiently<T>(
     ask: impl Fn(&StripeApi) -> Result<T, ApiError>,
 ) -> Result<T, Failure> {
     let mut pause = PAUSE_FIRST;
-    for _ in 1..TRIES_MAX {
+    for _ in 1..context.tries {
         match ask(context.api) {
             Err(error) if may_pass(&error) => {
                 let _ = writeln!(
@@ -271,11 +294,11 @@ fn patiently<T>(
                 thread::sleep(pause);
                 pause *= 2;
             }
-            Err(error) => return Err(Failure::Other(error.to_string())),
+            Err(error) => return Err(Failure::Stripe(error)),
             Ok(answer) => return Ok(answer),
         }
     }
-    ask(context.api).map_err(|error| Failure::Other(error.to_string()))
+    ask(context.api).map_err(Failure::Stripe)
 }
 
 fn may_pass(error: &ApiError) -> bool {
@@ -405,8 +428,10 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
 }
 
 /// A fetched object in the form of an event, under an id of our own: what it is, when it was
-/// fetched, and a digest of what it said, since it may say something else in the same second.
-fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Delivery> {
+/// fetched, and a digest of what it said, since it may say something else in the same second. None
+/// when it is nothing that an order follows from.
+#[must_use]
+pub fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Delivery> {
     let fact = Fact::from_object(object.text(), at).ok()?;
     let mut digest = hex::encode(Sha256::digest(object.text().as_bytes()));
     digest.truncate(8);
@@ -422,11 +447,7 @@ fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Delivery>
 }
 
 /// The time by Stripe's clock, as far as its answers told.
-fn stripes_now(context: &Context<'_>) -> UnixSeconds {
-    UnixSeconds(
-        context
-            .now
-            .0
-            .saturating_sub(context.api.skew_seconds().unwrap_or(0)),
-    )
+#[must_use]
+pub fn stripes_now(api: &StripeApi, now: UnixSeconds) -> UnixSeconds {
+    UnixSeconds(now.0.saturating_sub(api.skew_seconds().unwrap_or(0)))
 }

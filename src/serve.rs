@@ -22,7 +22,7 @@ use socket2::Socket;
 use crate::admin::{Admin, AdminApp};
 use crate::checkout_status::CheckoutStatus;
 use crate::clock::Now;
-use crate::domain::config::{Address, Config};
+use crate::domain::config::{Address, Config, ConfigError};
 use crate::domain::id::UnixSeconds;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::edge::{self, Edge, Limits};
@@ -74,6 +74,8 @@ pub enum StartError {
     Passed(PassedError),
     /// The limit of descriptors is too low for the pool: the limit, and what is needed.
     Descriptors(u64, u64),
+    /// A setting cannot be used after all.
+    Configuration(ConfigError),
     /// The operating system refuses threads, signals or random numbers.
     System(io::Error),
 }
@@ -103,6 +105,7 @@ impl fmt::Display for StartError {
                 lock.display()
             ),
             StartError::Passed(error) => write!(f, "{error}"),
+            StartError::Configuration(error) => write!(f, "{error}"),
             StartError::Descriptors(limit, needed) => write!(
                 f,
                 "HTTP_CONNECTIONS: that many need {needed} open files, and the limit is {limit}. The \
@@ -323,7 +326,7 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
 /// What `systemctl status` shows when all is well.
 const TAKING_DELIVERIES: &str = "Taking deliveries";
 
-fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
+pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
     let was_asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag down and raises it.
@@ -410,16 +413,21 @@ fn listener(
     not_used: ErrorCode,
 ) -> Result<Socket, StartError> {
     let Some(passed) = passed else {
-        let listener = match address {
-            Address::Tcp(address) => edge::listen_tcp(*address),
-            Address::Unix(path) => edge::listen_unix(path),
-        };
-        return listener.map_err(|error| StartError::Listen(variable, address.clone(), error));
+        return listen(variable, address);
     };
     if !is_at(&passed, address) {
         say_not_used(not_used);
     }
     Ok(passed)
+}
+
+/// A new socket at `address`, which `variable` has set.
+pub(crate) fn listen(variable: &'static str, address: &Address) -> Result<Socket, StartError> {
+    let listener = match address {
+        Address::Tcp(address) => edge::listen_tcp(*address),
+        Address::Unix(path) => edge::listen_unix(path),
+    };
+    listener.map_err(|error| StartError::Listen(variable, address.clone(), error))
 }
 
 /// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
@@ -439,7 +447,7 @@ fn is_at(socket: &Socket, address: &Address) -> bool {
     })
 }
 
-fn local_address(listener: &Socket) -> Option<SocketAddr> {
+pub(crate) fn local_address(listener: &Socket) -> Option<SocketAddr> {
     listener.local_addr().ok()?.as_socket()
 }
 

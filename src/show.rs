@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::order::{Dispute, Flag, Status};
@@ -82,6 +83,12 @@ pub fn orders_show(
         write_story(&order, &changes, out)?;
     }
     Ok(Exit::Done)
+}
+
+/// An order as JSON: what `orders show --json` prints, or without its story what `orders list` does.
+#[must_use]
+pub fn order_json(order: &StoredOrder, changes: Option<&[Change]>) -> Value {
+    serde_json::to_value(OrderJson::new(order, changes)).unwrap_or_default()
 }
 
 /// `paidup events list`: newest arrival first, at most `limit`; only those of the order `of`.

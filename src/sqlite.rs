@@ -30,10 +30,12 @@ use crate::domain::order::{Dispute, Flag, State, Status};
 use crate::domain::payment::{Fact, Payment};
 use crate::files;
 
+mod checkout;
 mod copy;
 mod lock;
 mod upkeep;
 
+pub use checkout::{Ask, Asked, Checkout};
 pub use copy::CopyError;
 pub use lock::ServeLock;
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
@@ -41,10 +43,17 @@ pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 1] =
-    ["CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID"];
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+    "ALTER TABLE orders ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+     UPDATE orders SET changed = id;
+     CREATE UNIQUE INDEX orders_by_change ON orders (changed);
+     CREATE TABLE checkout (key TEXT PRIMARY KEY, order_name TEXT NOT NULL, sha256 BLOB, attempt INTEGER NOT NULL,
+         made_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, session TEXT, url TEXT) WITHOUT ROWID;
+     CREATE INDEX checkout_by_order ON checkout (order_name)",
+];
 /// "paid" in ASCII, in the file's `application_id`: tells our file from any other.
 const APPLICATION_ID: i64 = 0x7061_6964;
 /// How long a statement waits while another process of ours writes.
@@ -54,6 +63,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_AUTOCHECKPOINT_PAGES: i64 = 4_000;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
+/// Orders that one question for changes reads at most, in some 20 ms.
+const READ_MAX: i64 = 10_000;
 /// Statements kept ready. There are fewer.
 const STATEMENTS_MAX: usize = 64;
 
@@ -486,6 +497,44 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Orders that changed after `cursor`, first change first, at most `limit` and only those that
+    /// fit. Bounded in time as well: after [`READ_MAX`] orders it says that there is more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn orders_changed(
+        &self,
+        cursor: i64,
+        limit: usize,
+        fits: impl Fn(&StoredOrder) -> bool,
+    ) -> Result<ChangedOrders, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1 ORDER BY changed LIMIT ?2"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map([cursor, READ_MAX], StoredOrder::read)?;
+        let mut found = ChangedOrders {
+            orders: Vec::new(),
+            cursor,
+            has_more: false,
+        };
+        let mut read = 0;
+        for order in rows {
+            let order = order?;
+            read += 1;
+            if found.orders.len() == limit {
+                found.has_more = true;
+                return Ok(found);
+            }
+            found.cursor = order.changed;
+            if fits(&order) {
+                found.orders.push(order);
+            }
+        }
+        found.has_more = read == READ_MAX;
+        Ok(found)
+    }
+
     /// The story of one order, first change first.
     ///
     /// # Errors
@@ -597,7 +646,7 @@ impl Store {
     /// server does not start on a file that is damaged there. Unlike SQLite's own check this takes
     /// no longer as the file grows; damage elsewhere is reported by SQLite when it is met.
     fn touch_every_tree(&self) -> Result<(), StoreError> {
-        const TREES: [(&str, &str); 11] = [
+        const TREES: [(&str, &str); 14] = [
             ("payment", "id"),
             (
                 "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -613,6 +662,9 @@ impl Store {
             ("orders", "id"),
             ("orders", "name"),
             ("orders", "status"),
+            ("orders", "changed"),
+            ("checkout", "key"),
+            ("checkout", "order_name"),
             ("change", "order_id"),
             ("tally", "status"),
         ];
@@ -672,6 +724,19 @@ pub struct StoredOrder {
     pub state: State,
     /// When it last changed, by this host's clock.
     pub updated_at: UnixSeconds,
+    /// Greater than that of every order that changed before it.
+    pub changed: i64,
+}
+
+/// Part of the orders, in the order of their last changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedOrders {
+    /// Those that were wanted.
+    pub orders: Vec<StoredOrder>,
+    /// Where to go on.
+    pub cursor: i64,
+    /// Whether there is more to read already.
+    pub has_more: bool,
 }
 
 /// One step of an order's story.
@@ -728,7 +793,7 @@ pub struct StoredEvent {
 
 /// What `StoredOrder::read` expects, in this order.
 const ORDER_COLUMNS: &str = "id, name, status, dispute, amount, refunded, currency, flags,
-     session, intent, created, updated_at";
+     session, intent, created, updated_at, changed";
 
 /// What `StoredEvent::read` expects, in this order, with the tables it comes from.
 const EVENT_COLUMNS: &str = "e.seq, e.id, e.type, e.created, e.received_at, e.object, e.outcome,
@@ -761,6 +826,7 @@ impl StoredOrder {
                 since: UnixSeconds(row.get(10)?),
             },
             updated_at: UnixSeconds(row.get(11)?),
+            changed: row.get(12)?,
         })
     }
 
@@ -902,13 +968,7 @@ impl Step<'_> {
         let updated_at = self.delivery.received;
         match before {
             None => {
-                let id = insert_order(self.db, name, &state, updated_at)?;
-                let order = StoredOrder {
-                    id,
-                    name: name.clone(),
-                    state,
-                    updated_at,
-                };
+                let order = insert_order(self.db, name, state, updated_at)?;
                 self.tell(&order, None, news)?;
                 Ok(order)
             }
@@ -924,13 +984,14 @@ impl Step<'_> {
         news: &mut Vec<News>,
     ) -> Result<Option<StoredOrder>, StoreError> {
         for id in touched.iter().filter_map(|payment| payment.order_id) {
-            if payments_for(self.db, id, touched)?.is_empty() {
-                let sql = "UPDATE orders SET name = ?2, updated_at = ?3 WHERE id = ?1";
-                let at = self.delivery.received.0;
+            if payments_for(self.db, id, touched)?.is_empty()
+                && !checkout::is_asked_for(self.db, &order_by_id(self.db, id)?.name)?
+            {
+                let sql = "UPDATE orders SET name = ?2 WHERE id = ?1";
                 self.db
                     .prepare_cached(sql)?
-                    .execute(params![id, name.as_str(), at])?;
-                let order = order_by_id(self.db, id)?;
+                    .execute(params![id, name.as_str()])?;
+                let order = self.show_as_changed(id)?;
                 news.push(renamed(&order));
                 return Ok(Some(order));
             }
@@ -953,9 +1014,20 @@ impl Step<'_> {
             updated_at: self.delivery.received,
             ..before.clone()
         };
-        update_order(self.db, &after)?;
+        let after = update_order(self.db, after)?;
         self.tell(&after, Some(&before.state), news)?;
         Ok(after)
+    }
+
+    /// Whoever polls for changes is to see this order again.
+    fn show_as_changed(&self, id: i64) -> Result<StoredOrder, StoreError> {
+        let sql =
+            "UPDATE orders SET updated_at = ?2, changed = (SELECT max(changed) + 1 FROM orders)
+                   WHERE id = ?1";
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![id, self.delivery.received.0])?;
+        order_by_id(self.db, id)
     }
 
     /// Adds the step to the order's story and to what the log will say.
@@ -1026,8 +1098,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Computes anew an order that a payment has left for `to`. If it was the last one, the order
-    /// was only another name for `to`, which takes its story.
+    /// Computes anew an order that a payment has left for `to`. If it was the last one, and the shop
+    /// has not asked for the order itself, it was only another name for `to`, which takes its story.
     fn leave_order(
         &self,
         id: i64,
@@ -1036,10 +1108,16 @@ impl Step<'_> {
     ) -> Result<(), StoreError> {
         let payments = payments_for(self.db, id, &[])?;
         let order = order_by_id(self.db, id)?;
-        if !payments.is_empty() {
-            self.update_order(order, State::of(&payments), news)?;
+        if !payments.is_empty() || checkout::is_asked_for(self.db, &order.name)? {
+            let mut state = State::of(&payments);
+            if payments.is_empty() {
+                state.since = order.state.since;
+            }
+            self.update_order(order, state, news)?;
             return Ok(());
         }
+        // Before the other goes, so that the greatest number of a change never falls.
+        self.show_as_changed(to.id)?;
         // An event that changed both orders keeps the change of the one that stays.
         let sql = "UPDATE OR IGNORE change SET order_id = ?2 WHERE order_id = ?1";
         self.db.prepare_cached(sql)?.execute([id, to.id])?;
@@ -1164,15 +1242,17 @@ fn order_by_id(db: &Connection, id: i64) -> Result<StoredOrder, StoreError> {
 fn insert_order(
     db: &Connection,
     name: &OrderId,
-    state: &State,
+    state: State,
     updated_at: UnixSeconds,
-) -> Result<i64, StoreError> {
+) -> Result<StoredOrder, StoreError> {
     let mut statement = db.prepare_cached(
         "INSERT INTO orders (name, status, dispute, amount, refunded, currency, flags, session,
-                             intent, created, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                             intent, created, updated_at, changed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+                 (SELECT coalesce(max(changed), 0) + 1 FROM orders))
+         RETURNING id, changed",
     )?;
-    Ok(statement.insert(params![
+    let values = params![
         name.as_str(),
         state.status.as_str(),
         state.dispute.as_str(),
@@ -1184,17 +1264,27 @@ fn insert_order(
         state.intent.as_ref().map(StripeId::as_str),
         state.since.0,
         updated_at.0,
-    ])?)
+    ];
+    let (id, changed) = statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(StoredOrder {
+        id,
+        name: name.clone(),
+        state,
+        updated_at,
+        changed,
+    })
 }
 
-fn update_order(db: &Connection, order: &StoredOrder) -> Result<(), StoreError> {
+/// The order with the number of this change.
+fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, StoreError> {
     let mut statement = db.prepare_cached(
         "UPDATE orders SET status = ?2, dispute = ?3, amount = ?4, refunded = ?5, currency = ?6,
-                           flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11
-         WHERE id = ?1",
+                           flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11,
+                           changed = (SELECT max(changed) + 1 FROM orders)
+         WHERE id = ?1 RETURNING changed",
     )?;
     let state = &order.state;
-    statement.execute(params![
+    let values = params![
         order.id,
         state.status.as_str(),
         state.dispute.as_str(),
@@ -1206,8 +1296,9 @@ fn update_order(db: &Connection, order: &StoredOrder) -> Result<(), StoreError> 
         state.intent.as_ref().map(StripeId::as_str),
         state.since.0,
         order.updated_at.0,
-    ])?;
-    Ok(())
+    ];
+    let changed = statement.query_row(values, |row| row.get(0))?;
+    Ok(StoredOrder { changed, ..order })
 }
 
 fn insert_change(

@@ -21,7 +21,7 @@ use ureq::{Agent, Body, Proxy};
 use crate::clock::Now;
 use crate::domain::config::ConfigError;
 use crate::domain::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
-use crate::domain::payment::Money;
+use crate::domain::new_order::{Item, Line};
 use crate::domain::secret::Secret;
 use crate::domain::stripe_config::ApiSettings;
 use crate::domain::stripe_error::{ApiError, Call, Failure, Unreachable};
@@ -74,29 +74,6 @@ pub struct NewSession<'a> {
     pub cancel_url: Option<&'a str>,
     /// 30 minutes to 24 hours ahead; Stripe takes 24 hours when there is none.
     pub expires_at: Option<UnixSeconds>,
-}
-
-/// One line of what is bought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// What it is, and what one of it costs.
-    pub item: Item,
-    /// How many, at least one.
-    pub quantity: u32,
-}
-
-/// What is bought in a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A price that the Dashboard has.
-    Price(StripeId),
-    /// A name and an amount of the shop's.
-    Named {
-        /// As the buyer reads it.
-        name: Box<str>,
-        /// What one of it costs.
-        amount: Money,
-    },
 }
 
 /// A Checkout Session.

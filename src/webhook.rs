@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
 use crate::domain::config::{Config, Counted};
-use crate::domain::delivery::{Delivery, Outcome, Receipt};
+use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
 use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode, release};
 use crate::domain::limiter::{Exceeded, Limiter};
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
@@ -165,28 +165,32 @@ impl Webhook {
     /// Counts what was done, and logs what it did to orders.
     fn tell(&self, receipt: &Receipt, fields: &mut LogFields) {
         self.metrics.count_outcome(receipt.outcome);
-        let lines: Vec<(Level, Message, LogFields)> = receipt
-            .news
-            .iter()
-            .map(|news| {
-                let about = LogFields {
-                    order_id: Some(news.about.log_text()),
-                    stripe_session_id: news.about.session.as_ref().map(LogText::from),
-                    ..fields.clone()
-                };
-                (news.level, news.message, about)
-            })
-            .collect();
-        let lines: Vec<_> = lines
-            .iter()
-            .map(|(level, text, about)| (*level, *text, about))
-            .collect();
-        logger::write_all(&lines);
+        log_news(&receipt.news, fields);
         if let Some(about) = &receipt.about {
             fields.order_id = Some(about.log_text());
             fields.stripe_session_id = about.session.as_ref().map(LogText::from);
         }
     }
+}
+
+/// Logs what was done to orders, each line with the fields of the request beside the order's.
+pub fn log_news(news: &[News], fields: &LogFields) {
+    let lines: Vec<(Level, Message, LogFields)> = news
+        .iter()
+        .map(|news| {
+            let about = LogFields {
+                order_id: Some(news.about.log_text()),
+                stripe_session_id: news.about.session.as_ref().map(LogText::from),
+                ..fields.clone()
+            };
+            (news.level, news.message, about)
+        })
+        .collect();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(level, text, about)| (*level, *text, about))
+        .collect();
+    logger::write_all(&lines);
 }
 
 /// The answer to a delivery that is on disk.

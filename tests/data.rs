@@ -18,6 +18,7 @@ use paidup::domain::delivery::{Delivery, Outcome};
 use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
 use paidup::exit::{Exit, Failure};
+use paidup::files;
 use paidup::sqlite::{
     SCHEMA_VERSION, ServeLock, Store, StoreError, StoredOrder, backup_before_migration,
 };
@@ -380,7 +381,11 @@ fn an_older_file_is_brought_up_to_date_by_the_server_after_a_backup() {
 fn without_its_backup_nothing_is_migrated() {
     let shop = Shop::of_schema_1(&["1"]);
     // A folder in its place: the backup cannot be written.
-    fs::create_dir(shop.path("paidup.db.before-schema-2.partial")).unwrap();
+    fs::create_dir(files::beside(
+        &backup_before_migration(&shop.database()),
+        ".partial",
+    ))
+    .unwrap();
     let error = Store::open(&shop.database()).err().unwrap();
     assert!(matches!(error, StoreError::NotBackedUp(_)), "{error}");
     assert_eq!(version(&shop.database()), 1);
@@ -582,7 +587,8 @@ impl Shop {
     /// As the first version wrote it.
     fn of_schema_1(paid: &[&str]) -> Shop {
         let shop = Shop::with(paid);
-        let sql = "DROP TABLE chore; PRAGMA user_version = 1";
+        let sql = "DROP TABLE chore; DROP TABLE checkout; DROP INDEX orders_by_change;
+                   ALTER TABLE orders DROP COLUMN changed; PRAGMA user_version = 1";
         Connection::open(shop.database())
             .unwrap()
             .execute_batch(sql)
@@ -685,12 +691,15 @@ fn said(
 fn names(database: &Path) -> Vec<String> {
     let store = Store::open_read_only(database).unwrap();
     assert_eq!(store.damage().unwrap(), [""; 0]);
-    assert_eq!(store.disagreements().unwrap(), [""; 0]);
-    let orders = store.orders(None, u32::MAX).unwrap();
-    orders
-        .iter()
-        .map(|order| order.name.as_str().to_owned())
-        .collect()
+    match store.disagreements() {
+        Ok(problems) => assert_eq!(problems, [""; 0]),
+        Err(error) => assert!(matches!(error, StoreError::Older(_)), "{error}"),
+    }
+    let sql = "SELECT name FROM orders ORDER BY id DESC";
+    let db = Connection::open(database).unwrap();
+    let mut statement = db.prepare(sql).unwrap();
+    let names = statement.query_map([], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
 }
 
 fn all(store: &Store) -> Vec<(StoredOrder, usize)> {

@@ -20,10 +20,11 @@ use fake_stripe::{FakeStripe, Fault, KEY, Recorded, Target};
 use paidup::domain::event::{Event, Meaning, Mode, TYPES};
 use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::domain::log_line::ErrorCode;
+use paidup::domain::new_order::{Item, Line};
 use paidup::domain::payment::Money;
 use paidup::domain::stripe_config::ApiSettings;
 use paidup::domain::stripe_error::{ApiError, Call, Failure, Unreachable, Word};
-use paidup::stripe_api::{EventsQuery, Item, Line, NewSession, StripeApi};
+use paidup::stripe_api::{EventsQuery, NewSession, StripeApi};
 
 // ── Every call ──────────────────────────────────────────────────────────────────────────────────
 

@@ -268,16 +268,7 @@ impl<'a> Reader<'a> {
             "A smaller limit refuses real events with 413, a larger one lets strangers fill \
              the memory.",
         );
-        let log_level = self.choice(
-            &LOG_LEVEL,
-            &[
-                ("error", LevelFilter::Error),
-                ("warn", LevelFilter::Warn),
-                ("info", LevelFilter::Info),
-                ("debug", LevelFilter::Debug),
-            ],
-            "Lines that alerts look for could be missing.",
-        );
+        let log_level = self.log_level();
         let checkout_status = self.checkout_status();
         self.look_alikes();
         self.unneeded_key();
@@ -323,26 +314,43 @@ impl<'a> Reader<'a> {
         if value == "off" {
             return Some(None);
         }
+        let why =
+            "Health and metrics are for this machine alone: that server is not made for strangers.";
+        let address = self.loopback(&ADMIN_ADDR, why)?;
+        let is_any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
+        if Some(&address) == listen && !is_any_port {
+            return self.refuse(
+                &ADMIN_ADDR,
+                format!("is {}, and so is LISTEN_ADDR", shown(value)),
+                why,
+                "Write another port.".to_owned(),
+            );
+        }
+        Some(Some(address))
+    }
+
+    /// An address that only this machine can reach.
+    pub(super) fn loopback(&mut self, variable: &Variable, why: &'static str) -> Option<Address> {
+        let value = text(self.vars, variable);
         let problem = match address(value) {
             Err(problem) => problem,
             Ok(Address::Tcp(address)) if !address.ip().to_canonical().is_loopback() => {
                 format!("is {}, which other machines can reach", shown(value))
             }
-            Ok(Address::Tcp(address)) if address.port() == 0 => {
-                return Some(Some(Address::Tcp(address)));
-            }
-            Ok(address) if Some(&address) == listen => {
-                format!("is {}, and so is LISTEN_ADDR", shown(value))
-            }
-            Ok(address) => return Some(Some(address)),
+            Ok(address) => return Some(address),
+        };
+        let off = if *variable == ADMIN_ADDR {
+            ", or off"
+        } else {
+            ""
         };
         self.refuse(
-            &ADMIN_ADDR,
+            variable,
             problem,
-            "Health and metrics are for this machine alone: that server is not made for strangers.",
+            why,
             format!(
-                "Write a loopback address and a port of its own, such as {}, or unix:/PATH, or off.",
-                ADMIN_ADDR.default
+                "Write a loopback address and a port of its own, such as {}, or unix:/PATH{off}.",
+                variable.default
             ),
         )
     }
@@ -451,6 +459,19 @@ impl<'a> Reader<'a> {
         )
     }
 
+    pub(super) fn log_level(&mut self) -> Option<LevelFilter> {
+        self.choice(
+            &LOG_LEVEL,
+            &[
+                ("error", LevelFilter::Error),
+                ("warn", LevelFilter::Warn),
+                ("info", LevelFilter::Info),
+                ("debug", LevelFilter::Debug),
+            ],
+            "Lines that alerts look for could be missing.",
+        )
+    }
+
     fn checkout_status(&mut self) -> Option<Option<CheckoutStatusConfig>> {
         let is_on = self.choice(
             &PUBLIC_CHECKOUT_STATUS,
@@ -518,7 +539,7 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         variable: &Variable,
         choices: &[(&str, T)],

@@ -104,6 +104,9 @@ pub enum Message {
     StoreUnavailable,
     ApiVersionDiffers,
     OrderIdTooLong,
+    // A request of the shop
+    CheckoutMade,
+    NotRefreshed,
     // An order
     OrderPending,
     OrderProcessing,
@@ -158,6 +161,8 @@ impl Message {
             Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
             Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
             Message::OrderIdTooLong => "Order id over 200 characters is not used",
+            Message::CheckoutMade => "Checkout Session made",
+            Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
             Message::OrderPending => "Order pending",
             Message::OrderProcessing => "Order processing",
             Message::OrderPaid => "Order paid",
@@ -207,6 +212,10 @@ pub enum ErrorCode {
     NotFound,
     MethodNotAllowed,
     HostNotLocal,
+    TokenWrong,
+    FieldInvalid,
+    IdempotencyKeyReused,
+    OrderExists,
     ListenAddrNotUsed,
     AdminAddrNotUsed,
     StripeKeyRefused,
@@ -219,6 +228,7 @@ pub enum ErrorCode {
     StripeUnreachable,
     StripeTimeout,
     StripeUnreadable,
+    StripeBusy,
     /// A failed `accept()` or another call of the operating system: its number.
     System(i32),
     /// Where a panic came from: file and line, nothing else.
@@ -251,6 +261,10 @@ impl fmt::Display for ErrorCode {
             ErrorCode::NotFound => "not_found",
             ErrorCode::MethodNotAllowed => "method_not_allowed",
             ErrorCode::HostNotLocal => "host_not_local",
+            ErrorCode::TokenWrong => "token_wrong",
+            ErrorCode::FieldInvalid => "field_invalid",
+            ErrorCode::IdempotencyKeyReused => "idempotency_key_reused",
+            ErrorCode::OrderExists => "order_exists",
             ErrorCode::ListenAddrNotUsed => "listen_addr_not_used",
             ErrorCode::AdminAddrNotUsed => "admin_addr_not_used",
             ErrorCode::StripeKeyRefused => "stripe_key_refused",
@@ -263,6 +277,7 @@ impl fmt::Display for ErrorCode {
             ErrorCode::StripeUnreachable => "stripe_unreachable",
             ErrorCode::StripeTimeout => "stripe_timeout",
             ErrorCode::StripeUnreadable => "stripe_unreadable",
+            ErrorCode::StripeBusy => "stripe_busy",
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
             ErrorCode::At(file, line) => return write!(f, "{file}:{line}"),
         })

@@ -18,6 +18,28 @@ pub fn rfc3339_millis(unix_millis: i64) -> String {
     format!("{seconds}.{:03}Z", unix_millis.rem_euclid(1000))
 }
 
+/// Reads `2026-11-24T05:46:26Z`, with or without a fraction of a second, which is left out; `None`
+/// when it is not of that form.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
+    let (seconds, fraction) = text.strip_suffix('Z')?.split_at_checked(19)?;
+    let is_fraction = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !fraction.is_empty() && !fraction.strip_prefix('.').is_some_and(is_fraction) {
+        return None;
+    }
+    let numbers: Vec<i64> = seconds
+        .split(['-', 'T', ':'])
+        .map(|digits| digits.parse().ok())
+        .collect::<Option<_>>()?;
+    let [year, month, day, hour, minute, second] = *numbers.as_slice() else {
+        return None;
+    };
+    let time =
+        UnixSeconds(days_from_civil(year, month, day) * DAY + hour * 3600 + minute * 60 + second);
+    // Whatever is no date, such as a 30th of February, is written in another way.
+    (rfc3339(time) == format!("{seconds}Z")).then_some(time)
+}
+
 /// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` when it is not of
 /// that form. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
 #[must_use]
@@ -88,6 +110,32 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else() {
+        for seconds in [0, 951_782_400, 1_793_000_000, 253_402_300_799] {
+            let time = UnixSeconds(seconds);
+            assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time));
+        }
+        let half = parse_rfc3339("1970-01-01T00:00:01.500Z");
+        assert_eq!(half, Some(UnixSeconds(1)));
+        for bad in [
+            "",
+            "Z",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "1970-02-30T00:00:00Z",
+            "1970-01-01 00:00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01T00:00:00.xZ",
+            "1970-01-01T00:00:00+00:00",
+            "1970-+1-01T00:00:00Z",
+            "é970-01-01T00:00:00Z",
+            "9999999999999999999-01-01T00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn known_dates_are_written_as_gnu_date_writes_them() {

@@ -39,6 +39,11 @@ pub const VARIABLES: &[Variable] = &[
     STRIPE_API_BASE,
     STRIPE_API_PROXY,
     STRIPE_API_TIMEOUT_SECONDS,
+    API_ADDR,
+    API_TOKEN,
+    API_TOKEN_FILE,
+    CHECKOUT_SUCCESS_URL,
+    CHECKOUT_CANCEL_URL,
 ];
 
 /// Those of [`VARIABLES`] that only the commands which call Stripe read; `serve` never does.
@@ -49,6 +54,11 @@ pub const CALLING_STRIPE: &[Variable] = &[
     STRIPE_API_BASE,
     STRIPE_API_PROXY,
     STRIPE_API_TIMEOUT_SECONDS,
+    API_ADDR,
+    API_TOKEN,
+    API_TOKEN_FILE,
+    CHECKOUT_SUCCESS_URL,
+    CHECKOUT_CANCEL_URL,
 ];
 
 pub(super) const LISTEN_ADDR: Variable = Variable {
@@ -175,6 +185,32 @@ pub(super) const STRIPE_API_TIMEOUT_SECONDS: Variable = Variable {
     name: "STRIPE_API_TIMEOUT_SECONDS",
     default: "20",
     doc: "Time for one call with all its retries, 1 to 300.",
+};
+
+pub(super) const API_ADDR: Variable = Variable {
+    name: "API_ADDR",
+    default: "127.0.0.1:4244",
+    doc: "Where `paidup api` listens, for this machine alone: loopback ADDRESS:PORT or unix:/PATH.",
+};
+pub(super) const API_TOKEN: Variable = Variable {
+    name: "API_TOKEN",
+    default: "",
+    doc: "What the shop's back end proves itself with there; `paidup gen-token` makes one.",
+};
+pub(super) const API_TOKEN_FILE: Variable = Variable {
+    name: "API_TOKEN_FILE",
+    default: "",
+    doc: "Instead of API_TOKEN: a file with the token, such as a systemd credential.",
+};
+pub(super) const CHECKOUT_SUCCESS_URL: Variable = Variable {
+    name: "CHECKOUT_SUCCESS_URL",
+    default: "",
+    doc: "Where buyers come after paying, unless the order says; may hold {CHECKOUT_SESSION_ID}.",
+};
+pub(super) const CHECKOUT_CANCEL_URL: Variable = Variable {
+    name: "CHECKOUT_CANCEL_URL",
+    default: "",
+    doc: "Where buyers come by going back, unless the order says.",
 };
 
 /// The variable that is meant when `name` is none of ours but nearly is.

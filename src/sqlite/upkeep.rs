@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
-    APPLICATION_ID, ORDER_COLUMNS, Store, StoreError, StoredOrder, UNREADABLE, read_facts,
+    APPLICATION_ID, ORDER_COLUMNS, SCHEMA_VERSION, Store, StoreError, StoredOrder, UNREADABLE,
+    read_facts,
 };
 use crate::domain::id::UnixSeconds;
 use crate::domain::order::{Flag, State, Status};
@@ -104,13 +105,18 @@ impl Store {
     /// Orders that are not what the stored facts say (S4), one text each, at most 100.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; an older file must be brought up to date first.
     pub fn disagreements(&self) -> Result<Vec<String>, StoreError> {
+        let schema = self.schema_version()?;
+        if schema != SCHEMA_VERSION {
+            return Err(StoreError::Older(schema));
+        }
         // One moment for all of it, or what is written meanwhile would look like a disagreement.
         let moment = self.connection.unchecked_transaction()?;
         let mut problems = Vec::new();
         let sql = format!(
-            "SELECT o.*, p.facts FROM (SELECT {ORDER_COLUMNS} FROM orders) o
+            "SELECT o.*, p.facts, EXISTS (SELECT 1 FROM checkout WHERE order_name = o.name)
+             FROM (SELECT {ORDER_COLUMNS} FROM orders) o
              LEFT JOIN payment p ON p.order_id = o.id ORDER BY o.id"
         );
         let mut statement = moment.prepare(&sql)?;
@@ -119,6 +125,11 @@ impl Store {
         while let Some(row) = rows.next()? {
             let order = StoredOrder::read(row)?;
             let facts = payment_of(row)?;
+            let is_asked_for: bool = row.get(14)?;
+            if facts.is_none() && is_asked_for {
+                problems.extend(disagreement_before_payment(&order));
+                continue;
+            }
             match &mut present {
                 Some((same, payments)) if same.id == order.id => payments.extend(facts),
                 Some(_) | None => {
@@ -271,7 +282,7 @@ fn leave_wal(path: &Path) -> rusqlite::Result<()> {
 }
 
 fn payment_of(row: &Row<'_>) -> rusqlite::Result<Option<Payment>> {
-    const FACTS: usize = 12;
+    const FACTS: usize = 13;
     match row.get_ref(FACTS)?.as_str_or_null()? {
         Some(_) => read_facts(row, FACTS).map(Some),
         None => Ok(None),
@@ -296,6 +307,18 @@ fn disagreement(order: &StoredOrder, payments: &[Payment]) -> Option<String> {
     (state != order.state).then(|| {
         let (stored, computed) = (in_words(&order.state), in_words(&state));
         format!("order {name:?} is stored as {stored}, and the facts say {computed}")
+    })
+}
+
+/// The shop has asked for the order, and nobody has told of a payment.
+fn disagreement_before_payment(order: &StoredOrder) -> Option<String> {
+    let state = State {
+        since: order.state.since,
+        ..State::of(&[])
+    };
+    (state != order.state).then(|| {
+        let (name, stored) = (order.name.as_str(), in_words(&order.state));
+        format!("order {name:?} is stored as {stored}, and has no payment")
     })
 }
 

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
+use paidup::domain::new_order::{Item, Line};
 use paidup::domain::payment::Money;
 use paidup::domain::stripe_config::ApiSettings;
-use paidup::stripe_api::{EventsQuery, Item, Line, NewSession, StripeApi};
+use paidup::stripe_api::{EventsQuery, NewSession, StripeApi};
 use serde_json::{Value, json};
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY, Recorded};

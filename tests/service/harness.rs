@@ -146,17 +146,23 @@ impl Drop for Service {
 }
 
 impl Service {
-    /// From the line for people on stderr: `paidup 0.1.0 serves on A, admin on B, database C`.
+    /// From the line for people on stderr: `paidup 0.1.0 serves on A, admin on B, database C`, or of
+    /// `paidup api` the address at its end.
     fn read_addresses(&mut self) -> (SocketAddr, Option<SocketAddr>) {
         let mut line = String::new();
         eventually("the service starts", || {
             let text = self.stderr.text();
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?} {} {text}", self.stdout.text());
-            let notice = text.lines().find(|line| line.contains(" serves on "));
+            let is_notice =
+                |line: &&str| line.contains(" serves on ") || line.contains(" the shop on ");
+            let notice = text.lines().find(is_notice);
             line = notice.unwrap_or_default().to_owned();
             text.ends_with('\n') && !line.is_empty()
         });
+        if let Some((_, address)) = line.split_once(" the shop on ") {
+            return (address.parse().unwrap(), None);
+        }
         let after = |word: &str| {
             let (_, rest) = line.split_once(word).unwrap();
             rest.split(',').next().unwrap()

@@ -1,0 +1,710 @@
+//! `paidup api`, the real binary over real sockets, with the stand-in for Stripe behind it and
+//! `paidup serve` beside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that fails panics, reads the clock itself, and says what it counted"
+)]
+
+mod fake_stripe;
+#[path = "service/harness.rs"]
+#[allow(dead_code, reason = "other test targets use the rest")]
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fake_stripe::{FakeStripe, Fault, KEY, Target};
+use harness::{Answer, SECRET, Service, Setup, ask, connect, eventually, paid};
+use paidup::domain::order::Status;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "canary_token_of_the_tests_0123456789abcdef";
+
+// ── The whole life ──────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_order_is_made_paid_and_refunded() {
+    let shop = Shop::open();
+    let answer = shop.post(&coffee("ord_1"));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let made = answer.json();
+    let session = made["stripeSessionId"].as_str().unwrap();
+    assert_eq!(made["orderId"], "ord_1");
+    assert_eq!(made["status"], "pending");
+    assert_eq!(made["checkoutUrl"], shop.stripe.object(session)["url"]);
+    assert!(made["expiresAt"].as_str().unwrap().ends_with('Z'));
+    let line = shop.api.line_of(answer.request_id());
+    assert_eq!(
+        (&line["orderId"], &line["stripeSessionId"]),
+        (&json!("ord_1"), &json!(session))
+    );
+    assert_eq!(line["message"], "Checkout Session made");
+
+    let pending = shop.get("/orders/ord_1").json();
+    assert_eq!(
+        (&pending["status"], &pending["amount"]),
+        (&json!("pending"), &json!(2500))
+    );
+    assert_eq!(pending["history"][0]["eventType"], "paidup.asked");
+    assert_eq!(pending["history"][0]["requestId"], answer.request_id());
+
+    shop.stripe.pay(session);
+    shop.deliver();
+    assert_eq!(shop.get("/orders/ord_1").json()["status"], "paid");
+    assert_eq!(
+        shop.get(&format!("/orders/{session}")).json()["orderId"],
+        "ord_1"
+    );
+    shop.stripe.refund(session, None);
+    shop.deliver();
+    let refunded = shop.get("/orders/ord_1").json();
+    assert_eq!(
+        (&refunded["status"], &refunded["amountRefunded"]),
+        (&json!("refunded"), &json!(2500))
+    );
+    assert_eq!(shop.store_problems(), [""; 0]);
+}
+
+#[test]
+fn what_stripe_is_asked_for_is_what_the_shop_asked_for() {
+    let shop = Shop::open();
+    shop.stripe.add_price("price_1", 700, "eur");
+    let answer = shop.post(&json!({"orderId": "Café & thé", "metadata": {"cart": "7"},
+        "lineItems": [{"price": "price_1", "quantity": 3}],
+        "successUrl": "https://shop.example/?s={CHECKOUT_SESSION_ID}", "cancelUrl": "https://shop.example/cart"}));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let asked = shop.stripe.take_requests();
+    let field = |name: &str| asked[0].field(name).unwrap().to_owned();
+    for name in [
+        "client_reference_id",
+        "metadata[order_id]",
+        "payment_intent_data[metadata][order_id]",
+    ] {
+        assert_eq!(field(name), "Café & thé");
+    }
+    assert_eq!(field("metadata[cart]"), "7");
+    assert_eq!(
+        field("success_url"),
+        "https://shop.example/?s={CHECKOUT_SESSION_ID}"
+    );
+    assert_eq!(field("cancel_url"), "https://shop.example/cart");
+    assert_eq!(
+        shop.get("/orders/Caf%C3%A9%20%26%20th%C3%A9").json()["amount"],
+        2100
+    );
+    // It could be a name: the log has a digest of it.
+    assert!(!String::from_utf8_lossy(&shop.api.written()).contains("Caf"));
+}
+
+#[test]
+fn an_order_without_an_id_gets_one_that_sorts_by_time() {
+    let shop = Shop::open();
+    let made: Vec<String> = (0..3)
+        .map(|_| {
+            let mut order = coffee("");
+            order.as_object_mut().unwrap().remove("orderId");
+            shop.post(&order).json()["orderId"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert!(made[0] < made[1] && made[1] < made[2], "{made:?}");
+}
+
+// ── Once ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn the_same_request_again_has_the_same_answer_and_another_one_a_conflict() {
+    let mut shop = Shop::open();
+    let first = shop.post(&coffee("ord_1"));
+    let again = shop.post(&coffee("ord_1"));
+    assert_eq!((first.status, again.status), (201, 200));
+    assert_eq!(first.json(), again.json());
+    shop.restart();
+    assert_eq!(
+        shop.post(&coffee("ord_1")).json(),
+        first.json(),
+        "after a restart"
+    );
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 1);
+
+    let mut other = coffee("ord_1");
+    other["lineItems"][0]["quantity"] = json!(3);
+    let conflict = shop.post(&other);
+    assert_eq!(conflict.status, 409);
+    assert_eq!(
+        shop.api.line_of(conflict.request_id())["errorCode"],
+        "idempotency_key_reused"
+    );
+    let conflict = shop.post_as("another", &coffee("ord_1"));
+    assert_eq!(conflict.status, 409);
+    assert_eq!(
+        shop.api.line_of(conflict.request_id())["errorCode"],
+        "order_exists"
+    );
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 1);
+}
+
+#[test]
+fn equal_requests_at_the_same_moment_make_one_session() {
+    let shop = Shop::open();
+    shop.stripe
+        .fault(4, Fault::Slow(Duration::from_millis(100)));
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| shop.post(&coffee("ord_1"))))
+            .collect();
+        asking
+            .into_iter()
+            .map(|asking| asking.join().unwrap())
+            .collect()
+    });
+    let sessions: Vec<Value> = answers
+        .iter()
+        .filter(|answer| answer.status < 300)
+        .map(|answer| answer.json()["stripeSessionId"].clone())
+        .collect();
+    assert!(
+        !sessions.is_empty() && sessions.iter().all(|one| *one == sessions[0]),
+        "{answers:?}"
+    );
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 1);
+    assert_eq!(shop.post(&coffee("ord_1")).status, 200);
+}
+
+#[test]
+fn killed_anywhere_and_asked_again_one_order_has_one_session() {
+    const KILLS: u32 = 120;
+    let mut shop = Shop::open();
+    let began = Instant::now();
+    assert_eq!(shop.post(&coffee("ord_warm")).status, 201);
+    let whole = began.elapsed() * 2;
+    let (mut before, mut without_answer) = (0, 0);
+    for kill in 0..KILLS {
+        let order = format!("ord_{kill}");
+        let body = request("POST", "/orders", &[], &coffee(&order).to_string());
+        let mut stream = connect(shop.address);
+        stream.write_all(body.as_bytes()).unwrap();
+        thread::sleep(whole * kill / KILLS);
+        shop.api.kill();
+        before += u32::from(shop.store().order(&order).unwrap().is_none());
+        let known = shop.stripe.objects("checkout.session");
+        let has_session = known
+            .iter()
+            .any(|one| one["client_reference_id"] == order.as_str());
+        let mut answered = Vec::new();
+        let _ = stream.read_to_end(&mut answered);
+        without_answer += u32::from(has_session && answered.is_empty());
+        shop.restart();
+        let answer = shop.post(&coffee(&order));
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    }
+    eprintln!(
+        "{before} of {KILLS} before the order was stored, {without_answer} with a session and no answer"
+    );
+    let sessions = shop.stripe.objects("checkout.session");
+    assert_eq!(sessions.len(), KILLS as usize + 1);
+    assert_eq!(shop.store_problems(), [""; 0]);
+}
+
+/// The moment that chance may miss: Stripe has made the session, and its answer was lost on the way.
+/// The client waits half a second before it asks again.
+#[test]
+fn killed_while_stripe_answers_the_session_is_found_again() {
+    let mut shop = Shop::open();
+    shop.stripe.fault(1, Fault::Cut);
+    let mut stream = connect(shop.address);
+    let body = request("POST", "/orders", &[], &coffee("ord_1").to_string());
+    stream.write_all(body.as_bytes()).unwrap();
+    eventually("Stripe makes the session", || {
+        !shop.stripe.objects("checkout.session").is_empty()
+    });
+    shop.api.kill();
+    assert_eq!(shop.status_of("ord_1"), Some(Status::Pending));
+    shop.restart();
+    let answer = shop.post(&coffee("ord_1"));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 1);
+
+    // Stripe's answer is lost on the way: the client asks again with the same key.
+    shop.stripe.fault(1, Fault::Cut);
+    assert_eq!(shop.post(&coffee("ord_2")).status, 201);
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 2);
+}
+
+#[test]
+fn an_expired_order_may_be_paid_on_a_new_page() {
+    let shop = Shop::open();
+    let first = shop.post(&coffee("ord_1")).json();
+    shop.stripe
+        .expire(first["stripeSessionId"].as_str().unwrap());
+    shop.deliver();
+    assert_eq!(shop.status_of("ord_1"), Some(Status::Expired));
+    let second = shop.post_as("second try", &coffee("ord_1"));
+    assert_eq!(second.status, 400, "a blank in a key");
+    let second = shop.post_as("second-try", &coffee("ord_1"));
+    assert_eq!(second.status, 201, "{second:?}");
+    assert_ne!(second.json()["stripeSessionId"], first["stripeSessionId"]);
+    shop.stripe
+        .pay(second.json()["stripeSessionId"].as_str().unwrap());
+    shop.deliver();
+    assert_eq!(shop.status_of("ord_1"), Some(Status::Paid));
+}
+
+// ── Mistakes and failures ───────────────────────────────────────────────────────────────────────
+
+#[test]
+fn mistakes_are_told_with_their_paths_and_nothing_is_stored() {
+    let shop = Shop::open();
+    let answer =
+        shop.post(&json!({"orderId": "ord_1", "lineItems": [{"name": "", "quantity": 0}]}));
+    assert_eq!(answer.status, 400);
+    let body = answer.json();
+    assert_eq!(body["requestId"], answer.request_id());
+    let fields: Vec<&str> = body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "lineItems[0].quantity",
+            "lineItems[0].name",
+            "lineItems[0].amount",
+            "lineItems[0].currency"
+        ]
+    );
+    for path in [
+        "/orders?limit=0",
+        "/orders?status=payed",
+        "/orders?updatedSince=soon",
+        "/orders?page=2",
+        "/orders?cursor=-1",
+    ] {
+        assert_eq!(shop.get(path).status, 400, "{path}");
+    }
+    assert_eq!(shop.status_of("ord_1"), None);
+    assert_eq!(shop.get("/orders/ord_1").status, 404);
+    assert_eq!(shop.get("/orders/%ff").status, 404);
+    assert_eq!(shop.ask("DELETE", "/orders/ord_1", &[], "").status, 405);
+    assert!(shop.stripe.requests().is_empty());
+}
+
+#[test]
+fn what_stripe_refuses_is_422_and_the_key_is_free_again() {
+    let shop = Shop::open();
+    let unknown =
+        json!({"orderId": "ord_1", "lineItems": [{"price": "price_none", "quantity": 1}]});
+    let answer = shop.post(&unknown);
+    assert_eq!(answer.status, 422, "{answer:?}");
+    assert_eq!(answer.json()["code"], "resource_missing");
+    assert_eq!(shop.status_of("ord_1"), Some(Status::Pending));
+    assert_eq!(
+        shop.post(&coffee("ord_1")).status,
+        201,
+        "mended, under the same key"
+    );
+    assert_eq!(shop.store_problems(), [""; 0]);
+
+    let late = json!({"orderId": "ord_2", "lineItems": coffee("")["lineItems"], "expiresAt": 5});
+    assert_eq!(shop.post(&late).status, 400);
+    assert_eq!(shop.post(&coffee("ord_2")).status, 201);
+}
+
+#[test]
+fn every_failure_of_stripes_is_told_and_the_order_is_made_when_it_is_over() {
+    let shop = Shop::open();
+    let failures = [
+        (Fault::Status(401), 502, "stripe_key_refused"),
+        (Fault::Status(403), 502, "stripe_permission"),
+        (Fault::Status(409), 503, "stripe_conflict"),
+        (Fault::Status(429), 503, "stripe_rate_limited"),
+        (Fault::Status(500), 502, "stripe_failed"),
+        (Fault::KeptFailure, 502, "stripe_failed"),
+        (Fault::Status(503), 502, "stripe_failed"),
+        (Fault::Status(424), 422, "stripe_refused"),
+        (Fault::Html(502), 502, "stripe_unreadable"),
+        (Fault::Text("{}".to_owned()), 502, "stripe_unreadable"),
+        (
+            Fault::Redirect("https://example.com/".to_owned()),
+            502,
+            "stripe_unreadable",
+        ),
+        (Fault::Drop, 502, "stripe_unreachable"),
+        (Fault::Cut, 502, "stripe_unreachable"),
+        (Fault::Hang, 504, "stripe_timeout"),
+    ];
+    for (number, (fault, status, code)) in failures.into_iter().enumerate() {
+        let order = format!("ord_{number}");
+        shop.stripe.fault(20, fault.clone());
+        let answer = shop.post(&coffee(&order));
+        assert_eq!(answer.status, status, "{fault:?} {answer:?}");
+        assert_eq!(
+            shop.api.line_of(answer.request_id())["errorCode"],
+            code,
+            "{fault:?}"
+        );
+        assert_eq!(shop.status_of(&order), Some(Status::Pending), "{fault:?}");
+        shop.stripe.heal();
+        let repaired = shop.post(&coffee(&order));
+        assert!(
+            matches!(repaired.status, 200 | 201),
+            "{fault:?} {repaired:?}"
+        );
+
+        shop.stripe.fault(20, fault.clone());
+        let stale = shop.get(&format!("/orders/{order}?refresh=1"));
+        assert_eq!(
+            (stale.status, &stale.json()["stale"]),
+            (200, &json!(true)),
+            "{fault:?}"
+        );
+        assert_eq!(stale.json()["status"], "pending");
+        shop.stripe.heal();
+    }
+    let orders = shop.stripe.objects("checkout.session");
+    assert_eq!(orders.len(), 14, "one session each");
+    let written = String::from_utf8(shop.api.written()).unwrap();
+    for secret in [KEY, TOKEN, "canary"] {
+        assert!(!written.contains(secret), "{written}");
+    }
+}
+
+#[test]
+fn a_refresh_asks_stripe_when_the_webhook_is_late() {
+    let shop = Shop::open();
+    let made = shop.post(&coffee("ord_1")).json();
+    shop.stripe.pay(made["stripeSessionId"].as_str().unwrap());
+    assert_eq!(shop.get("/orders/ord_1").json()["status"], "pending");
+    let fresh = shop.get("/orders/ord_1?refresh=1").json();
+    assert_eq!(
+        (&fresh["status"], fresh.get("stale")),
+        (&json!("paid"), None)
+    );
+    // The events come after all, and tell nothing new.
+    shop.deliver();
+    assert_eq!(shop.get("/orders/ord_1").json()["status"], "paid");
+}
+
+/// All workers that may wait for Stripe do.
+#[test]
+fn a_stripe_that_hangs_stops_neither_webhooks_nor_reads() {
+    let shop = Shop::open();
+    let latency = || {
+        let took: Vec<Duration> = (0..40)
+            .map(|_| {
+                let began = Instant::now();
+                assert_eq!(shop.serve.get("/healthz").status, 200);
+                let name = format!("w{}", began.elapsed().as_nanos());
+                assert_eq!(shop.serve.deliver(paid(&name)).status, 200);
+                began.elapsed()
+            })
+            .collect();
+        let mut sorted = took;
+        sorted.sort();
+        sorted[sorted.len() / 2]
+    };
+    assert_eq!(shop.post(&coffee("ord_0")).status, 201);
+    let before = latency();
+    shop.stripe.fault(100, Fault::Hang);
+    thread::scope(|scope| {
+        let hung: Vec<_> = (1..=12)
+            .map(|n| {
+                scope.spawn({
+                    let shop = &shop;
+                    move || shop.post(&coffee(&format!("ord_{n}")))
+                })
+            })
+            .collect();
+        eventually("twelve calls hang", || shop.stripe.requests().len() >= 13);
+        let began = Instant::now();
+        let turned_away = shop.post(&coffee("ord_13"));
+        assert_eq!(turned_away.status, 503, "{turned_away:?}");
+        assert!(turned_away.header("retry-after").is_some());
+        assert_eq!(shop.get("/orders/ord_0").status, 200);
+        assert_eq!(shop.get("/orders/ord_0?refresh=1").json()["stale"], true);
+        assert!(
+            began.elapsed() < Duration::from_millis(1900),
+            "nobody waits for Stripe"
+        );
+        let during = latency();
+        eprintln!("a delivery took {before:?} before and {during:?} while Stripe hung");
+        assert!(
+            during < before * 10 + Duration::from_millis(20),
+            "{before:?} {during:?}"
+        );
+        for hung in hung {
+            assert_eq!(hung.join().unwrap().status, 504);
+        }
+    });
+    shop.stripe.heal();
+    for n in 1..=13 {
+        assert_eq!(shop.post(&coffee(&format!("ord_{n}"))).status, 201);
+    }
+}
+
+// ── Polling ─────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn polling_sees_every_change_in_a_stable_order() {
+    let shop = Shop::open();
+    for n in 0..7 {
+        assert_eq!(shop.post(&coffee(&format!("ord_{n}"))).status, 201);
+    }
+    let mut seen = Vec::new();
+    let mut cursor = "0".to_owned();
+    let poll = |cursor: &mut String, seen: &mut Vec<String>| loop {
+        let page = shop.get(&format!("/orders?limit=3&cursor={cursor}")).json();
+        *cursor = page["cursor"].as_str().unwrap().to_owned();
+        for order in page["orders"].as_array().unwrap() {
+            seen.push(format!(
+                "{} {}",
+                order["orderId"].as_str().unwrap(),
+                order["status"].as_str().unwrap()
+            ));
+        }
+        if page["hasMore"] == false {
+            break;
+        }
+    };
+    poll(&mut cursor, &mut seen);
+    assert_eq!(
+        seen,
+        (0..7)
+            .map(|n| format!("ord_{n} pending"))
+            .collect::<Vec<_>>()
+    );
+    seen.clear();
+    poll(&mut cursor, &mut seen);
+    assert_eq!(seen, [""; 0]);
+
+    // A change while the pages are read comes at the end, and nothing is left out.
+    shop.serve.accepts(paid("3"), "applied");
+    shop.serve.accepts(paid("9"), "applied");
+    poll(&mut cursor, &mut seen);
+    assert_eq!(seen, ["ord_3 paid", "ord_9 paid"]);
+
+    let paid = shop.get("/orders?status=paid").json();
+    assert_eq!(paid["orders"].as_array().unwrap().len(), 2);
+    let none = shop.get("/orders?updatedSince=2100-01-01T00:00:00Z").json();
+    assert_eq!(
+        (&none["orders"], &none["hasMore"]),
+        (&json!([]), &json!(false))
+    );
+    let all = shop.get("/orders?updatedSince=5").json();
+    assert_eq!(all["orders"].as_array().unwrap().len(), 8);
+}
+
+// ── The door ────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn nothing_is_told_without_the_token() {
+    let shop = Shop::open();
+    assert_eq!(shop.post(&coffee("ord_1")).status, 201);
+    let wrong = format!("{TOKEN}x");
+    let headers = [
+        String::new(),
+        "Authorization: Bearer\r\n".to_owned(),
+        format!("Authorization: Bearer {wrong}\r\n"),
+        format!("Authorization: Basic {TOKEN}\r\n"),
+        format!("Authorization: {TOKEN}\r\n"),
+    ];
+    for header in &headers {
+        let request = format!("GET /orders/ord_1 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        let answer = ask(shop.address, request);
+        assert_eq!(answer.status, 401, "{header}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    let statuses: Vec<u16> = (0..8)
+        .map(|_| {
+            ask(
+                shop.address,
+                "GET /orders HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            )
+            .status
+        })
+        .collect();
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+    assert_eq!(
+        shop.get("/orders/ord_1").status,
+        200,
+        "a right token is not counted"
+    );
+    let rebound = format!(
+        "GET /orders HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    assert_eq!(ask(shop.address, rebound).status, 421);
+    for path in ["/healthz", "/metrics"] {
+        let answer = ask(
+            shop.address,
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        );
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[test]
+fn hostile_requests_leave_it_serving() {
+    let shop = Shop::open();
+    let head = "POST /orders HTTP/1.1\r\nHost: localhost\r\n";
+    let auth = format!("Authorization: Bearer {TOKEN}\r\n");
+    for (rest, status) in [
+        ("Content-Length: 100000000000000\r\n\r\nabc", 413),
+        ("Content-Length: 18446744073709551615\r\n\r\n", 413),
+        ("\r\n", 411),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        ("Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+    ] {
+        let answer = ask(shop.address, format!("{head}{auth}{rest}"));
+        assert_eq!(answer.status, status, "{rest}");
+    }
+    let silent: Vec<TcpStream> = (0..15)
+        .map(|_| {
+            let mut stream = connect(shop.address);
+            stream
+                .write_all(format!("{head}{auth}Content-Length: 500\r\n\r\n").as_bytes())
+                .unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(shop.get("/orders").status, 200);
+    drop(silent);
+    assert_eq!(shop.post(&coffee("ord_1")).status, 201);
+}
+
+#[test]
+fn it_does_not_start_without_its_settings_and_says_all_of_them() {
+    let setup = Setup::new();
+    let (code, said) = setup.run(&["api"]);
+    assert_eq!(code, 78);
+    assert!(
+        said.contains("API_TOKEN is not set") && said.contains("paidup gen-token"),
+        "{said}"
+    );
+    assert!(said.contains("STRIPE_SECRET_KEY is not set"), "{said}");
+    let (code, token) = setup.run(&["gen-token"]);
+    assert_eq!((code, token.trim().len()), (0, 64));
+    let open = setup
+        .set("API_TOKEN", &token)
+        .set("STRIPE_SECRET_KEY", KEY)
+        .set("API_ADDR", "0.0.0.0:0");
+    let (code, said) = open.run(&["api"]);
+    assert!(
+        code == 78 && said.contains("other machines can reach"),
+        "{said}"
+    );
+    let (code, said) = open.set("API_ADDR", "127.0.0.1:0").run(&["api"]);
+    assert!(code == 1 && said.contains("no database"), "{said}");
+}
+
+// ── The shop ────────────────────────────────────────────────────────────────────────────────────
+
+struct Shop {
+    stripe: FakeStripe,
+    setup: Setup,
+    serve: Service,
+    api: Service,
+    address: SocketAddr,
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let stripe = FakeStripe::start();
+        let setup = Setup::new()
+            .set("API_ADDR", "127.0.0.1:0")
+            .set("API_TOKEN", TOKEN)
+            .set("STRIPE_SECRET_KEY", KEY)
+            .set("STRIPE_API_BASE", &stripe.base())
+            .set("STRIPE_API_TIMEOUT_SECONDS", "2")
+            .set("CHECKOUT_SUCCESS_URL", "https://shop.example/thanks");
+        let serve = setup.start();
+        let api = setup.start_with(&["api"]);
+        let address = api.edge;
+        Shop {
+            stripe,
+            setup,
+            serve,
+            api,
+            address,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.api = self.setup.start_with(&["api"]);
+        self.address = self.api.edge;
+    }
+
+    fn post(&self, order: &Value) -> Answer {
+        self.ask("POST", "/orders", &[], &order.to_string())
+    }
+
+    fn post_as(&self, key: &str, order: &Value) -> Answer {
+        self.ask(
+            "POST",
+            "/orders",
+            &[("Idempotency-Key", key)],
+            &order.to_string(),
+        )
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "")
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        ask(self.address, request(method, path, headers, body))
+    }
+
+    fn deliver(&self) {
+        let target = Target {
+            address: self.serve.edge,
+            path: "/stripe/webhook".to_owned(),
+            secret: SECRET.to_owned(),
+        };
+        let statuses = self.stripe.deliver_all(&target).unwrap();
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    }
+
+    fn store(&self) -> paidup::sqlite::Store {
+        self.setup.store()
+    }
+
+    fn status_of(&self, order: &str) -> Option<Status> {
+        self.serve.status_of(order)
+    }
+
+    fn store_problems(&self) -> Vec<String> {
+        [
+            self.store().damage().unwrap(),
+            self.store().disagreements().unwrap(),
+        ]
+        .concat()
+    }
+}
+
+fn coffee(order: &str) -> Value {
+    json!({"orderId": order,
+        "lineItems": [{"name": "Coffee", "amount": 1250, "currency": "eur", "quantity": 2}]})
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{headers}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
