@@ -16,8 +16,9 @@ mod harness;
 mod tools;
 
 mod alerts;
+mod first_payment;
 mod promtool;
 mod sdk_signing;
 mod stripe_client;
-mod success_page;
+
 mod vectors;
