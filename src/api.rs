@@ -10,7 +10,8 @@ use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -35,7 +36,7 @@ use crate::http::{App, Body, Http, Reply, Request};
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::reconcile;
-use crate::serve::{self, StartError};
+use crate::serve::{self, StartError, Stop};
 use crate::show;
 use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError};
 use crate::stripe_api::{NewSession, Session, StripeApi};
@@ -64,7 +65,7 @@ const LIMIT_MAX: usize = 100;
 /// Serves until SIGTERM or SIGINT. `vars` is the environment; `tell` gets one line for people.
 ///
 /// # Errors
-/// [`StartError`]; then nothing runs.
+/// [`StartError`] when it cannot start, or when the database has failed and nothing may touch it again.
 pub fn run(
     config: ApiConfig,
     vars: &BTreeMap<String, String>,
@@ -74,13 +75,13 @@ pub fn run(
         .map_err(StartError::Passed)?
         .into_manager();
     let (stop, stops) = mpsc::channel();
-    serve::stop_on_signals(stop).map_err(StartError::System)?;
+    serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
     Store::open_existing(&config.database).map_err(StartError::Store)?;
     let listener = serve::listen("API_ADDR", &config.listen)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
     let metrics = Arc::new(Metrics::new());
-    let api = Api::new(config, Arc::clone(&metrics))?;
+    let api = Api::new(config, Arc::clone(&metrics), stop)?;
     // Whoever is on this machine may choose the request id: it is the shop's own back end.
     let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().ok());
     let trusted = loopback.into_iter().flatten().collect();
@@ -97,12 +98,15 @@ pub fn run(
         env!("CARGO_PKG_VERSION")
     ));
     manager.ready("Answering the shop");
-    let _ = stops.recv();
+    let why = stops.recv().unwrap_or(Stop::Asked);
     manager.stopping("Serving what was accepted");
     logger::write(Level::Info, Message::Stopping, &LogFields::default());
     edge.stop();
     logger::write(Level::Info, Message::Stopped, &LogFields::default());
-    Ok(())
+    match why {
+        Stop::Asked => Ok(()),
+        Stop::Broken(error) => Err(StartError::Store(error)),
+    }
 }
 
 /// A token that nobody guesses: 256 random bits in hexadecimal.
@@ -127,6 +131,8 @@ struct Api {
     /// Requests that wait for Stripe.
     calls: AtomicUsize,
     metrics: Arc<Metrics>,
+    /// A sender, because a failed sync ends the process: what is on disk is not known.
+    stop: Mutex<Sender<Stop>>,
 }
 
 impl App for Api {
@@ -151,7 +157,11 @@ impl App for Api {
 }
 
 impl Api {
-    fn new(config: ApiConfig, metrics: Arc<Metrics>) -> Result<Api, StartError> {
+    fn new(
+        config: ApiConfig,
+        metrics: Arc<Metrics>,
+        stop: Sender<Stop>,
+    ) -> Result<Api, StartError> {
         let stripe = StripeApi::new(&config.stripe).map_err(StartError::Configuration)?;
         Ok(Api {
             database: config.database,
@@ -163,6 +173,7 @@ impl Api {
             failures: Mutex::new(Limiter::new(FAILURES_MAX, Vec::new())),
             calls: AtomicUsize::new(0),
             metrics,
+            stop: Mutex::new(stop),
         })
     }
 
@@ -242,10 +253,10 @@ impl Api {
             request_id: fields.request_id.clone(),
             now: now.unix,
         };
-        let checkout = match read(store.ask(&ask))? {
+        let checkout = match self.read(store.ask(&ask))? {
             Asked::New(checkout) => {
                 if let Err(error) = wanted.check_expiry(now.unix) {
-                    read(store.refused(&key))?;
+                    self.read(store.refused(&key))?;
                     return Err(invalid(&[error], fields));
                 }
                 checkout
@@ -279,12 +290,14 @@ impl Api {
         };
         let (session, url) = self
             .create_session(&session, checkout.attempt)
-            .map_err(|error| error.into_reply(&mut store, &key, checkout.attempt, fields))?;
+            .map_err(|error| {
+                self.without_session(error, &mut store, &key, checkout.attempt, fields)
+            })?;
         self.record(&mut store, &session, now, fields)?;
         let expires_at = session.expires_at.unwrap_or(checkout.expires_at);
         let checkout = store
             .answered(&key, &session.id, &url, expires_at)
-            .map_err(|error| not_stored(&error))?;
+            .map_err(|error| self.not_stored(error))?;
         self.made(201, &store, &checkout, fields)
     }
 
@@ -305,6 +318,45 @@ impl Api {
         Ok((session, url))
     }
 
+    /// What the shop is told, and what is remembered for when it asks again.
+    fn without_session(
+        &self,
+        error: NoSession,
+        store: &mut Store,
+        key: &str,
+        attempt: i64,
+        fields: &LogFields,
+    ) -> Reply {
+        let error = match error {
+            NoSession::Busy => {
+                return Reply {
+                    retry_after: Some(1),
+                    ..failed(503, ErrorCode::StripeBusy)
+                };
+            }
+            NoSession::NoKey => return failed(500, ErrorCode::InternalError),
+            NoSession::Stripe(error) => error,
+        };
+        let remembered = match error.failure {
+            Failure::Refused | Failure::NotFound => store.refused(key),
+            Failure::Stripe | Failure::KeyReused => store.failed(key, attempt),
+            // Nothing was done, or it is not known what was: the same call answers that.
+            Failure::Key
+            | Failure::Permission(_)
+            | Failure::Conflict
+            | Failure::RateLimited
+            | Failure::Unreachable(_)
+            | Failure::Redirected
+            | Failure::NotJson
+            | Failure::Unusable(_)
+            | Failure::TooLarge => Ok(()),
+        };
+        match remembered {
+            Ok(()) => of_stripe(&error, fields),
+            Err(error) => self.not_stored(error),
+        }
+    }
+
     /// What Stripe answered goes the way of what Stripe delivers.
     fn record(
         &self,
@@ -319,10 +371,10 @@ impl Api {
         };
         let mut receipts = store
             .record(&[delivery])
-            .map_err(|error| not_stored(&error))?;
+            .map_err(|error| self.not_stored(error))?;
         match receipts.pop() {
             Some(Ok(receipt)) => webhook::log_news(&receipt.news, fields),
-            Some(Err(error)) => return Err(not_stored(&error)),
+            Some(Err(error)) => return Err(self.not_stored(error)),
             None => {}
         }
         Ok(())
@@ -337,7 +389,7 @@ impl Api {
     ) -> Result<Reply, Reply> {
         let order = store
             .order(checkout.order.as_str())
-            .map_err(|error| not_stored(&error))?;
+            .map_err(|error| self.not_stored(error))?;
         let (session, url) = match &checkout.session {
             Some((session, url)) => (Some(session), Some(url)),
             None => (None, None),
@@ -368,16 +420,18 @@ impl Api {
             Query::parse(request, &["refresh"]).map_err(|error| invalid(&[error], fields))?;
         let name = decoded(id).ok_or_else(Reply::not_found)?;
         let mut store = self.store()?;
-        if read(store.order(&name))?.is_none() {
+        if self.read(store.order(&name))?.is_none() {
             return Err(Reply::not_found());
         }
         let is_stale = match query.get("refresh") {
             Some("1" | "true") => !self.refresh(&name, &mut store, now, fields),
             Some(_) | None => false,
         };
-        let order = read(store.order(&name))?.ok_or_else(Reply::not_found)?;
+        let order = self
+            .read(store.order(&name))?
+            .ok_or_else(Reply::not_found)?;
         fields.order_id = Some(LogText::order(&order.name));
-        let changes = read(store.changes(&order))?;
+        let changes = self.read(store.changes(&order))?;
         let mut body = show::order_json(&order, Some(&changes));
         if let (true, Value::Object(body)) = (is_stale, &mut body) {
             body.insert("stale".to_owned(), Value::Bool(true));
@@ -438,7 +492,7 @@ impl Api {
             |text| text.parse().ok().filter(|cursor| *cursor >= 0),
         );
         let cursor = cursor.map_err(wrong)?.unwrap_or(0);
-        let found = read(self.store()?.orders_changed(cursor, limit, |order| {
+        let found = self.read(self.store()?.orders_changed(cursor, limit, |order| {
             status.is_none_or(|status| order.state.status == status)
                 && since.is_none_or(|since| order.updated_at >= since)
         }))?;
@@ -456,7 +510,24 @@ impl Api {
 
     /// A connection of this request's own, so that none waits for another.
     fn store(&self) -> Result<Store, Reply> {
-        Store::open_existing(&self.database).map_err(|error| not_stored(&error))
+        Store::open_existing(&self.database).map_err(|error| self.not_stored(error))
+    }
+
+    fn read<T>(&self, result: Result<T, StoreError>) -> Result<T, Reply> {
+        result.map_err(|error| self.not_stored(error))
+    }
+
+    /// The answer; and after a failed sync, the end of this process as of the webhook server.
+    fn not_stored(&self, error: StoreError) -> Reply {
+        let code = error.code();
+        if error.is_fatal() {
+            let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = stop.send(Stop::Broken(error));
+        }
+        Reply {
+            retry_after: Some(1),
+            ..failed(503, code)
+        }
     }
 
     /// Leave to wait for Stripe, if not too many do.
@@ -511,40 +582,6 @@ enum NoSession {
     Stripe(ApiError),
 }
 
-impl NoSession {
-    /// What the shop is told, and what is remembered for when it asks again.
-    fn into_reply(self, store: &mut Store, key: &str, attempt: i64, fields: &LogFields) -> Reply {
-        let error = match self {
-            NoSession::Busy => {
-                return Reply {
-                    retry_after: Some(1),
-                    ..failed(503, ErrorCode::StripeBusy)
-                };
-            }
-            NoSession::NoKey => return failed(500, ErrorCode::InternalError),
-            NoSession::Stripe(error) => error,
-        };
-        let remembered = match error.failure {
-            Failure::Refused | Failure::NotFound => store.refused(key),
-            Failure::Stripe | Failure::KeyReused => store.failed(key, attempt),
-            // Nothing was done, or it is not known what was: the same call answers that.
-            Failure::Key
-            | Failure::Permission(_)
-            | Failure::Conflict
-            | Failure::RateLimited
-            | Failure::Unreachable(_)
-            | Failure::Redirected
-            | Failure::NotJson
-            | Failure::Unusable(_)
-            | Failure::TooLarge => Ok(()),
-        };
-        match remembered {
-            Ok(()) => of_stripe(&error, fields),
-            Err(error) => not_stored(&error),
-        }
-    }
-}
-
 /// The answer to what Stripe did not do: the only table of its statuses.
 fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
     let code = error.error_code();
@@ -586,17 +623,6 @@ fn failed(status: u16, code: ErrorCode) -> Reply {
         message: Message::RequestFailed,
         ..Reply::error(status, code, code.to_string())
     }
-}
-
-fn not_stored(error: &StoreError) -> Reply {
-    Reply {
-        retry_after: Some(1),
-        ..failed(503, error.code())
-    }
-}
-
-fn read<T>(result: Result<T, StoreError>) -> Result<T, Reply> {
-    result.map_err(|error| not_stored(&error))
 }
 
 fn conflict(code: ErrorCode, text: &'static str) -> Reply {

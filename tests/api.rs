@@ -322,6 +322,22 @@ fn what_stripe_refuses_is_422_and_the_key_is_free_again() {
 }
 
 #[test]
+fn a_key_that_was_refused_is_not_a_way_to_a_second_session() {
+    let shop = Shop::open();
+    let unknown =
+        json!({"orderId": "ord_1", "lineItems": [{"price": "price_none", "quantity": 1}]});
+    assert_eq!(shop.post_as("A", &unknown).status, 422);
+    assert_eq!(shop.post_as("B", &coffee("ord_1")).status, 201);
+    let mut other = coffee("ord_1");
+    other["lineItems"][0]["quantity"] = json!(3);
+    for _ in 0..2 {
+        let refused = shop.post_as("A", &other);
+        assert_eq!(refused.status, 409, "{refused:?}");
+    }
+    assert_eq!(shop.stripe.objects("checkout.session").len(), 1);
+}
+
+#[test]
 fn every_failure_of_stripes_is_told_and_the_order_is_made_when_it_is_over() {
     let shop = Shop::open();
     let failures = [

@@ -145,7 +145,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
     pub fn failed(&mut self, key: &str, attempt: i64) -> Result<(), StoreError> {
-        let sql = "UPDATE checkout SET attempt = attempt + 1
+        let sql = "UPDATE checkout SET attempt = (SELECT max(attempt) + 1 FROM checkout AS any
+                                          WHERE any.order_name = checkout.order_name)
                    WHERE key = ?1 AND attempt = ?2 AND session IS NULL";
         self.connection
             .prepare_cached(sql)?
@@ -202,8 +203,11 @@ fn again(db: &Connection, ask: &Ask<'_>, known: Known) -> Result<Asked, StoreErr
     if checkout.session.is_some() || (age < KEY_SECONDS && !is_refused) {
         return Ok(Asked::Known(checkout));
     }
+    if is_taken(db, ask)? {
+        return Ok(Asked::OrderExists);
+    }
     let checkout = Checkout {
-        attempt: checkout.attempt + 1,
+        attempt: next_attempt(db, ask.order)?,
         expires_at: ask.expires_at,
         ..checkout
     };
@@ -223,10 +227,11 @@ fn again(db: &Connection, ask: &Ask<'_>, known: Known) -> Result<Asked, StoreErr
 /// Whether the order cannot have a new session: a second one could be paid as well.
 fn is_taken(db: &Connection, ask: &Ask<'_>) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM checkout
-               WHERE order_name = ?1 AND session IS NULL AND sha256 IS NOT NULL AND expires_at > ?2";
-    let is_being_made = db
-        .prepare_cached(sql)?
-        .exists(params![ask.order.as_str(), ask.now.0])?;
+               WHERE order_name = ?1 AND key <> ?2 AND session IS NULL AND sha256 IS NOT NULL
+                 AND expires_at > ?3";
+    let is_being_made =
+        db.prepare_cached(sql)?
+            .exists(params![ask.order.as_str(), ask.key, ask.now.0])?;
     let order = order_by_name(db, ask.order)?;
     Ok(is_being_made
         || order.is_some_and(|order| match order.state.status {
@@ -242,11 +247,7 @@ fn is_taken(db: &Connection, ask: &Ask<'_>) -> Result<bool, StoreError> {
 fn first(db: &Connection, ask: &Ask<'_>) -> Result<Checkout, StoreError> {
     let checkout = Checkout {
         order: ask.order.clone(),
-        attempt: db
-            .prepare_cached(
-                "SELECT coalesce(max(attempt), 0) + 1 FROM checkout WHERE order_name = ?1",
-            )?
-            .query_row([ask.order.as_str()], |row| row.get(0))?,
+        attempt: next_attempt(db, ask.order)?,
         expires_at: ask.expires_at,
         session: None,
     };
@@ -266,6 +267,14 @@ fn first(db: &Connection, ask: &Ask<'_>) -> Result<Checkout, StoreError> {
         begin_order(db, ask)?;
     }
     Ok(checkout)
+}
+
+/// Beyond that of every key: two sessions of an order must never share Stripe's key.
+fn next_attempt(db: &Connection, order: &OrderId) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(attempt), 0) + 1 FROM checkout WHERE order_name = ?1";
+    Ok(db
+        .prepare_cached(sql)?
+        .query_row([order.as_str()], |row| row.get(0))?)
 }
 
 /// An order without a payment yet, and the first line of its story.
