@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,9 @@ pub(crate) struct Delivery {
     bytes: Vec<u8>,
 }
 
-/// A delivery that says that `order` is paid; each is another event.
-pub(crate) fn delivery(order: &str) -> Delivery {
+/// A delivery that says that `order` is paid; each is another event. Stripe signs it with each of
+/// `secrets`.
+pub(crate) fn delivery(order: &str, secrets: &[&str]) -> Delivery {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::SeqCst);
     let payment = SamplePayment::new(order, 2500, "eur", "2026-10-28.endive");
@@ -32,7 +33,11 @@ pub(crate) fn delivery(order: &str) -> Delivery {
     let now = Now::read().unix;
     let document = payment.event(kind, payment.usual(kind), now, number);
     let body = document.text.into_bytes();
-    let signature = SigningSecret::new(&Secret::new(SECRET)).sign(&body, now);
+    let mut signature = format!("t={}", now.0);
+    for secret in secrets {
+        let alone = SigningSecret::new(&Secret::new(secret)).sign(&body, now);
+        signature.extend(alone.split_once(',').map(|(_, tag)| format!(",{tag}")));
+    }
     let mut bytes = format!(
         "POST /stripe/webhook HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Type: application/json\r\n\
          Connection: close\r\nStripe-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
@@ -66,7 +71,7 @@ pub(crate) fn ask(to: &str, bytes: &[u8]) -> io::Result<String> {
 
 /// Sends one delivery from inside the machine: its status.
 pub(crate) fn deliver(machine: &Machine, order: &str) -> u16 {
-    let delivery = delivery(order);
+    let delivery = delivery(order, &[SECRET]);
     let sent = machine.inside(move || send(EDGE, &delivery.bytes));
     sent.join().unwrap().unwrap()
 }
@@ -74,6 +79,7 @@ pub(crate) fn deliver(machine: &Machine, order: &str) -> u16 {
 /// Clients that send without a pause until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
+    secrets: Arc<Mutex<Vec<&'static str>>>,
     clients: Vec<JoinHandle<Sum>>,
 }
 
@@ -91,14 +97,21 @@ pub(crate) struct Sum {
 impl Load {
     pub(crate) fn start(machine: &Machine, to: &'static str, clients: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
+        let secrets = Arc::new(Mutex::new(vec![SECRET]));
         let start_client = |client| {
-            let stop = Arc::clone(&stop);
-            machine.inside(move || run_client(to, client, &stop))
+            let (stop, secrets) = (Arc::clone(&stop), Arc::clone(&secrets));
+            machine.inside(move || run_client(to, client, &stop, &secrets))
         };
         Load {
             clients: (0..clients).map(start_client).collect(),
             stop,
+            secrets,
         }
+    }
+
+    /// From now on Stripe signs with these.
+    pub(crate) fn sign_with(&self, secrets: &[&'static str]) {
+        *self.secrets.lock().unwrap() = secrets.to_vec();
     }
 
     pub(crate) fn stop(self) -> Sum {
@@ -114,10 +127,11 @@ impl Load {
     }
 }
 
-fn run_client(to: &str, client: u64, stop: &AtomicBool) -> Sum {
+fn run_client(to: &str, client: u64, stop: &AtomicBool, secrets: &Mutex<Vec<&'static str>>) -> Sum {
     let mut sum = Sum::default();
     while !stop.load(Ordering::SeqCst) {
-        let delivery = delivery(&format!("load_{client}_{}", sum.stored.len()));
+        let secrets = secrets.lock().unwrap().clone();
+        let delivery = delivery(&format!("load_{client}_{}", sum.stored.len()), &secrets);
         let start = Instant::now();
         match send(to, &delivery.bytes) {
             Ok(200) => sum.stored.push(delivery.event),

@@ -117,6 +117,13 @@ impl Machine {
         self.pid = ask(&["pid", self.name]);
     }
 
+    /// A program of the host's that has the machine's network.
+    pub(crate) fn command_in_its_network(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &self.pid, program]);
+        command
+    }
+
     /// Runs `act` on a thread of the machine's network, where 127.0.0.1 is the machine's.
     pub(crate) fn inside<T: Send + 'static>(
         &self,

@@ -11,8 +11,13 @@
     reason = "a test may fail by panicking, and reads the clock itself"
 )]
 
+#[path = "../fake_stripe/mod.rs"]
+mod fake_stripe;
 mod load;
 mod machine;
+
+mod calls_stripe;
+mod runbook;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -444,13 +449,13 @@ fn every_429_of_a_burst_is_in_the_journal() {
 
 /// What a process had accepted goes with it when it is killed, and Stripe retries; so whoever wants
 /// an answer asks the next process.
-fn until_restarted(machine: &Machine) {
+pub(crate) fn until_restarted(machine: &Machine) {
     machine.until("restarted once", || {
         machine.property("NRestarts") == "1" && machine.property("ActiveState") == "active"
     });
 }
 
-fn order_status(machine: &Machine, order: &str) -> String {
+pub(crate) fn order_status(machine: &Machine, order: &str) -> String {
     let shown = machine.does(&format!(
         "paidup orders show {order} --json --env-file {}",
         machine::ENV_FILE
@@ -460,7 +465,7 @@ fn order_status(machine: &Machine, order: &str) -> String {
 }
 
 /// Every event that was answered 200 is in the database, in a new process.
-fn assert_all_on_disk(machine: &Machine, stored: &[String]) {
+pub(crate) fn assert_all_on_disk(machine: &Machine, stored: &[String]) {
     let listed = machine.does(&format!(
         "paidup events list --limit 1000000 --json --env-file {}",
         machine::ENV_FILE
