@@ -8,7 +8,7 @@ use crate::load;
 use crate::machine::{self, Machine, PATIENCE};
 use crate::order_status;
 
-const TOKEN: &str = "token_in_the_box_0123456789abcdefgh";
+pub(crate) const TOKEN: &str = "token_in_the_box_0123456789abcdefgh";
 
 #[test]
 fn lost_deliveries_are_fetched_by_the_nightly_comparison() {
@@ -131,7 +131,8 @@ fn tls_works_in_the_sandbox() {
     drop(server);
 }
 
-fn settings(base: &str) -> String {
+/// What the commands that call Stripe need.
+pub(crate) fn settings(base: &str) -> String {
     let patience = PATIENCE.as_secs() / 4;
     format!(
         "STRIPE_SECRET_KEY={KEY}\nSTRIPE_API_BASE={base}\nSTRIPE_API_TIMEOUT_SECONDS={patience}\n\

@@ -17,6 +17,7 @@ mod load;
 mod machine;
 
 mod calls_stripe;
+mod documents;
 mod runbook;
 
 use std::collections::BTreeSet;
