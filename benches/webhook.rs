@@ -23,6 +23,8 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
@@ -34,10 +36,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use paidup::clock::Now;
 use paidup::domain::config::Config;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::SigningSecret;
 use paidup::edge::{self, Edge, Limits};
 use paidup::http::Http;
 use paidup::logger;
@@ -46,14 +45,11 @@ use paidup::public::Public;
 use paidup::sqlite::Store;
 use paidup::webhook::Webhook;
 use paidup::writer::{BATCH_MAX, Writer};
-use sha2::{Digest, Sha256};
 
-const SECRET: &str = "whsec_bench0123456789abcdefghijklmnop";
+use load::{SECRET, requests};
+
 /// More than any cell uses up.
 const EVENTS: usize = 40_000;
-const TEMPLATE: &str =
-    include_str!("../tests/fixtures/events/checkout.session.completed.paid.json");
-
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -136,7 +132,7 @@ fn measure(words: &[&str]) {
         "one flush of 4 KiB on this disk: {:?}",
         flush_time(folder.path())
     );
-    let requests: Arc<[Vec<u8>]> = requests(plan.events).into();
+    let requests: Arc<[Vec<u8>]> = requests(0..plan.events).into();
     println!(
         "{:>7}  {:<16} {:>7} {:>8} {:>8} {:>7} {:>7}  ratio to one commit each",
         "clients", "server", "/s", "p50 ms", "p99 ms", "CPU µs", "/commit"
@@ -309,63 +305,6 @@ fn stored(database: &Path) -> usize {
         count("SELECT count(*) FROM orders WHERE status = 'paid'")
     );
     events as usize
-}
-
-/// Whole requests of one event each, all different where Stripe's would be.
-fn requests(count: usize) -> Vec<Vec<u8>> {
-    let secret = SigningSecret::new(&Secret::new(SECRET));
-    let now = Now::read().unix;
-    let request = |number| {
-        let body = event(number);
-        let signature = secret.sign(body.as_bytes(), now);
-        let length = body.len();
-        format!(
-            "POST /stripe/webhook HTTP/1.1\r\nHost: shop.example.com\r\n\
-             User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\nAccept: */*; q=0.5\r\n\
-             Cache-Control: no-cache\r\nConnection: close\r\n\
-             Content-Type: application/json; charset=utf-8\r\n\
-             Stripe-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
-    };
-    (0..count).map(request).collect()
-}
-
-/// A paid Checkout Session. As with Stripe's, the ids of event and intent begin with the time, and
-/// that of the session is random.
-fn event(number: usize) -> String {
-    const BASE: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let digits = |bytes: &[u8]| -> String {
-        bytes
-            .iter()
-            .map(|byte| char::from(BASE[usize::from(*byte) % 62]))
-            .collect()
-    };
-    let time = [62 * 62 * 62, 62 * 62, 62, 1].map(|place| (number / 8 / place % 62) as u8);
-    let time = format!("3SQ{}KHY7pQ2eZvKY", digits(&time));
-    let random = |kind: u8, length: usize| {
-        let half = |half: u8| {
-            Sha256::new()
-                .chain_update([kind, half])
-                .chain_update(number.to_le_bytes())
-                .finalize()
-        };
-        digits(&[half(0), half(1)].concat()[..length])
-    };
-    TEMPLATE
-        .replace(
-            "evt_1j0WIj3KHY7pQ2eZvKY9LEnEDln",
-            &format!("evt_{time}{}", random(0, 8)),
-        )
-        .replace(
-            "pi_3D93AHdKHY7pQ2eZvKY0MdCCkvP",
-            &format!("pi_{time}{}", random(1, 8)),
-        )
-        .replace(
-            "cs_test_a1Vfh9zdScdPorvijC9J111Ffi6NawbFygFa7lRY43gOv62pltuXbkWpAtvp",
-            &format!("cs_test_a1{}", random(2, 58)),
-        )
-        .replace("ord_1001", &format!("ord_{}", 100_000 + number))
 }
 
 // ── The servers ─────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,395 @@
+//! What a long history costs: every figure that an operator feels, of the released program with an
+//! empty database and with one of a million events or more, taking turns.
+//!
+//! `cargo bench --bench growth -- 1000000`. Five million take ten minutes and 6 GB of disk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock, prints, and ends when something is wrong"
+)]
+
+mod load;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use paidup::domain::delivery::Delivery;
+use paidup::domain::event::Event;
+use paidup::domain::id::UnixSeconds;
+use paidup::sqlite::Store;
+
+use load::{SECRET, event, requests};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_paidup");
+const ROUNDS: usize = 3;
+/// Of each throughput.
+const MEASURED: Duration = Duration::from_secs(3);
+const CLIENTS: usize = 32;
+/// More than a round uses up.
+const REQUESTS: usize = 60_000;
+/// As many clients as the server has threads.
+const CLIENTS_MAX: usize = 128;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let events = words
+        .iter()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(20_000);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut shops = [
+        Shop::open(&folder.path().join("empty"), 0),
+        Shop::open(&folder.path().join("grown"), events),
+    ];
+    for _ in 0..ROUNDS {
+        for shop in &mut shops {
+            shop.measure();
+        }
+    }
+    println!(
+        "program: {:.2} MiB",
+        mib(fs::metadata(PROGRAM).unwrap().len())
+    );
+    let [empty, grown] = &shops;
+    println!("{:<44} {:>10} {:>10}  ratio (range)", "", "empty", events);
+    for (name, row) in &empty.figures {
+        let (_, other) = grown.figures.iter().find(|(one, _)| one == name).unwrap();
+        let ratios: Vec<f64> = row
+            .iter()
+            .zip(other)
+            .map(|(one, other)| other / one)
+            .collect();
+        println!(
+            "{name:<44} {:>10.2} {:>10.2}  {:.2} ({:.2} to {:.2})",
+            median(row.clone()),
+            median(other.clone()),
+            median(ratios.clone()),
+            ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratios.iter().copied().fold(0.0, f64::max),
+        );
+    }
+}
+
+/// One database, and what was measured of it, round by round.
+struct Shop {
+    folder: PathBuf,
+    /// The number of the next event.
+    next: usize,
+    is_empty: bool,
+    figures: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Shop {
+    fn open(folder: &Path, events: usize) -> Shop {
+        fs::create_dir(folder).unwrap();
+        let shop = Shop {
+            folder: folder.to_owned(),
+            next: events,
+            is_empty: events == 0,
+            figures: Vec::new(),
+        };
+        if events > 0 {
+            let took = fill(&shop.database(), 0..events);
+            println!(
+                "{events} events stored in batches of {BATCH}: {:.0}/s",
+                events as f64 / took.as_secs_f64()
+            );
+        }
+        shop
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.join("paidup.db")
+    }
+
+    fn measure(&mut self) {
+        if self.is_empty {
+            fs::remove_dir_all(&self.folder).unwrap();
+            fs::create_dir(&self.folder).unwrap();
+            fill(&self.database(), self.next..self.next + 1);
+            self.next += 1;
+        }
+        let requests = requests(self.next..self.next + REQUESTS);
+        let used = AtomicUsize::new(0);
+
+        let began = Instant::now();
+        let server = Server::start(&self.database());
+        server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
+        self.add("exec to the first 200, ms", millis(began.elapsed()));
+        self.add("memory idle, MiB", server.resident_mib());
+        for rate in [100, 500, 1500] {
+            let mut times = server.open_loop(rate, &requests, &used);
+            let names = match rate {
+                100 => ["100/s: p50, ms", "100/s: p99, ms"],
+                500 => ["500/s: p50, ms", "500/s: p99, ms"],
+                _ => ["1,500/s: p50, ms", "1,500/s: p99, ms"],
+            };
+            times.sort();
+            self.add(names[0], millis(times[times.len() / 2]));
+            self.add(names[1], millis(times[times.len() * 99 / 100]));
+        }
+        let mut times = server.closed_loop(CLIENTS, MEASURED, &requests, &used);
+        times.sort();
+        self.add(
+            "32 clients: deliveries/s",
+            times.len() as f64 / MEASURED.as_secs_f64(),
+        );
+        self.add("32 clients: p99, ms", millis(times[times.len() * 99 / 100]));
+        server.closed_loop(CLIENTS_MAX, MEASURED / 3, &requests, &used);
+        self.add("memory with 128 clients, MiB", server.resident_mib());
+        self.add("a look at the metrics, ms", server.scrape());
+        for (name, words) in [
+            ("orders list, ms", &["orders", "list"][..]),
+            ("orders show ID, ms", &["orders", "show", "ord_100000"]),
+            ("check, ms", &["check"]),
+            ("backup FILE, ms", &["backup", "copy.db", "--force"]),
+        ] {
+            let took = self.command(words, &server);
+            self.add(name, took);
+        }
+        drop(server);
+        let began = Instant::now();
+        let server = Server::start(&self.database());
+        server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
+        self.add("the same after a kill, ms", millis(began.elapsed()));
+        drop(server);
+        let bytes = fs::metadata(self.database()).unwrap().len();
+        self.add("file, MiB", mib(bytes));
+        self.next += REQUESTS;
+    }
+
+    /// How long a command takes, as its user sees it; the median of five.
+    fn command(&self, words: &[&str], server: &Server) -> f64 {
+        let run = || {
+            let began = Instant::now();
+            let mut command = command(&self.database(), server.address);
+            let output = command
+                .args(words)
+                .current_dir(&self.folder)
+                .output()
+                .unwrap();
+            let is_told = output.status.success() || words[1].starts_with("show");
+            assert!(is_told || words[0] == "check", "{words:?}: {output:?}");
+            millis(began.elapsed())
+        };
+        let result = median((0..5).map(|_| run()).collect());
+        let _ = fs::remove_file(self.folder.join("copy.db"));
+        result
+    }
+
+    fn add(&mut self, name: &'static str, value: f64) {
+        match self.figures.iter_mut().find(|(one, _)| *one == name) {
+            Some((_, values)) => values.push(value),
+            None => self.figures.push((name, vec![value])),
+        }
+    }
+}
+
+const BATCH: usize = 1_000;
+
+/// Stores paid orders, an event each, as a server would with every client waiting.
+fn fill(database: &Path, numbers: Range<usize>) -> Duration {
+    let mut store = Store::open(database).unwrap();
+    let (give, take) = mpsc::sync_channel(4);
+    let began = Instant::now();
+    let reading = thread::spawn(move || {
+        let numbers: Vec<usize> = numbers.collect();
+        for batch in numbers.chunks(BATCH) {
+            let batch: Vec<Delivery> = batch.iter().map(|number| delivery(*number)).collect();
+            give.send(batch).unwrap();
+        }
+    });
+    for batch in take {
+        assert!(store.record(&batch).unwrap().iter().all(Result::is_ok));
+    }
+    reading.join().unwrap();
+    began.elapsed()
+}
+
+fn delivery(number: usize) -> Delivery {
+    Delivery {
+        event: Event::from_json(&event(number), None).unwrap(),
+        sha256: [7; 32],
+        request_id: None,
+        received: UnixSeconds(1_792_999_990),
+    }
+}
+
+fn command(database: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .env_clear()
+        .env("DATABASE_PATH", database)
+        .env("LISTEN_ADDR", address.to_string())
+        .env(
+            "ADMIN_ADDR",
+            SocketAddr::new(address.ip(), address.port() - 1).to_string(),
+        )
+        .env("STRIPE_WEBHOOK_SECRET", SECRET)
+        .env("RATE_LIMIT_WEBHOOK_EXEMPT", "127.0.0.0/8")
+        .env("WEBHOOK_TOLERANCE_SECONDS", "3600")
+        .stdin(Stdio::null());
+    command
+}
+
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(database: &Path) -> Server {
+        let address = free_pair();
+        let process = command(database, address)
+            .arg("serve")
+            .stdout(File::create("/dev/null").unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Server { process, address }
+    }
+
+    /// From a process that may not listen yet.
+    fn deliver_patiently(&self, request: &[u8]) {
+        let began = Instant::now();
+        while self.try_to_deliver(request).is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "no answer");
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn try_to_deliver(&self, request: &[u8]) -> Option<()> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream.write_all(request).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        Some(())
+    }
+
+    /// Every client sends its next delivery when it has its answer.
+    fn closed_loop(
+        &self,
+        clients: usize,
+        measured: Duration,
+        requests: &[Vec<u8>],
+        used: &AtomicUsize,
+    ) -> Vec<Duration> {
+        let end = Instant::now() + measured;
+        let client = || {
+            let mut times = Vec::new();
+            while Instant::now() < end {
+                let began = Instant::now();
+                self.try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
+                    .unwrap();
+                times.push(began.elapsed());
+            }
+            times
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+            clients
+                .into_iter()
+                .flat_map(|one| one.join().unwrap())
+                .collect()
+        })
+    }
+
+    /// Deliveries at fixed moments; each takes as long as from its moment to its answer.
+    fn open_loop(&self, rate: u32, requests: &[Vec<u8>], used: &AtomicUsize) -> Vec<Duration> {
+        const SENDERS: u32 = 16;
+        let count = rate * 2;
+        let start = Instant::now() + Duration::from_millis(20);
+        let sender = |sender: u32| {
+            move || {
+                let mut times = Vec::new();
+                for number in (sender..count).step_by(SENDERS as usize) {
+                    let moment = start + Duration::from_secs(1) * number / rate;
+                    thread::sleep(moment.saturating_duration_since(Instant::now()));
+                    self.try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
+                        .unwrap();
+                    times.push(moment.elapsed());
+                }
+                times
+            }
+        };
+        thread::scope(|scope| {
+            let senders: Vec<_> = (0..SENDERS).map(|one| scope.spawn(sender(one))).collect();
+            senders
+                .into_iter()
+                .flat_map(|one| one.join().unwrap())
+                .collect()
+        })
+    }
+
+    fn scrape(&self) -> f64 {
+        let began = Instant::now();
+        let admin = SocketAddr::new(self.address.ip(), self.address.port() - 1);
+        let mut stream = TcpStream::connect(admin).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("paidup_orders"), "{answer}");
+        millis(began.elapsed())
+    }
+
+    fn resident_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib / 1024.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Two ports, one below the other, that nobody has now.
+fn free_pair() -> SocketAddr {
+    loop {
+        let edge = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let admin = SocketAddr::new(edge.ip(), edge.port() - 1);
+        if TcpListener::bind(admin).is_ok() {
+            return edge;
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
+}
