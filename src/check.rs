@@ -66,7 +66,8 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
     })
 }
 
-/// The database: there or creatable, ours, whole, private, with room to grow.
+/// The database: there or creatable, ours, not damaged as far as a start would see, private, with
+/// room to grow. Takes no longer as it grows.
 #[must_use]
 pub fn database(path: &Path) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
@@ -91,12 +92,14 @@ pub fn database(path: &Path) -> Vec<Finding> {
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match store.damage() {
-        Ok(problems) if problems.is_empty() => {
-            let what = format!("{} is whole", path.display());
+    // What the server looks at when it starts. A whole check takes minutes in a big shop, and this
+    // stands before each restart.
+    match store.touch_every_tree() {
+        Ok(()) => {
+            let name = path.display();
+            let what = format!("{name} opens; `paidup db check` reads all of it");
             findings.push(Finding::good("database", what));
         }
-        Ok(problems) => findings.push(damaged(&problems.join("; "))),
         Err(error) => findings.push(damaged(&error.to_string())),
     }
     if let Ok(metadata) = fs::metadata(path)

@@ -645,7 +645,10 @@ impl Store {
     /// Reads the way down to the first and the last entry of every table and index, so that a
     /// server does not start on a file that is damaged there. Unlike SQLite's own check this takes
     /// no longer as the file grows; damage elsewhere is reported by SQLite when it is met.
-    fn touch_every_tree(&self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and others.
+    pub fn touch_every_tree(&self) -> Result<(), StoreError> {
         const TREES: [(&str, &str); 14] = [
             ("payment", "id"),
             (
