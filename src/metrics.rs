@@ -142,7 +142,7 @@ impl Metrics {
         self.committed_events.fetch_add(events, Relaxed);
     }
 
-    /// Remembers when the newest backup was made.
+    /// Remembers when the last backup was made.
     pub fn backup_seen(&self, at: UnixSeconds) {
         self.last_backup.store(at.0, Relaxed);
     }
@@ -258,8 +258,7 @@ impl Metrics {
         writeln!(text, "{name} {}", self.last_verified_event.load(Relaxed))?;
 
         let name = "paidup_backup_last_timestamp_seconds";
-        let help =
-            "When the newest file in the folder `backup` beside the database was made; 0: none.";
+        let help = "When `paidup backup` last made a verified copy of this database; 0: never.";
         head(text, name, "gauge", help)?;
         writeln!(text, "{name} {}", self.last_backup.load(Relaxed))?;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -11,7 +10,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::UNIX_EPOCH;
 
 use log::Level;
 use rustix::process::{Resource, getrlimit};
@@ -23,14 +21,13 @@ use crate::admin::{Admin, AdminApp};
 use crate::checkout_status::CheckoutStatus;
 use crate::clock::Now;
 use crate::domain::config::{Address, Config, ConfigError};
-use crate::domain::id::UnixSeconds;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::edge::{self, Edge, Limits};
 use crate::http::Http;
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::public::Public;
-use crate::sqlite::{ServeLock, Store, StoreError};
+use crate::sqlite::{Chore, ServeLock, Store, StoreError};
 use crate::systemd::{Manager, PassedError, Systemd};
 use crate::webhook::Webhook;
 use crate::writer::{BATCH_MAX, WriteError, Writer};
@@ -168,7 +165,7 @@ fn start_with(
     let admin = config.admin.as_ref().map(|address| {
         let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
         let listener = listener("ADMIN_ADDR", address, passed, ErrorCode::AdminAddrNotUsed)?;
-        let app = admin_app(&writer, reader, Arc::clone(&metrics), &config.database);
+        let app = admin_app(&writer, reader, Arc::clone(&metrics));
         let bound = local_address(&listener);
         let http = http(Arc::new(app)).map_err(StartError::System)?;
         let admin = Admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
@@ -360,22 +357,18 @@ fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Write
     Writer::new(store, BATCH_MAX, on_commit, on_broken)
 }
 
-fn admin_app(
-    writer: &Arc<Writer>,
-    reader: Store,
-    metrics: Arc<Metrics>,
-    database: &Path,
-) -> AdminApp {
+fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {
     let writer = Arc::clone(writer);
     // A connection of its own: a scrape does not wait for a commit, nor a commit for a scrape.
     let reader = Mutex::new(reader);
-    let backups = database.with_file_name(BACKUPS);
     let seen = Arc::clone(&metrics);
     AdminApp {
         ready: Box::new(move || writer.probe(Now::read().unix).map_err(|error| error.code())),
         figures: Box::new(move || {
-            seen.backup_seen(newest_in(&backups));
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(Some(at)) = reader.noted(Chore::Backup) {
+                seen.backup_seen(at);
+            }
             reader.figures().ok()
         }),
         metrics,
@@ -388,21 +381,6 @@ fn lock(database: &Path) -> Result<ServeLock, StartError> {
         Ok(None) => Err(StartError::Served(ServeLock::path(database))),
         Err(error) => Err(StartError::Lock(ServeLock::path(database), error)),
     }
-}
-
-/// The folder beside the database that the nightly backup writes to.
-const BACKUPS: &str = "backup";
-
-/// When the newest database in `folder` was made; 0 when there is none.
-fn newest_in(folder: &Path) -> UnixSeconds {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let databases = files.filter(|file| file.path().extension() == Some("db".as_ref()));
-    let made = databases.filter_map(|file| {
-        let modified = file.metadata().ok()?.modified().ok()?;
-        let age = modified.duration_since(UNIX_EPOCH).ok()?;
-        i64::try_from(age.as_secs()).ok()
-    });
-    UnixSeconds(made.max().unwrap_or(0))
 }
 
 /// The socket that was passed, or else a new one at `address`.
@@ -449,23 +427,4 @@ fn is_at(socket: &Socket, address: &Address) -> bool {
 
 pub(crate) fn local_address(listener: &Socket) -> Option<SocketAddr> {
     listener.local_addr().ok()?.as_socket()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn the_newest_backup_counts_and_nothing_else_in_its_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(newest_in(&folder.path().join("none")), UnixSeconds(0));
-        for (name, seconds) in [("a.db", 100), ("b.db", 200), ("c.db.part", 300)] {
-            let file = fs::File::create(folder.path().join(name)).unwrap();
-            let at = UNIX_EPOCH + Duration::from_secs(seconds);
-            file.set_modified(at).unwrap();
-        }
-        assert_eq!(newest_in(folder.path()), UnixSeconds(200));
-    }
 }
