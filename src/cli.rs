@@ -557,9 +557,10 @@ const TOPICS: &[Topic] = &[
         name: "rotate add",
         arguments: "",
         summary: "Put a new signing secret beside the old one",
-        details: "Reads the secret from standard input (paste it, then Enter and Ctrl-D) or a file, never from the\n\
-                  command line. The file with it is checked as the service would read it before it takes the\n\
-                  place of the present one; every other byte, owner and mode stay. No secret is shown.",
+        details: "Reads the secret from standard input (on a terminal: paste it, then Enter; it is not shown) or\n\
+                  a file, never from the command line. The file with it is checked as the service would read\n\
+                  it before it takes the place of the present one; every other byte, owner and mode stay. No\n\
+                  secret is shown.",
         options: &[
             Choice {
                 name: "from",

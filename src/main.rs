@@ -91,7 +91,7 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             let files = rotated(invocation, secret_file);
             match from {
                 Some(path) => rotate::add(&files, &mut input(path)?, *restart, out)?,
-                None => rotate::add(&files, &mut io::stdin(), *restart, out)?,
+                None => rotate::add(&files, &mut *rotate::standard_input()?, *restart, out)?,
             }
         }
         Command::RotateVerify { secret_file } => {

@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::clock::Now;
 use crate::domain::config::{Address, Config};
@@ -82,6 +84,29 @@ pub fn add(
              finish"
         )
     })
+}
+
+/// Standard input. On a terminal it is one line, which is asked for and not shown.
+///
+/// # Errors
+/// The operating system's.
+pub fn standard_input() -> io::Result<Box<dyn Read>> {
+    let terminal = io::stdin();
+    if !terminal.is_terminal() {
+        return Ok(Box::new(terminal));
+    }
+    // As getpass(3) does: without signals too, because nobody would switch the echo on again.
+    let usual = tcgetattr(&terminal)?;
+    let mut silent = usual.clone();
+    silent.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
+    tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+    let asked = io::stderr().write_all(b"New signing secret (not shown; Enter ends it): ");
+    let mut line = String::new();
+    let read = asked.and_then(|()| terminal.read_line(&mut line));
+    tcsetattr(&terminal, OptionalActions::Flush, &usual)?;
+    io::stderr().write_all(b"\n")?;
+    read?;
+    Ok(Box::new(io::Cursor::new(line)))
 }
 
 /// `paidup rotate verify`: sends the running server one event for each secret of the file, signed

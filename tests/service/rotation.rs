@@ -1,9 +1,9 @@
 //! A signing secret is rotated as the runbook says, and no valid delivery is refused.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
@@ -11,12 +11,17 @@ use std::thread;
 use std::time::Instant;
 
 use paidup::domain::order::Status;
+use rustix::fs::OFlags;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::{Answer, PATIENCE, Service, Setup, eventually, paid, post, sign};
 
 const OLD: &str = "whsec_old_secret_of_the_endpoint";
 const NEW: &str = "whsec_new_secret_of_the_endpoint";
+
+/// A test that has no terminal must not get this one.
+const NO_CONTROLLING_TERMINAL: i32 = OFlags::NOCTTY.bits().cast_signed();
 
 /// What Stripe signs with: the old secret, both during a roll with an overlap, then the new one.
 /// <https://docs.stripe.com/webhooks/signatures>
@@ -96,6 +101,41 @@ fn a_rotation_under_load_refuses_no_valid_delivery() {
     assert_eq!(old.status, 400, "the old one is gone");
     let shown = String::from_utf8(service.written()).unwrap();
     assert!(!shown.contains(OLD) && !shown.contains(NEW));
+}
+
+#[test]
+fn a_secret_that_is_pasted_into_a_terminal_is_not_shown() {
+    let shop = Shop::new(&format!("STRIPE_WEBHOOK_SECRET={OLD}\n"));
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let terminal = ptsname(&keyboard, Vec::new()).unwrap();
+    let terminal = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        options
+            .custom_flags(NO_CONTROLLING_TERMINAL)
+            .open(terminal.to_str().unwrap())
+            .unwrap()
+    };
+    let env_file = shop.env_file();
+    let words = ["rotate", "add", "--env-file", env_file.to_str().unwrap()];
+    let mut command = shop.setup.command(&words);
+    let screen = terminal();
+    let mut child = command.stdin(terminal()).spawn().unwrap();
+    let mut said = child.stderr.take().unwrap();
+    let mut asked = [0; "New signing secret".len()];
+    said.read_exact(&mut asked).unwrap();
+    let mut keyboard = File::from(keyboard);
+    keyboard.write_all(format!("{NEW}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(shop.text().contains(NEW));
+    // The terminal is as it was: what is typed now is shown, and nothing was before.
+    keyboard.write_all(b"shown").unwrap();
+    let mut shown = [0; "shown".len()];
+    keyboard.read_exact(&mut shown).unwrap();
+    assert_eq!(shown, *b"shown");
+    drop(screen);
 }
 
 #[test]
