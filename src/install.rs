@@ -33,7 +33,10 @@ impl fmt::Display for StepFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}. ", self.step, self.error)?;
         let kind = self.error.kind();
-        f.write_str(if kind == io::ErrorKind::PermissionDenied {
+        f.write_str(if kind == io::ErrorKind::AlreadyExists {
+            "Its upgrades would change nothing while files under /usr/local win over its own. Keep to the \
+             package, or remove it first: apt-get remove paidup, which keeps settings and orders"
+        } else if kind == io::ErrorKind::PermissionDenied {
             "Only root may do that: put sudo before the command"
         } else if kind == io::ErrorKind::NotFound {
             "paidup's units need systemd 249 or newer"
@@ -50,6 +53,15 @@ impl std::error::Error for StepFailed {}
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
 pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+    if within(&options.root, PACKAGED).exists() {
+        return Err(StepFailed {
+            step: "install".to_owned(),
+            error: io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "paidup is here already, as a Debian package",
+            ),
+        });
+    }
     let program = env::current_exe()
         .and_then(fs::read)
         .map_err(|error| StepFailed {
@@ -126,6 +138,9 @@ pub fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<
 
 const PROGRAM: &str = "/usr/local/bin/paidup";
 const ENV_FILE: &str = "/etc/paidup/paidup.env";
+
+/// The Debian package has the same files under `/usr/lib`.
+const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
 
 /// Path, content and purpose of every file that is ours. One sandbox serves all units: as a drop-in
 /// of `paidup.service` and of those whose names begin with `paidup-`.
@@ -465,6 +480,16 @@ mod tests {
         assert_eq!(left, [within(root.path(), ENV_FILE), orders]);
         told(|out| uninstall(&options(root.path()), true, out));
         assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn nothing_is_installed_beside_the_debian_package() {
+        let root = tempfile::tempdir().unwrap();
+        let packaged = within(root.path(), PACKAGED);
+        write_file(&packaged, 0o644, b"").unwrap();
+        let refused = install(&options(root.path()), &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains("Debian package"), "{refused}");
+        assert_eq!(files_in(root.path()), [packaged]);
     }
 
     #[test]

@@ -31,6 +31,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "paidup send-test --env-file paidup.env",
         "`paidup send-test` below",
     ),
+    (
+        "cargo install cargo-deb --locked && cargo deb",
+        "tests/box/package.rs",
+    ),
+    (
+        "sudo apt-get install ./target/debian/paidup_*.deb",
+        "tests/box/package.rs",
+    ),
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
     ("sudoedit /etc/paidup/paidup.env", "an editor"),

@@ -116,6 +116,11 @@ impl Machine {
         }
     }
 
+    /// Waits until the journal has these words: what is said reaches it a moment later.
+    pub(crate) fn until_journal_has(&self, words: &str) {
+        self.until(words, || self.journal().contains(words));
+    }
+
     /// Powers off and on again.
     pub(crate) fn reboot(&mut self) {
         ask(&["reboot", self.name]);

@@ -15,6 +15,7 @@
 mod fake_stripe;
 mod load;
 mod machine;
+mod package;
 
 mod calls_stripe;
 mod documents;
@@ -67,19 +68,17 @@ fn a_bare_binary_makes_a_server_whose_orders_survive_a_reboot() {
 fn the_nightly_backup_runs_in_its_sandbox_and_the_metrics_know() {
     let machine = Machine::serving("backup", "");
     assert_eq!(deliver(&machine, "ord_1"), 200);
+    // A file that somebody copied there is no verified backup.
+    machine.does("cp /var/lib/paidup/paidup.db /var/lib/paidup/backup/copied.db");
+    assert_eq!(last_backup(&machine), "0");
     machine.does("systemctl start paidup-backup.service");
-    let newest = machine.shell("ls -t /var/lib/paidup/backup/*.db | head -1");
+    assert_ne!(last_backup(&machine), "0");
+    let newest = machine.shell("ls -t /var/lib/paidup/backup/paidup-*.db | head -1");
     let restored = format!(
         "env DATABASE_PATH={} paidup orders show ord_1",
         newest.trim()
     );
     assert!(machine.does(&restored).contains("is paid"), "{restored}");
-    let request = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
-    let metrics = machine.inside(move || load::ask("127.0.0.1:4243", request));
-    let metrics = metrics.join().unwrap().unwrap();
-    let gauge = "\npaidup_backup_last_timestamp_seconds ";
-    let (_, value) = metrics.split_once(gauge).unwrap();
-    assert!(!value.starts_with('0'), "{metrics}");
 }
 
 #[test]
@@ -197,8 +196,7 @@ fn a_reload_with_broken_settings_is_refused_while_the_old_process_serves() {
     fs::remove_file(machine.path(machine::ENV_FILE)).unwrap();
     assert!(!machine.tries("systemctl reload paidup").status.success());
     assert_eq!(machine.property("MainPID"), pid, "the old process goes on");
-    let journal = machine.journal();
-    assert!(journal.contains("RATE_LIMIT_WEBHOOK_MAX is "), "{journal}");
+    machine.until_journal_has("RATE_LIMIT_WEBHOOK_MAX is ");
 
     machine.set(&format!(
         "STRIPE_WEBHOOK_SECRET=whsec_new,{}\n{NO_LIMIT}",
@@ -228,9 +226,8 @@ fn a_restart_with_broken_settings_says_so_and_deliveries_wait_for_the_repair() {
     machine.until("each try ends with 78", || {
         machine.property("ExecMainStatus") == "78"
     });
-    let journal = machine.journal();
-    let said = journal.contains("STRIPE_WEBHOOK_SECRET is not set or blank");
-    assert!(said && journal.contains("status=78/CONFIG"), "{journal}");
+    machine.until_journal_has("STRIPE_WEBHOOK_SECRET is not set or blank");
+    machine.until_journal_has("status=78/CONFIG");
     machine.set(&format!(
         "STRIPE_WEBHOOK_SECRET={}\n{NO_LIMIT}",
         machine::SECRET
@@ -276,8 +273,8 @@ fn a_killed_server_is_back_within_seconds_with_all_that_it_answered() {
     for kills in 1..=3_u32 {
         machine.does("systemctl kill --signal=KILL paidup");
         machine.until("back", || {
-            machine.property("NRestarts") == kills.to_string()
-                && machine.property("ActiveState") == "active"
+            let restarts: u32 = machine.property("NRestarts").parse().unwrap();
+            restarts >= kills && machine.property("ActiveState") == "active"
         });
     }
     let sum = load.stop();
@@ -292,27 +289,25 @@ fn a_killed_server_is_back_within_seconds_with_all_that_it_answered() {
         sum.lost
     );
     assert_all_on_disk(&machine, &sum.stored);
-    let journal = machine.journal();
-    assert!(journal.contains("code=killed, status=9/KILL"), "{journal}");
+    machine.until_journal_has("code=killed, status=9/KILL");
 }
 
 #[test]
 fn a_server_that_stands_still_is_restarted_by_the_watchdog() {
     let machine = Machine::serving("still", NO_LIMIT);
-    machine.edit_unit("WatchdogSec=2s");
+    machine.edit_unit("WatchdogSec=3s");
     machine.does("systemctl restart paidup");
     // An idle server proves every second that it can write, and is left alone.
     let calm = Instant::now();
     machine.until("idle for two of the watchdog's turns", || {
-        calm.elapsed() > Duration::from_secs(5)
+        calm.elapsed() > Duration::from_secs(7)
     });
     assert_eq!(machine.property("NRestarts"), "0");
 
     machine.does("systemctl kill --signal=STOP paidup");
     until_restarted(&machine);
     assert_eq!(deliver(&machine, "ord_1"), 200);
-    let journal = machine.journal();
-    assert!(journal.contains("Watchdog timeout"), "{journal}");
+    machine.until_journal_has("Watchdog timeout");
 }
 
 #[test]
@@ -337,9 +332,7 @@ fn a_writer_whose_disk_hangs_is_restarted_by_the_watchdog() {
     assert_eq!(deliver(&machine, "ord_1"), 200);
     let hangs = machine.path("/run/paidup-disk-hangs");
     fs::write(&hangs, "").unwrap();
-    machine.until("the watchdog sees it", || {
-        machine.journal().contains("Watchdog timeout")
-    });
+    machine.until_journal_has("Watchdog timeout");
     fs::remove_file(&hangs).unwrap();
     until_restarted(&machine);
     assert_eq!(deliver(&machine, "ord_2"), 200);
@@ -378,20 +371,15 @@ fn a_socket_that_nobody_expects_is_refused_by_name() {
     machine.does("systemctl stop paidup.service paidup.socket paidup-admin.socket");
     machine.does("systemctl start paidup-extra.socket");
     assert!(!machine.tries("systemctl start paidup").status.success());
-    let journal = machine.journal();
-    assert!(
-        journal.contains("systemd passes a socket that is named `extra`"),
-        "{journal}"
-    );
+    machine.until_journal_has("systemd passes a socket that is named `extra`");
 }
 
 #[test]
 fn an_address_that_is_not_the_sockets_is_told_and_the_socket_serves() {
     let machine = Machine::serving("address", "LISTEN_ADDR=127.0.0.1:9999\nADMIN_ADDR=off");
     assert_eq!(deliver(&machine, "ord_1"), 200);
-    let journal = machine.journal();
-    assert!(journal.contains("listen_addr_not_used"), "{journal}");
-    assert!(journal.contains("admin_addr_not_used"), "{journal}");
+    machine.until_journal_has("listen_addr_not_used");
+    machine.until_journal_has("admin_addr_not_used");
 }
 
 // ── Logs ────────────────────────────────────────────────────────────────────────────────────────
@@ -437,12 +425,11 @@ fn every_429_of_a_burst_is_in_the_journal() {
             .unwrap()
             .trim()
             .trim_start_matches("# ");
-        let found = machine.shell(line);
-        let count = match found.trim().parse() {
-            Ok(count) => count,
-            Err(_) => found.lines().count(),
-        };
-        assert_eq!(count, expected, "{line}");
+        machine.until(line, || {
+            let found = machine.shell(line);
+            let count = found.trim().parse();
+            count.unwrap_or_else(|_| found.lines().count()) == expected
+        });
     }
 }
 
@@ -451,9 +438,19 @@ fn every_429_of_a_burst_is_in_the_journal() {
 /// What a process had accepted goes with it when it is killed, and Stripe retries; so whoever wants
 /// an answer asks the next process.
 pub(crate) fn until_restarted(machine: &Machine) {
-    machine.until("restarted once", || {
-        machine.property("NRestarts") == "1" && machine.property("ActiveState") == "active"
+    machine.until("restarted", || {
+        machine.property("NRestarts") != "0" && machine.property("ActiveState") == "active"
     });
+}
+
+/// When the last backup was, as the metrics have it.
+fn last_backup(machine: &Machine) -> String {
+    let request = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    let metrics = machine.inside(move || load::ask("127.0.0.1:4243", request));
+    let metrics = metrics.join().unwrap().unwrap();
+    let gauge = "\npaidup_backup_last_timestamp_seconds ";
+    let (_, value) = metrics.split_once(gauge).unwrap();
+    value.lines().next().unwrap().to_owned()
 }
 
 pub(crate) fn order_status(machine: &Machine, order: &str) -> String {
