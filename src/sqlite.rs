@@ -498,7 +498,7 @@ impl Store {
     }
 
     /// Orders that changed after `cursor`, first change first, at most `limit` and only those that
-    /// fit. Bounded in time as well: after [`READ_MAX`] orders it says that there is more.
+    /// fit. Bounded in time as well: after 10,000 orders it says that there is more.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use fake_stripe::{FakeStripe, Fault, KEY, Target};
 use harness::{Answer, SECRET, Service, Setup, ask, connect, eventually, paid};
+use paidup::domain::id::{OrderId, StripeId, UnixSeconds};
 use paidup::domain::order::Status;
+use paidup::sqlite::{Ask, Asked};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "canary_token_of_the_tests_0123456789abcdef";
@@ -238,6 +240,54 @@ fn killed_while_stripe_answers_the_session_is_found_again() {
     shop.stripe.fault(1, Fault::Cut);
     assert_eq!(shop.post(&coffee("ord_2")).status, 201);
     assert_eq!(shop.stripe.objects("checkout.session").len(), 2);
+}
+
+/// Stripe keeps an idempotency key for 24 hours.
+#[test]
+fn a_request_that_was_never_answered_begins_anew_after_a_day_and_keeps_to_one_page() {
+    let shop = Shop::open();
+    let order = OrderId::parse("ord_1").unwrap();
+    let ask = |key: &'static str, hours: i64| {
+        let now = UnixSeconds(1_800_000_000 + hours * 3600);
+        shop.store()
+            .ask(&Ask {
+                key,
+                order: &order,
+                sha256: [1; 32],
+                expires_at: UnixSeconds(now.0 + 23 * 3600),
+                request_id: None,
+                now,
+            })
+            .unwrap()
+    };
+    let attempt = |asked: &Asked| match asked {
+        Asked::New(checkout) | Asked::Known(checkout) => checkout.attempt,
+        Asked::KeyReused | Asked::OrderExists => 0,
+    };
+    assert!(matches!(ask("A", 0), Asked::New(_)));
+    assert!(
+        matches!(ask("A", 22), Asked::Known(_)),
+        "the same call again"
+    );
+    assert_eq!(attempt(&ask("B", 22)), 0, "while A may still be answered");
+    let later = ask("A", 23);
+    assert!(
+        matches!(later, Asked::New(_)) && attempt(&later) == 2,
+        "{later:?}"
+    );
+    // The one that is answered is the only one.
+    let session = StripeId::parse("cs_test_1").unwrap();
+    let expires_at = UnixSeconds(1_800_000_000 + 46 * 3600);
+    let mut store = shop.store();
+    store
+        .answered("A", &session, "https://a", expires_at)
+        .unwrap();
+    let late = ask("A", 100);
+    assert!(
+        matches!(&late, Asked::Known(checkout) if checkout.session.is_some()),
+        "{late:?}"
+    );
+    assert_eq!(shop.store_problems(), [""; 0]);
 }
 
 #[test]
