@@ -374,6 +374,46 @@ impl Connection {
     }
 }
 
+/// What [`read_request_head`] read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// As it was sent.
+    pub method: String,
+    /// Path and query, not decoded.
+    pub target: String,
+    /// Names as they were sent, values without the blanks around them.
+    pub headers: Vec<(String, String)>,
+    /// How long the head is, its blank line included.
+    pub bytes: usize,
+    /// How long the body after it is.
+    pub body_bytes: usize,
+}
+
+/// Reads the head that `bytes` begin with, as the edge does for a connection; `None` while it has
+/// not ended.
+///
+/// # Errors
+/// The answer to a head that is malformed, too large, or could be understood in two ways.
+pub fn read_request_head(
+    bytes: &[u8],
+    body_max_bytes: usize,
+) -> Result<Option<RequestHead>, Reply> {
+    let Some(end) = find_head_end(bytes, 0)? else {
+        return Ok(None);
+    };
+    let mut headers = [("", ""); HEADERS_MAX];
+    let head = Head::parse(bytes.get(..end).unwrap_or_default(), &mut headers)?;
+    let framing = head.check(body_max_bytes)?;
+    let owned = |(name, value): &(&str, &str)| (String::from(*name), String::from(*value));
+    Ok(Some(RequestHead {
+        method: head.method.to_owned(),
+        target: head.target.to_owned(),
+        headers: head.headers.iter().map(owned).collect(),
+        bytes: end,
+        body_bytes: framing.length,
+    }))
+}
+
 /// Where the head ends, if it does, in `bytes`, of which those from `from` on are new.
 ///
 /// A byte that no head may have is refused as it comes: a bare CR or LF, a blank line at the start,
