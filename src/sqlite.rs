@@ -9,14 +9,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 use log::Level;
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{
     Connection, ErrorCode as Code, OpenFlags, OptionalExtension, Row, Transaction,
     TransactionBehavior, ffi, params,
@@ -58,9 +61,9 @@ const MIGRATIONS: [&str; 2] = [
 const APPLICATION_ID: i64 = 0x7061_6964;
 /// How long a statement waits while another process of ours writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// WAL pages between checkpoints. 1,000 is SQLite's default; more means fewer checkpoints in the
-/// path of an answer.
-const WAL_AUTOCHECKPOINT_PAGES: i64 = 4_000;
+/// Pages in the log at which it is moved into the file. 1,000 is SQLite's default; more means fewer
+/// such checkpoints in the path of an answer.
+const LOG_PAGES: i32 = 4_000;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
 /// Orders that one question for changes reads at most, in some 20 ms.
@@ -72,6 +75,8 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// Pages in the log after the last commit.
+    log_pages: Arc<AtomicI32>,
 }
 
 /// Why the database could not be used.
@@ -173,8 +178,9 @@ impl fmt::Display for StoreError {
                  Look at `dmesg`, then run `paidup check`",
             ),
             StoreError::Corrupt => f.write_str(
-                "the database is damaged. It is left as it is. Stop the server, see what \
-                 `paidup db check` says, and put the last backup in its place: `paidup restore FILE`",
+                "the database is damaged, or its disk cannot be read. It is left as it is. Stop the \
+                 server, look at `dmesg`, see what `paidup db check` says, and put the last backup in \
+                 its place: `paidup restore FILE`",
             ),
             StoreError::Unreadable => f.write_str(
                 "a row in the database is not as paidup writes it. Nothing was changed. Undo what was \
@@ -265,6 +271,7 @@ impl Store {
         let mut store = Store::connect(path)?;
         store.migrate(path)?;
         store.touch_every_tree()?;
+        store.settle_log(path)?;
         Ok(store)
     }
 
@@ -304,7 +311,11 @@ impl Store {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "query_only", true)?;
-        let store = Store { connection };
+        let log_pages = Arc::default();
+        let store = Store {
+            connection,
+            log_pages,
+        };
         store.refuse_what_is_not_ours()?;
         if store.schema_version()? == 0 {
             return Err(StoreError::NotOurs);
@@ -313,10 +324,21 @@ impl Store {
     }
 
     fn connect(path: &Path) -> Result<Store, StoreError> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let store = Store { connection };
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let counted = Arc::clone(&log_pages);
+        // In place of SQLite's own hook, which moves the log into the file and, when that fails,
+        // goes on without a word.
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            counted.store(pages, Relaxed);
+            Ok(())
+        }))?;
+        let store = Store {
+            connection,
+            log_pages,
+        };
         store.refuse_what_is_not_ours()?;
         store
             .connection
@@ -331,9 +353,6 @@ impl Store {
         store
             .connection
             .pragma_update(None, "temp_store", "MEMORY")?;
-        store
-            .connection
-            .pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES)?;
         Ok(store)
     }
 
@@ -349,6 +368,7 @@ impl Store {
     ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
         let (transaction, answers) = self.record_uncommitted(batch)?;
         transaction.commit()?;
+        self.move_long_log()?;
         Ok(answers)
     }
 
@@ -408,7 +428,8 @@ impl Store {
         transaction
             .prepare_cached("UPDATE probe SET at = ?1 WHERE id = 1")?
             .execute([now.0])?;
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.move_long_log()
     }
 
     /// Figures for the metrics; none of them takes longer as the history grows.
@@ -605,8 +626,7 @@ impl Store {
     fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
         let version = self.schema_version()?;
         let is_ours = self.pragma("application_id")? == APPLICATION_ID;
-        let is_empty = self.pragma("page_count")? == 0;
-        if !is_ours && !is_empty {
+        if !is_ours && !is_empty(&self.connection)? {
             return Err(StoreError::NotOurs);
         }
         if version > SCHEMA_VERSION {
@@ -680,6 +700,33 @@ impl Store {
         Ok(())
     }
 
+    /// Moves the log into the file when it has grown long. To be called after each commit.
+    fn move_long_log(&self) -> Result<(), StoreError> {
+        if self.log_pages.load(Relaxed) < LOG_PAGES {
+            return Ok(());
+        }
+        let mut moving = self.connection.prepare_cached("PRAGMA wal_checkpoint")?;
+        Ok(unless_it_may_wait(moving.query_row([], |_| Ok(())))?)
+    }
+
+    /// Puts what is in the log into the file, and syncs all of it and the names of the files.
+    ///
+    /// What a killed process has left there was perhaps never synced, and after a sync that failed
+    /// the kernel shows what never reached the disk. Both would be told to Stripe as stored already
+    /// when it sends them again, and be lost with the next power cut.
+    fn settle_log(&self, path: &Path) -> Result<(), StoreError> {
+        // What another process still reads cannot be moved, and that is nothing to wait for.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let moved = self.connection.query_row(sql, [], |_| Ok(()));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        unless_it_may_wait(moved)?;
+        File::open(files::beside(path, "-wal"))
+            .and_then(|log| log.sync_all())
+            .and_then(|()| files::sync_folder_of(path))
+            .map_err(|_| StoreError::Io(ffi::SQLITE_IOERR_FSYNC))
+    }
+
     fn schema_version(&self) -> Result<i64, StoreError> {
         self.pragma("user_version")
     }
@@ -695,6 +742,29 @@ impl Store {
 #[must_use]
 pub fn backup_before_migration(database: &Path) -> PathBuf {
     files::beside(database, &format!(".before-schema-{SCHEMA_VERSION}"))
+}
+
+/// Without room for the file, or while another process uses it, the log is moved later.
+fn unless_it_may_wait(moved: rusqlite::Result<()>) -> rusqlite::Result<()> {
+    match moved {
+        Err(rusqlite::Error::SqliteFailure(failure, _))
+            if matches!(from_sqlite(failure), StoreError::Busy | StoreError::Full) =>
+        {
+            Ok(())
+        }
+        moved => moved,
+    }
+}
+
+/// Whether nothing was ever made in the file. It may have a page all the same: a process that was
+/// killed while the file was new has left one.
+fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row(
+        "SELECT application_id = 0 AND user_version = 0 AND NOT EXISTS (SELECT * FROM sqlite_schema)
+         FROM pragma_application_id, pragma_user_version",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// SQLite deletes the log of a file that is empty, and with it what was acknowledged.

@@ -238,6 +238,7 @@ impl Store {
             params![from, last, before.0],
         )?;
         transaction.commit()?;
+        self.move_long_log()?;
         Ok(PruneBatch {
             removed: u64::try_from(removed).unwrap_or(u64::MAX),
             next: Some(last),
@@ -274,8 +275,8 @@ impl Store {
 fn leave_wal(path: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(RETIRE_TIMEOUT)?;
-    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    if number("PRAGMA page_count")? > 0 && number("PRAGMA application_id")? != APPLICATION_ID {
+    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id != APPLICATION_ID && !super::is_empty(&connection)? {
         return Err(UNREADABLE);
     }
     connection.pragma_update(None, "journal_mode", "DELETE")

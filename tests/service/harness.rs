@@ -109,10 +109,29 @@ impl Setup {
 
     /// The same with other words.
     pub(crate) fn start_with(&self, words: &[&str]) -> Service {
+        let mut service = self.launch(words);
+        let started = service.read_addresses();
+        started.unwrap_or_else(|ended| panic!("{ended:?} {}", service.words()));
+        service
+    }
+
+    /// The same for one that may not come so far: then how it ended, and what it said.
+    pub(crate) fn try_to_start(&self) -> Result<Service, (ExitStatus, String)> {
+        let mut service = self.launch(&["serve"]);
+        match service.read_addresses() {
+            Ok(()) => Ok(service),
+            Err(status) => {
+                service.wait();
+                Err((status, service.words()))
+            }
+        }
+    }
+
+    fn launch(&self, words: &[&str]) -> Service {
         let mut child = self.command(words).spawn().unwrap();
         let stdout = Drain::start(child.stdout.take().unwrap());
         let stderr = Drain::start(child.stderr.take().unwrap());
-        let mut service = Service {
+        Service {
             child,
             _folder: Arc::clone(&self.folder),
             database: self.database(),
@@ -120,9 +139,7 @@ impl Setup {
             admin: None,
             stdout,
             stderr,
-        };
-        (service.edge, service.admin) = service.read_addresses();
-        service
+        }
     }
 }
 
@@ -147,29 +164,34 @@ impl Drop for Service {
 
 impl Service {
     /// From the line for people on stderr: `paidup 0.1.0 serves on A, admin on B, database C`, or of
-    /// `paidup api` the address at its end.
-    fn read_addresses(&mut self) -> (SocketAddr, Option<SocketAddr>) {
+    /// `paidup api` the address at its end. Or how the process ended instead.
+    fn read_addresses(&mut self) -> Result<(), ExitStatus> {
         let mut line = String::new();
+        let mut ended = None;
         eventually("the service starts", || {
+            ended = self.child.try_wait().unwrap();
             let text = self.stderr.text();
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?} {} {text}", self.stdout.text());
             let is_notice =
                 |line: &&str| line.contains(" serves on ") || line.contains(" the shop on ");
             let notice = text.lines().find(is_notice);
             line = notice.unwrap_or_default().to_owned();
-            text.ends_with('\n') && !line.is_empty()
+            ended.is_some() || text.ends_with('\n') && !line.is_empty()
         });
+        if let Some(status) = ended {
+            return Err(status);
+        }
         if let Some((_, address)) = line.split_once(" the shop on ") {
-            return (address.parse().unwrap(), None);
+            self.edge = address.parse().unwrap();
+            return Ok(());
         }
         let after = |word: &str| {
             let (_, rest) = line.split_once(word).unwrap();
             rest.split(',').next().unwrap()
         };
         let admin = after("admin on ");
-        let admin = (admin != "off").then(|| admin.parse().unwrap());
-        (after(" serves on ").parse().unwrap(), admin)
+        self.admin = (admin != "off").then(|| admin.parse().unwrap());
+        self.edge = after(" serves on ").parse().unwrap();
+        Ok(())
     }
 
     // ── Requests ──
@@ -203,6 +225,16 @@ impl Service {
     /// Delivers a body as Stripe does.
     pub(crate) fn deliver(&self, body: impl AsRef<[u8]>) -> Answer {
         self.ask(delivery(body))
+    }
+
+    /// The same, when the service may be gone before it answers.
+    pub(crate) fn try_to_deliver(&self, body: impl AsRef<[u8]>) -> Option<Answer> {
+        let mut stream = TcpStream::connect(self.edge).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&delivery(body)).ok()?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).ok()?;
+        Answer::parse(&bytes)
     }
 
     /// That this body is taken now, with this outcome.
@@ -246,6 +278,11 @@ impl Service {
     /// The last of them.
     pub(crate) fn line_of(&self, request: &str) -> Value {
         self.lines_of(request).pop().unwrap()
+    }
+
+    /// The same as text.
+    pub(crate) fn words(&self) -> String {
+        String::from_utf8(self.written()).unwrap()
     }
 
     /// All that it has written, log and words for people.

@@ -9,6 +9,7 @@
     reason = "a test may fail by panicking, reads the clock itself, and says what it could not show"
 )]
 
+#[allow(dead_code, reason = "the other test targets use the rest")]
 mod harness;
 
 mod checkout_status;
