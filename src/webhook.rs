@@ -1,6 +1,7 @@
 //! Takes one delivery from its bytes to a receipt or a refusal.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::Level;
 use sha2::{Digest, Sha256};
@@ -9,6 +10,7 @@ use crate::clock::Now;
 use crate::domain::config::{Config, Counted};
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
 use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode, release};
+use crate::domain::id::UnixSeconds;
 use crate::domain::limiter::{Exceeded, Limiter};
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::domain::payment::{Fact, Object};
@@ -20,6 +22,9 @@ use crate::writer::{WriteError, Writer};
 
 /// API versions warned of. Stripe has far fewer in use for one account; beyond, we are silent.
 const VERSIONS_MAX: usize = 16;
+
+/// Between two warnings of a wrong clock.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What answers Stripe.
 pub struct Webhook {
@@ -34,6 +39,7 @@ pub struct Webhook {
     /// among them is not refused.
     slow_lane: Mutex<()>,
     versions: Mutex<Vec<Box<str>>>,
+    clock_warned: Mutex<Option<Instant>>,
     writer: Arc<Writer>,
     metrics: Arc<Metrics>,
 }
@@ -71,6 +77,7 @@ impl Webhook {
             )),
             slow_lane: Mutex::default(),
             versions: Mutex::default(),
+            clock_warned: Mutex::default(),
             writer,
             metrics,
         }
@@ -144,7 +151,22 @@ impl Webhook {
             }
         };
         self.metrics.event_verified(now.unix);
+        self.look_at_clock(verified.signed_at(), now);
         Ok(verified)
+    }
+
+    /// Warns, once a minute, when Stripe signs in what is far in the future here. Such a delivery is
+    /// taken all the same; but a clock that is behind also takes replays for new.
+    fn look_at_clock(&self, signed_at: UnixSeconds, now: Now) {
+        if signed_at.0.saturating_sub(now.unix.0) <= self.tolerance_seconds {
+            return;
+        }
+        let mut warned = lock(&self.clock_warned);
+        let is_due = |last: Instant| now.instant.saturating_duration_since(last) >= MINUTE;
+        if warned.is_none_or(is_due) {
+            *warned = Some(now.instant);
+            logger::write(Level::Warn, Message::ClockBehind, &LogFields::default());
+        }
     }
 
     /// Warns, once for each version, of events in the shape of another release.

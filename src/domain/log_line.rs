@@ -103,6 +103,7 @@ pub enum Message {
     EventUnreadable,
     StoreUnavailable,
     ApiVersionDiffers,
+    ClockBehind,
     OrderIdTooLong,
     // A request of the shop
     CheckoutMade,
@@ -160,6 +161,7 @@ impl Message {
             Message::EventUnreadable => "Stripe webhook event could not be read",
             Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
             Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
+            Message::ClockBehind => "Clock is behind Stripe's: check timedatectl",
             Message::OrderIdTooLong => "Order id over 200 characters is not used",
             Message::CheckoutMade => "Checkout Session made",
             Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",

@@ -64,22 +64,31 @@ impl fmt::Debug for SigningSecret {
 ///
 /// ```compile_fail
 /// use paidup::domain::signature::Verified;
-/// let forged = Verified(b"{}"); // the field is private
+/// let forged = Verified { bytes: b"{}" }; // the fields are private
 /// ```
 #[derive(Clone, Copy)]
-pub struct Verified<'a>(&'a [u8]);
+pub struct Verified<'a> {
+    bytes: &'a [u8],
+    signed_at: UnixSeconds,
+}
 
 impl<'a> Verified<'a> {
     /// The raw body, exactly as it was signed.
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
-        self.0
+        self.bytes
+    }
+
+    /// When it was signed, by Stripe's clock.
+    #[must_use]
+    pub fn signed_at(self) -> UnixSeconds {
+        self.signed_at
     }
 }
 
 impl fmt::Debug for Verified<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verified({} bytes)", self.0.len())
+        write!(f, "Verified({} bytes)", self.bytes.len())
     }
 }
 
@@ -140,7 +149,10 @@ pub fn verify<'a>(
     if age_seconds > tolerance_seconds {
         return Err(SignatureError::TooOld { age_seconds });
     }
-    Ok(Verified(body))
+    Ok(Verified {
+        bytes: body,
+        signed_at: UnixSeconds(header.seconds),
+    })
 }
 
 /// Most signatures of a header that are looked at. Stripe sends one for each secret that is active

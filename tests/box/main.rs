@@ -18,6 +18,7 @@ mod machine;
 mod package;
 
 mod calls_stripe;
+mod documented;
 mod documents;
 mod runbook;
 

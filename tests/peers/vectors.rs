@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use paidup::clock::Now;
+use paidup::domain::order::Status;
 use serde_json::Value;
 
-use crate::harness::Setup;
+use crate::harness::{Setup, paid};
 
 #[test]
 fn each_public_vector_has_its_status_and_its_reason() {
@@ -45,6 +47,55 @@ fn each_public_vector_has_its_status_and_its_reason() {
             "the clock stands still: {day}"
         );
     }
+}
+
+/// Each second of the clock is another time: now, a year back, a year ahead, 1970, and now again.
+#[test]
+fn a_clock_that_jumps_loses_nothing_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    let set = |seconds: i64| std::fs::write(&clock, seconds.to_string()).unwrap();
+    let now = Now::read().unix.0;
+    let year = 365 * 24 * 3600;
+    set(1000);
+    let service = Setup::new()
+        .set("LD_PRELOAD", faketime())
+        .set("FAKETIME_FMT", "%s")
+        .set("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap())
+        .set("FAKETIME_NO_CACHE", "1")
+        .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .start();
+    let named = || {
+        let is = |line: &Value| line["message"] == "Clock is behind Stripe's: check timedatectl";
+        service.log().iter().any(is)
+    };
+    service.accepts(paid("at_boot_in_1970"), "applied");
+    assert!(named());
+    for (name, jump) in [("now", 0), ("back", -year), ("now_again", 0)] {
+        set(now + jump);
+        service.accepts(paid(name), "applied");
+        assert_eq!(
+            service.status_of(&format!("ord_{name}")),
+            Some(Status::Paid)
+        );
+        service.accepts(paid(name), "duplicate");
+    }
+    // Ahead, Stripe's signatures are too old, and are taken when Stripe tries again.
+    set(now + year);
+    let refused = service.deliver(paid("ahead"));
+    assert_eq!(refused.status, 400);
+    assert_eq!(
+        service.line_of(refused.request_id())["errorCode"],
+        "Invalid signature (too old)"
+    );
+    set(now);
+    service.accepts(paid("ahead"), "applied");
+    assert!(!String::from_utf8_lossy(&service.written()).contains("Panic"));
+    let stale = service.admin_get("/metrics").body;
+    let last = stale
+        .lines()
+        .find_map(|line| line.strip_prefix("paidup_webhook_last_verified_timestamp_seconds "));
+    assert_eq!(last.unwrap().parse::<f64>().unwrap() as i64, now);
 }
 
 /// Debian's package `faketime`, in its variant for programs with threads.

@@ -1,0 +1,14 @@
+//! No document shows a command that nobody runs; tests/box runs them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+#[path = "box/documented.rs"]
+mod documented;
+
+#[test]
+fn each_command_of_the_documents_is_run_by_a_test() {
+    documented::compare();
+}
