@@ -416,6 +416,6 @@ mod tests {
         let text = metrics.render(Some(&Figures::default()));
         assert!(text.contains("\npaidup_store_commits_total 2\n"));
         assert!(text.contains("\npaidup_store_committed_events_total 4\n"));
-        assert!(text.contains("\npaidup_webhook_last_verified_timestamp_seconds 7\n"));
+        assert!(text.contains("\npaidup_webhook_last_verified_timestamp_seconds 5\n"));
     }
 }

@@ -9,6 +9,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo run --release -- demo", "`paidup demo` below"),
     ("cargo test", ".ci/run"),
     ("cargo test --test corpus", "`cargo test`"),
+    ("cargo test --test disk", ".ci/run"),
+    ("cargo install cargo-fuzz", "by hand"),
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     (
