@@ -619,7 +619,8 @@ impl<'a> Reader<'a> {
             self.warn(
                 STRIPE_SECRET_KEY.name,
                 "is set, and the webhook server does not read it".to_owned(),
-                "Move it to an environment file that only the commands which call Stripe are given.",
+                "paidup's units keep it from the server. Without them, move it to an environment file that only \
+                 the commands which call Stripe are given.",
             );
         }
     }
