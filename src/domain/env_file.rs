@@ -131,6 +131,9 @@ pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Problem>) {
 #[must_use]
 pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
     let (mut wanted, known) = parse(text);
+    if wanted.get(name).is_some_and(|present| present == value) {
+        return Some(text.to_owned());
+    }
     wanted.insert(name.to_owned(), value.to_owned());
     // The last assignment counts. What looks like one may be a part of another value or comment, so
     // each is tried, and judged by what comes of it.
