@@ -1141,8 +1141,9 @@ mod tests {
         };
         assert_eq!(
             warning.to_string(),
-            "STRIPE_SECRET_KEY is set, and the webhook server does not read it.\n  Move it to an \
-             environment file that only the commands which call Stripe are given."
+            "STRIPE_SECRET_KEY is set, and the webhook server does not read it.\n  paidup's units keep \
+             it from the server. Without them, move it to an environment file that only the commands \
+             which call Stripe are given."
         );
         let file = [("STRIPE_SECRET_KEY_FILE", "/run/credentials/key")];
         assert_eq!(parsed(&file).unwrap().warnings, []);
