@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::load::deliver;
+use crate::load::{EDGE, Load, deliver};
 use crate::machine::{ENV_FILE, Machine, SECRET, said};
-use crate::{order_status, private_mode};
+use crate::{NO_LIMIT, assert_all_on_disk, order_status, private_mode};
 
 #[test]
 fn a_package_installs_upgrades_removes_and_purges() {
-    let machine = Machine::fresh("package");
+    let mut machine = Machine::fresh("package");
     build(&machine, "0.1.0-1");
     build(&machine, "0.1.1-1");
     let installed = machine.does("dpkg -i /root/paidup_0.1.0-1_amd64.deb");
@@ -32,14 +32,26 @@ fn a_package_installs_upgrades_removes_and_purges() {
         said(&refused)
     );
 
-    machine.set(&format!("# mine\nSTRIPE_WEBHOOK_SECRET={SECRET}"));
+    machine.set(&format!(
+        "# mine\nSTRIPE_WEBHOOK_SECRET={SECRET}\n{NO_LIMIT}"
+    ));
     let settings = fs::read_to_string(machine.path(ENV_FILE)).unwrap();
     machine.does("systemctl reload-or-restart paidup");
     assert_eq!(deliver(&machine, "ord_1"), 200);
 
+    // An upgrade under load: nothing is lost, and what the operator switched off stays off.
+    machine.does("systemctl disable --now paidup-backup.timer");
     let pid = machine.property("MainPID");
+    let load = Load::start(&machine, EDGE, 4);
     machine.does("dpkg -i /root/paidup_0.1.1-1_amd64.deb");
-    assert_ne!(machine.property("MainPID"), pid, "the new program runs");
+    machine.until("the new program runs", || {
+        machine.property("MainPID") != pid && machine.property("ActiveState") == "active"
+    });
+    let sum = load.stop();
+    assert_eq!(sum.lost, Vec::<String>::new());
+    assert!(sum.stored.len() > 20, "no load worth the name");
+    assert_all_on_disk(&machine, &sum.stored);
+    assert_eq!(not_enabled(&machine), ["paidup-backup.timer disabled"]);
     let version = machine.does("dpkg-query -W -f ${Version} paidup");
     assert_eq!(version, "0.1.1-1");
     assert_eq!(
@@ -62,19 +74,26 @@ fn a_package_installs_upgrades_removes_and_purges() {
     assert_eq!(machine.property("LoadState"), "not-found");
     assert!(machine.path("/var/lib/paidup/paidup.db").exists());
     machine.does("dpkg -i /root/paidup_0.1.1-1_amd64.deb");
-    machine.does("systemctl start paidup");
     assert_eq!(
         fs::read_to_string(machine.path(ENV_FILE)).unwrap(),
         settings
     );
-    for order in ["ord_1", "ord_2"] {
+    // Whatever was removed and came back is a server again, with its backups, also after a reboot.
+    assert_eq!(not_enabled(&machine), Vec::<String>::new());
+    machine.does("systemctl is-active paidup-backup.timer");
+    machine.reboot();
+    assert_eq!(deliver(&machine, "ord_3"), 200);
+    for order in ["ord_1", "ord_2", "ord_3"] {
         assert_eq!(order_status(&machine, order), "paid");
     }
 
     machine.does("dpkg -P paidup");
-    let found = machine.does("find /etc /usr /var -xdev -name *paidup*");
-    assert_eq!(found, "");
-    assert!(!machine.tries("getent passwd paidup").status.success());
+    assert_nothing_is_left(&machine);
+    // Into the image of a machine, where no systemd runs: enabled all the same, and as gone after.
+    let unbooted = "mount -t tmpfs tmpfs /run && dpkg -i /root/paidup_0.1.0-1_amd64.deb \
+                    && systemctl is-enabled paidup.socket && dpkg -P paidup";
+    machine.shell(&format!("unshare --mount sh -c '{unbooted}'"));
+    assert_nothing_is_left(&machine);
 
     // The two do not mix: what lies under /usr/local would win for ever.
     let by_binary = machine.does("/root/paidup install");
@@ -94,6 +113,26 @@ fn a_package_installs_upgrades_removes_and_purges() {
         let path = format!("/usr/lib/{path}");
         assert!(packaged.lines().any(|line| line == path), "{path}");
     }
+}
+
+fn assert_nothing_is_left(machine: &Machine) {
+    let found = machine.does("find /etc /usr /var -xdev -name *paidup*");
+    assert_eq!(found, "");
+    assert!(!machine.tries("getent passwd paidup").status.success());
+}
+
+/// Those of the units of every installation that do not start with the machine.
+fn not_enabled(machine: &Machine) -> Vec<String> {
+    let units = [
+        "paidup.socket",
+        "paidup-admin.socket",
+        "paidup.service",
+        "paidup-backup.timer",
+    ];
+    let state = |unit: &str| said(&machine.tries(&format!("systemctl is-enabled {unit}")));
+    let lines = units.map(|unit| format!("{unit} {}", state(unit).trim()));
+    let is_off = |line: &String| !line.ends_with(" enabled");
+    lines.into_iter().filter(is_off).collect()
 }
 
 /// The names under `folder` that `paidup install` says it writes.
