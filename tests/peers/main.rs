@@ -16,6 +16,7 @@ mod harness;
 mod tools;
 
 mod alerts;
+mod caddy;
 mod first_payment;
 mod promtool;
 mod sdk_signing;
