@@ -215,7 +215,7 @@ impl Api {
         let id = request.path.strip_prefix("/orders/");
         match (id, request.method) {
             (None, "POST") => self.make(request, now, fields),
-            (None, "GET" | "HEAD") => self.list(request),
+            (None, "GET" | "HEAD") => self.list(request, fields),
             (None, _) => Err(Reply::method_not_allowed("GET, HEAD, POST")),
             (Some(id), "GET" | "HEAD") => self.show(id, request, now, fields),
             (Some(_), _) => Err(Reply::method_not_allowed("GET, HEAD")),
@@ -253,10 +253,10 @@ impl Api {
             request_id: fields.request_id.clone(),
             now: now.unix,
         };
-        let checkout = match self.read(store.ask(&ask))? {
+        let checkout = match self.stored(store.ask(&ask))? {
             Asked::New(checkout) => {
                 if let Err(error) = wanted.check_expiry(now.unix) {
-                    self.read(store.refused(&key))?;
+                    self.stored(store.refused(&key))?;
                     return Err(invalid(&[error], fields));
                 }
                 checkout
@@ -295,9 +295,7 @@ impl Api {
             })?;
         self.record(&mut store, &session, now, fields)?;
         let expires_at = session.expires_at.unwrap_or(checkout.expires_at);
-        let checkout = store
-            .answered(&key, &session.id, &url, expires_at)
-            .map_err(|error| self.not_stored(error))?;
+        let checkout = self.stored(store.answered(&key, &session.id, &url, expires_at))?;
         self.made(201, &store, &checkout, fields)
     }
 
@@ -307,7 +305,7 @@ impl Api {
         attempt: i64,
     ) -> Result<(Session, Box<str>), NoSession> {
         let _call = self.call().ok_or(NoSession::Busy)?;
-        let key = stripe_key(session.order, attempt).ok_or(NoSession::NoKey)?;
+        let key = IdempotencyKey::of_attempt(session.order, attempt);
         let session = self
             .stripe
             .create_session(session, &key)
@@ -334,7 +332,6 @@ impl Api {
                     ..failed(503, ErrorCode::StripeBusy)
                 };
             }
-            NoSession::NoKey => return failed(500, ErrorCode::InternalError),
             NoSession::Stripe(error) => error,
         };
         let remembered = match error.failure {
@@ -369,13 +366,8 @@ impl Api {
         let Some(delivery) = reconcile::fetched(&session.json, at, now.unix) else {
             return Ok(());
         };
-        let mut receipts = store
-            .record(&[delivery])
-            .map_err(|error| self.not_stored(error))?;
-        match receipts.pop() {
-            Some(Ok(receipt)) => webhook::log_news(&receipt.news, fields),
-            Some(Err(error)) => return Err(self.not_stored(error)),
-            None => {}
+        for receipt in self.stored(store.record(&[delivery]))? {
+            webhook::log_news(&self.stored(receipt)?.news, fields);
         }
         Ok(())
     }
@@ -387,9 +379,7 @@ impl Api {
         checkout: &Checkout,
         fields: &mut LogFields,
     ) -> Result<Reply, Reply> {
-        let order = store
-            .order(checkout.order.as_str())
-            .map_err(|error| self.not_stored(error))?;
+        let order = self.stored(store.order(checkout.order.as_str()))?;
         let (session, url) = match &checkout.session {
             Some((session, url)) => (Some(session), Some(url)),
             None => (None, None),
@@ -420,18 +410,18 @@ impl Api {
             Query::parse(request, &["refresh"]).map_err(|error| invalid(&[error], fields))?;
         let name = decoded(id).ok_or_else(Reply::not_found)?;
         let mut store = self.store()?;
-        if self.read(store.order(&name))?.is_none() {
-            return Err(Reply::not_found());
-        }
-        let is_stale = match query.get("refresh") {
-            Some("1" | "true") => !self.refresh(&name, &mut store, now, fields),
-            Some(_) | None => false,
+        let find = |store: &Store| {
+            self.stored(store.order(&name))?
+                .ok_or_else(Reply::not_found)
         };
-        let order = self
-            .read(store.order(&name))?
-            .ok_or_else(Reply::not_found)?;
+        let mut order = find(&store)?;
+        let mut is_stale = false;
+        if let Some("1" | "true") = query.get("refresh") {
+            is_stale = !self.refresh(&name, &mut store, now, fields);
+            order = find(&store)?;
+        }
         fields.order_id = Some(LogText::order(&order.name));
-        let changes = self.read(store.changes(&order))?;
+        let changes = self.stored(store.changes(&order))?;
         let mut body = show::order_json(&order, Some(&changes));
         if let (true, Value::Object(body)) = (is_stale, &mut body) {
             body.insert("stale".to_owned(), Value::Bool(true));
@@ -468,9 +458,9 @@ impl Api {
         }
     }
 
-    fn list(&self, request: &Request<'_>) -> Result<Reply, Reply> {
+    fn list(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
         let known = ["status", "updatedSince", "limit", "cursor"];
-        let wrong = |error: FieldError| invalid(&[error], &LogFields::default());
+        let wrong = |error: FieldError| invalid(&[error], fields);
         let query = Query::parse(request, &known).map_err(wrong)?;
         let status = query.read("status", "must be a status such as paid", Status::parse);
         let status = status.map_err(wrong)?;
@@ -492,7 +482,7 @@ impl Api {
             |text| text.parse().ok().filter(|cursor| *cursor >= 0),
         );
         let cursor = cursor.map_err(wrong)?.unwrap_or(0);
-        let found = self.read(self.store()?.orders_changed(cursor, limit, |order| {
+        let found = self.stored(self.store()?.orders_changed(cursor, limit, |order| {
             status.is_none_or(|status| order.state.status == status)
                 && since.is_none_or(|since| order.updated_at >= since)
         }))?;
@@ -510,10 +500,11 @@ impl Api {
 
     /// A connection of this request's own, so that none waits for another.
     fn store(&self) -> Result<Store, Reply> {
-        Store::open_existing(&self.database).map_err(|error| self.not_stored(error))
+        self.stored(Store::open_existing(&self.database))
     }
 
-    fn read<T>(&self, result: Result<T, StoreError>) -> Result<T, Reply> {
+    /// What the database did, or the answer when it did not.
+    fn stored<T>(&self, result: Result<T, StoreError>) -> Result<T, Reply> {
         result.map_err(|error| self.not_stored(error))
     }
 
@@ -578,7 +569,6 @@ impl Token {
 /// Why there is no session.
 enum NoSession {
     Busy,
-    NoKey,
     Stripe(ApiError),
 }
 
@@ -678,12 +668,6 @@ fn digest(wanted: &NewOrder) -> [u8; 32] {
     // A value that was just read from JSON can be written as JSON.
     let json = serde_json::to_vec(wanted).unwrap_or_default();
     Sha256::digest(json).into()
-}
-
-/// An order id may be any text, and Stripe's keys are plain.
-fn stripe_key(order: &OrderId, attempt: i64) -> Option<IdempotencyKey> {
-    let digest = hex::encode(Sha256::digest(order.as_str().as_bytes()));
-    IdempotencyKey::parse(&format!("paidup-{digest}-{attempt}")).ok()
 }
 
 fn decoded(text: &str) -> Option<Cow<'_, str>> {

@@ -206,9 +206,11 @@ pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Vec<News>, Fail
     if !is_news(&store(true, context.store, &deliveries)?) {
         return Ok(Vec::new());
     }
-    let receipts = store(false, context.store, &deliveries)?;
-    let receipts = receipts.into_iter().flatten();
-    Ok(receipts.flat_map(|receipt| receipt.news).collect())
+    let mut news = Vec::new();
+    for receipt in store(false, context.store, &deliveries)? {
+        news.extend(receipt.map_err(Failure::Store)?.news);
+    }
+    Ok(news)
 }
 
 fn deliveries(objects: &[Json], context: &Context<'_>) -> Vec<Delivery> {

@@ -1182,10 +1182,11 @@ impl Step<'_> {
         let payments = payments_for(self.db, id, &[])?;
         let order = order_by_id(self.db, id)?;
         if !payments.is_empty() || checkout::is_asked_for(self.db, &order.name)? {
-            let mut state = State::of(&payments);
-            if payments.is_empty() {
-                state.since = order.state.since;
-            }
+            let state = if payments.is_empty() {
+                State::before_payment(order.state.since)
+            } else {
+                State::of(&payments)
+            };
             self.update_order(order, state, news)?;
             return Ok(());
         }

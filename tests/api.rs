@@ -341,7 +341,9 @@ fn mistakes_are_told_with_their_paths_and_nothing_is_stored() {
         "/orders?page=2",
         "/orders?cursor=-1",
     ] {
-        assert_eq!(shop.get(path).status, 400, "{path}");
+        let answer = shop.get(path);
+        assert_eq!(answer.status, 400, "{path}");
+        assert_eq!(answer.json()["requestId"], answer.request_id(), "{path}");
     }
     assert_eq!(shop.status_of("ord_1"), None);
     assert_eq!(shop.get("/orders/ord_1").status, 404);

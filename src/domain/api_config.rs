@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-use super::config::{Address, ConfigError, Reader, database_path, shown, text};
+use super::config::{Address, ConfigError, Reader, database_path, loopback, shown, text};
 use super::new_order::is_page;
 use super::secret::Secret;
 use super::stripe_config::{self, ApiSettings};
@@ -60,10 +60,7 @@ fn config(
     reader: &mut Reader<'_>,
     read_file: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Option<ApiConfig> {
-    let listen = reader.loopback(
-        &API_ADDR,
-        "It answers for the account's key, to this machine alone.",
-    );
+    let listen = listen(reader);
     let token = token(reader, read_file);
     let database = database_path(reader.vars).map_err(|error| reader.errors.push(error));
     let success_url = page(reader, &CHECKOUT_SUCCESS_URL);
@@ -79,6 +76,21 @@ fn config(
         stripe: stripe?,
         log_level: log_level?,
     })
+}
+
+fn listen(reader: &mut Reader<'_>) -> Option<Address> {
+    match loopback(text(reader.vars, &API_ADDR)) {
+        Ok(address) => Some(address),
+        Err(problem) => reader.refuse(
+            &API_ADDR,
+            problem,
+            "It answers for the account's key, to this machine alone.",
+            format!(
+                "Write a loopback address and a port of its own, such as {}, or unix:/PATH.",
+                API_ADDR.default
+            ),
+        ),
+    }
 }
 
 fn token(

@@ -17,6 +17,7 @@ use log::LevelFilter;
 
 use super::event::Mode;
 use super::secret::Secret;
+use super::stripe_config::split;
 use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
     PUBLIC_CHECKOUT_ORIGINS, PUBLIC_CHECKOUT_STATUS, RATE_LIMIT_CHECKOUT_MAX,
@@ -314,43 +315,23 @@ impl<'a> Reader<'a> {
         if value == "off" {
             return Some(None);
         }
-        let why =
-            "Health and metrics are for this machine alone: that server is not made for strangers.";
-        let address = self.loopback(&ADMIN_ADDR, why)?;
-        let is_any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
-        if Some(&address) == listen && !is_any_port {
-            return self.refuse(
-                &ADMIN_ADDR,
-                format!("is {}, and so is LISTEN_ADDR", shown(value)),
-                why,
-                "Write another port.".to_owned(),
-            );
-        }
-        Some(Some(address))
-    }
-
-    /// An address that only this machine can reach.
-    pub(super) fn loopback(&mut self, variable: &Variable, why: &'static str) -> Option<Address> {
-        let value = text(self.vars, variable);
-        let problem = match address(value) {
+        let problem = match loopback(value) {
             Err(problem) => problem,
-            Ok(Address::Tcp(address)) if !address.ip().to_canonical().is_loopback() => {
-                format!("is {}, which other machines can reach", shown(value))
+            Ok(Address::Tcp(address)) if address.port() == 0 => {
+                return Some(Some(Address::Tcp(address)));
             }
-            Ok(address) => return Some(address),
-        };
-        let off = if *variable == ADMIN_ADDR {
-            ", or off"
-        } else {
-            ""
+            Ok(address) if Some(&address) == listen => {
+                format!("is {}, and so is LISTEN_ADDR", shown(value))
+            }
+            Ok(address) => return Some(Some(address)),
         };
         self.refuse(
-            variable,
+            &ADMIN_ADDR,
             problem,
-            why,
+            "Health and metrics are for this machine alone: that server is not made for strangers.",
             format!(
-                "Write a loopback address and a port of its own, such as {}, or unix:/PATH{off}.",
-                variable.default
+                "Write a loopback address and a port of its own, such as {}, or unix:/PATH, or off.",
+                ADMIN_ADDR.default
             ),
         )
     }
@@ -539,7 +520,7 @@ impl<'a> Reader<'a> {
         )
     }
 
-    pub(super) fn choice<T: Copy>(
+    fn choice<T: Copy>(
         &mut self,
         variable: &Variable,
         choices: &[(&str, T)],
@@ -673,6 +654,17 @@ fn address(value: &str) -> Result<Address, String> {
     Ok(Address::Unix(PathBuf::from(path)))
 }
 
+/// An address that only this machine can reach, or what is wrong with it.
+pub(super) fn loopback(value: &str) -> Result<Address, String> {
+    match address(value)? {
+        Address::Tcp(address) if !address.ip().to_canonical().is_loopback() => Err(format!(
+            "is {}, which other machines can reach",
+            shown(value)
+        )),
+        address @ (Address::Tcp(_) | Address::Unix(_)) => Ok(address),
+    }
+}
+
 /// An address counts as the network that holds it alone.
 fn network(item: &str) -> Option<IpNet> {
     if let Ok(address) = item.parse::<IpAddr>() {
@@ -684,14 +676,7 @@ fn network(item: &str) -> Option<IpNet> {
 /// Whether a browser may name a site so in its `Origin` header
 /// (<https://www.rfc-editor.org/rfc/rfc6454#section-6.2>).
 fn is_origin(text: &str) -> bool {
-    let rest = text.strip_prefix("https://");
-    let rest = rest.or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|rest| {
-        let fits = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:[]".contains(&byte)
-        };
-        !rest.is_empty() && rest.bytes().all(fits)
-    })
+    split(text).is_some() && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 /// `YYYY-MM-DD`, since 2024-09-30 with the name of a release: `YYYY-MM-DD.name`

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Whole seconds since 1970-01-01T00:00:00Z, as in Stripe's `created`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -172,6 +173,14 @@ impl IdempotencyKey {
         plain(text, 1, 255).map(|text| IdempotencyKey(text.into()))
     }
 
+    /// The key of the `attempt`th session of an order, the same whenever it is asked for. An order id
+    /// may be any text, hence the digest.
+    #[must_use]
+    pub fn of_attempt(order: &OrderId, attempt: i64) -> IdempotencyKey {
+        let digest = hex::encode(Sha256::digest(order.as_str().as_bytes()));
+        IdempotencyKey(format!("paidup-{digest}-{attempt}").into())
+    }
+
     /// The key as it stands in the header.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -214,6 +223,23 @@ mod tests {
         assert!(OrderId::parse(&"é".repeat(200)).is_ok());
         assert_eq!(OrderId::parse(&"é".repeat(201)), Err(BadId::TooLong));
         assert_eq!(OrderId::parse(" \t"), Err(BadId::Empty));
+    }
+
+    #[test]
+    fn each_attempt_at_each_order_has_a_plain_key_of_its_own() {
+        let key = |order: &str, attempt| {
+            IdempotencyKey::of_attempt(&OrderId::parse(order).unwrap(), attempt)
+        };
+        let keys = [
+            key("é ada@example.com", 1),
+            key("é ada@example.com", 2),
+            key("ord_1", 1),
+        ];
+        for one in &keys {
+            assert_eq!(IdempotencyKey::parse(one.as_str()).as_ref(), Ok(one));
+        }
+        assert!(keys[0] != keys[1] && keys[0] != keys[2]);
+        assert_eq!(key("ord_1", 1), keys[2]);
     }
 
     #[test]

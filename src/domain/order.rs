@@ -211,6 +211,15 @@ pub struct State {
 }
 
 impl State {
+    /// The state of an order that the shop asked for at `since` and of whose payment nobody has told.
+    #[must_use]
+    pub fn before_payment(since: UnixSeconds) -> State {
+        State {
+            since,
+            ..State::of(&[])
+        }
+    }
+
     /// Computes the state of the order that `payments` are for. Without payments it is pending.
     #[must_use]
     pub fn of(payments: &[Payment]) -> State {

@@ -197,7 +197,7 @@ fn proxy(reader: &mut Reader<'_>) -> Option<Option<Secret>> {
 }
 
 /// Scheme and host of `http[s]://HOST[:PORT]`, if `url` is that and nothing more.
-fn split(url: &str) -> Option<(&str, &str)> {
+pub(super) fn split(url: &str) -> Option<(&str, &str)> {
     let (scheme, authority) = url.split_once("://")?;
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),

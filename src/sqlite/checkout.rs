@@ -279,11 +279,7 @@ fn next_attempt(db: &Connection, order: &OrderId) -> Result<i64, StoreError> {
 
 /// An order without a payment yet, and the first line of its story.
 fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
-    let state = State {
-        since: ask.now,
-        ..State::of(&[])
-    };
-    let order = insert_order(db, ask.order, state, ask.now)?;
+    let order = insert_order(db, ask.order, State::before_payment(ask.now), ask.now)?;
     let mut digest = hex::encode(ask.sha256);
     digest.truncate(16);
     let id = format!("asked_{digest}_{}", order.changed);

@@ -115,7 +115,7 @@ impl Store {
         let moment = self.connection.unchecked_transaction()?;
         let mut problems = Vec::new();
         let sql = format!(
-            "SELECT o.*, p.facts, EXISTS (SELECT 1 FROM checkout WHERE order_name = o.name)
+            "SELECT o.*, p.facts, EXISTS (SELECT 1 FROM checkout WHERE order_name = o.name) AS is_asked_for
              FROM (SELECT {ORDER_COLUMNS} FROM orders) o
              LEFT JOIN payment p ON p.order_id = o.id ORDER BY o.id"
         );
@@ -125,7 +125,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             let order = StoredOrder::read(row)?;
             let facts = payment_of(row)?;
-            let is_asked_for: bool = row.get(14)?;
+            let is_asked_for: bool = row.get("is_asked_for")?;
             if facts.is_none() && is_asked_for {
                 problems.extend(disagreement_before_payment(&order));
                 continue;
@@ -313,10 +313,7 @@ fn disagreement(order: &StoredOrder, payments: &[Payment]) -> Option<String> {
 
 /// The shop has asked for the order, and nobody has told of a payment.
 fn disagreement_before_payment(order: &StoredOrder) -> Option<String> {
-    let state = State {
-        since: order.state.since,
-        ..State::of(&[])
-    };
+    let state = State::before_payment(order.state.since);
     (state != order.state).then(|| {
         let (name, stored) = (order.name.as_str(), in_words(&order.state));
         format!("order {name:?} is stored as {stored}, and has no payment")

@@ -49,7 +49,7 @@ fn each_public_vector_has_its_status_and_its_reason() {
     }
 }
 
-/// Each second of the clock is another time: now, a year back, a year ahead, 1970, and now again.
+/// 1970 at boot, then now, a year back, now again, a year ahead, and now again.
 #[test]
 fn a_clock_that_jumps_loses_nothing_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
