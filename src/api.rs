@@ -246,6 +246,7 @@ impl Api {
         let ask = Ask {
             key: &key,
             order: &order,
+            is_named: wanted.order.is_some(),
             sha256: digest(&wanted),
             expires_at: wanted
                 .expires_at

@@ -110,6 +110,13 @@ pub fn restore(
         .map_err(failed)?
         .ok_or_else(in_use)?;
     let kept = kept_name(database, now);
+    if kept.exists() {
+        let what = format!(
+            "{} is from a restore in this very second. Nothing was done: run it again.",
+            kept.display()
+        );
+        return Err(Failure::Other(what));
+    }
     // Verified under the name that the replaced file will have: they only change names then.
     let source = Store::open_read_only(backup).map_err(|error| no_restore(backup, &error))?;
     source

@@ -253,6 +253,7 @@ fn a_request_that_was_never_answered_begins_anew_after_a_day_and_keeps_to_one_pa
             .ask(&Ask {
                 key,
                 order: &order,
+                is_named: true,
                 sha256: [1; 32],
                 expires_at: UnixSeconds(now.0 + 23 * 3600),
                 request_id: None,
@@ -371,6 +372,15 @@ fn what_stripe_refuses_is_422_and_the_key_is_free_again() {
     let late = json!({"orderId": "ord_2", "lineItems": coffee("")["lineItems"], "expiresAt": 5});
     assert_eq!(shop.post(&late).status, 400);
     assert_eq!(shop.post(&coffee("ord_2")).status, 201);
+
+    let mut nameless = unknown.clone();
+    nameless.as_object_mut().unwrap().remove("orderId");
+    assert_eq!(shop.post_as("C", &nameless).status, 422);
+    nameless["lineItems"] = coffee("")["lineItems"].clone();
+    let made = shop.post_as("C", &nameless);
+    assert_eq!(made.status, 201, "mended, under the same key: {made:?}");
+    assert_eq!(shop.post_as("C", &nameless).json(), made.json());
+    assert_eq!(shop.store_problems(), [""; 0]);
 }
 
 #[test]

@@ -196,6 +196,11 @@ fn restoring_keeps_what_was_there_with_all_that_its_log_had() {
     assert_eq!(names(&copy), ["ord_1"]);
     shop.add("3");
     assert_eq!(names(&shop.database()), ["ord_3", "ord_1"]);
+
+    let error = shop.restore(&copy).unwrap_err().to_string();
+    assert!(error.contains("in this very second"), "{error}");
+    assert_eq!(names(&shop.database()), ["ord_3", "ord_1"]);
+    assert_eq!(names(&kept), ["ord_2", "ord_1"]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Ask<'a> {
     pub key: &'a str,
     /// The order that is to be paid.
     pub order: &'a OrderId,
+    /// The shop named it. An order that it did not name is known by its key alone.
+    pub is_named: bool,
     /// Of what is asked for: the same key with something else is a mistake.
     pub sha256: [u8; 32],
     /// When the page shall end.
@@ -94,7 +96,7 @@ impl Store {
         let asked = match known(&transaction, ask)? {
             Some(known) if !known.is_for(ask) => Asked::KeyReused,
             Some(known) => again(&transaction, ask, known)?,
-            None if is_taken(&transaction, ask)? => Asked::OrderExists,
+            None if is_taken(&transaction, ask, ask.order)? => Asked::OrderExists,
             None => Asked::New(first(&transaction, ask)?),
         };
         transaction.commit()?;
@@ -174,7 +176,7 @@ impl Known {
     fn is_for(&self, ask: &Ask<'_>) -> bool {
         match self.sha256 {
             Some(sha256) => sha256 == ask.sha256,
-            None => self.checkout.order == *ask.order,
+            None => !ask.is_named || self.checkout.order == *ask.order,
         }
     }
 }
@@ -203,11 +205,11 @@ fn again(db: &Connection, ask: &Ask<'_>, known: Known) -> Result<Asked, StoreErr
     if checkout.session.is_some() || (age < KEY_SECONDS && !is_refused) {
         return Ok(Asked::Known(checkout));
     }
-    if is_taken(db, ask)? {
+    if is_taken(db, ask, &checkout.order)? {
         return Ok(Asked::OrderExists);
     }
     let checkout = Checkout {
-        attempt: next_attempt(db, ask.order)?,
+        attempt: next_attempt(db, &checkout.order)?,
         expires_at: ask.expires_at,
         ..checkout
     };
@@ -225,14 +227,14 @@ fn again(db: &Connection, ask: &Ask<'_>, known: Known) -> Result<Asked, StoreErr
 }
 
 /// Whether the order cannot have a new session: a second one could be paid as well.
-fn is_taken(db: &Connection, ask: &Ask<'_>) -> Result<bool, StoreError> {
+fn is_taken(db: &Connection, ask: &Ask<'_>, order: &OrderId) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM checkout
                WHERE order_name = ?1 AND key <> ?2 AND session IS NULL AND sha256 IS NOT NULL
                  AND expires_at > ?3";
     let is_being_made =
         db.prepare_cached(sql)?
-            .exists(params![ask.order.as_str(), ask.key, ask.now.0])?;
-    let order = order_by_name(db, ask.order)?;
+            .exists(params![order.as_str(), ask.key, ask.now.0])?;
+    let order = order_by_name(db, order)?;
     Ok(is_being_made
         || order.is_some_and(|order| match order.state.status {
             Status::Expired | Status::Canceled | Status::Failed => false,
