@@ -395,7 +395,10 @@ fn serve(batch_max: usize, database: &str) {
         counted.1.fetch_add(deliveries, Relaxed);
     };
     let store = Store::open(&config.database).unwrap();
-    let writer = Writer::new(store, batch_max, on_commit, |error| panic!("{error}"));
+    let mover = Store::open_existing(&config.database).unwrap();
+    let writer = Writer::new(store, mover, batch_max, on_commit, |error| {
+        panic!("{error}")
+    });
     let public = Public {
         webhook: Webhook::new(&config, Arc::new(writer), Arc::clone(&metrics)),
         checkout_status: None,

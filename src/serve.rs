@@ -154,7 +154,8 @@ fn start_with(
     let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
     let store = Store::open(&config.database).map_err(StartError::Store)?;
-    let writer = Arc::new(new_writer(store, &metrics, stop));
+    let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let writer = Arc::new(new_writer([store, mover], &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
     let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
 
@@ -342,7 +343,7 @@ pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
     Ok(())
 }
 
-fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
+fn new_writer([store, mover]: [Store; 2], metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
     let metrics = Arc::clone(metrics);
     let on_commit = move |deliveries| metrics.count_commit(deliveries);
     let on_broken = move |error: StoreError| {
@@ -354,7 +355,7 @@ fn new_writer(store: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Write
         logger::write(Level::Error, Message::StoreBroken, &fields);
         let _ = stop.send(Stop::Broken(error));
     };
-    Writer::new(store, BATCH_MAX, on_commit, on_broken)
+    Writer::new(store, mover, BATCH_MAX, on_commit, on_broken)
 }
 
 fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {

@@ -61,9 +61,11 @@ const MIGRATIONS: [&str; 2] = [
 const APPLICATION_ID: i64 = 0x7061_6964;
 /// How long a statement waits while another process of ours writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages in the log at which it is moved into the file. 1,000 is SQLite's default; more means fewer
-/// such checkpoints in the path of an answer.
+/// Pages in the log at which it is to be moved into the file. 1,000 is SQLite's default; more means
+/// that more of them are newer forms of the same page.
 const LOG_PAGES: i32 = 4_000;
+/// Pages at which a commit moves it itself, because nobody else has.
+const LOG_PAGES_MAX: i32 = 12_000;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
 /// Orders that one question for changes reads at most, in some 20 ms.
@@ -700,11 +702,26 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the log into the file when it has grown long. To be called after each commit.
+    /// Moves the log into the file when nobody else has. To be called after each commit.
     fn move_long_log(&self) -> Result<(), StoreError> {
-        if self.log_pages.load(Relaxed) < LOG_PAGES {
+        if self.log_pages.load(Relaxed) < LOG_PAGES_MAX {
             return Ok(());
         }
+        self.move_log()
+    }
+
+    /// Whether the log has become so long that it is time to [`Store::move_log`].
+    #[must_use]
+    pub fn has_long_log(&self) -> bool {
+        self.log_pages.load(Relaxed) >= LOG_PAGES
+    }
+
+    /// Moves the log into the file. Other connections go on writing meanwhile, and what they add
+    /// stays in the log; it begins anew with the first commit that finds all of it moved.
+    ///
+    /// # Errors
+    /// [`StoreError`]. That it must wait, for room or for a reader, is none.
+    pub fn move_log(&self) -> Result<(), StoreError> {
         let mut moving = self.connection.prepare_cached("PRAGMA wal_checkpoint")?;
         Ok(unless_it_may_wait(moving.query_row([], |_| Ok(())))?)
     }
