@@ -1,7 +1,8 @@
 //! What a long history costs: every figure that an operator feels, of the released program with an
 //! empty database and with one of a million events or more, taking turns.
 //!
-//! `cargo bench --bench growth -- 1000000`. Five million take ten minutes and 6 GB of disk.
+//! `cargo bench --bench growth -- 1000000`. Five million take ten minutes and 6 GB of disk. With a FILE
+//! after the number, that database is filled once, stays, and grows by what each run delivers.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,13 +16,14 @@
 )]
 
 mod load;
+#[path = "load/server.rs"]
+mod server;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread;
@@ -32,9 +34,9 @@ use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
 use paidup::sqlite::Store;
 
-use load::{SECRET, event, requests};
+use load::{event, requests};
+use server::{PROGRAM, Server, command};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_paidup");
 const ROUNDS: usize = 3;
 /// Of each throughput.
 const MEASURED: Duration = Duration::from_secs(3);
@@ -50,10 +52,12 @@ fn main() {
         .iter()
         .find_map(|word| word.parse().ok())
         .unwrap_or(20_000);
+    let file = words.iter().find(|word| word.ends_with(".db"));
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let grown = file.map_or_else(|| folder.path().join("grown.db"), PathBuf::from);
     let mut shops = [
-        Shop::open(&folder.path().join("empty"), 0),
-        Shop::open(&folder.path().join("grown"), events),
+        Shop::open(&folder.path().join("empty.db"), 0),
+        Shop::open(&grown, events),
     ];
     for _ in 0..ROUNDS {
         for shop in &mut shops {
@@ -86,7 +90,7 @@ fn main() {
 
 /// One database, and what was measured of it, round by round.
 struct Shop {
-    folder: PathBuf,
+    database: PathBuf,
     /// The number of the next event.
     next: usize,
     is_empty: bool,
@@ -94,16 +98,17 @@ struct Shop {
 }
 
 impl Shop {
-    fn open(folder: &Path, events: usize) -> Shop {
-        fs::create_dir(folder).unwrap();
-        let shop = Shop {
-            folder: folder.to_owned(),
+    fn open(database: &Path, events: usize) -> Shop {
+        let mut shop = Shop {
+            database: database.to_owned(),
             next: events,
             is_empty: events == 0,
             figures: Vec::new(),
         };
-        if events > 0 {
-            let took = fill(&shop.database(), 0..events);
+        if database.exists() {
+            shop.next = number_of_last(database) + CLIENTS_MAX;
+        } else if events > 0 {
+            let took = fill(database, 0..events);
             println!(
                 "{events} events stored in batches of {BATCH}: {:.0}/s",
                 events as f64 / took.as_secs_f64()
@@ -112,27 +117,25 @@ impl Shop {
         shop
     }
 
-    fn database(&self) -> PathBuf {
-        self.folder.join("paidup.db")
-    }
-
     fn measure(&mut self) {
         if self.is_empty {
-            fs::remove_dir_all(&self.folder).unwrap();
-            fs::create_dir(&self.folder).unwrap();
-            fill(&self.database(), self.next..self.next + 1);
+            for ending in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(format!("{}{ending}", self.database.display()));
+            }
+            fill(&self.database, self.next..self.next + 1);
             self.next += 1;
         }
         let requests = requests(self.next..self.next + REQUESTS);
         let used = AtomicUsize::new(0);
 
         let began = Instant::now();
-        let server = Server::start(&self.database());
+        let server = Server::start(&self.database);
         server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
         self.add("exec to the first 200, ms", millis(began.elapsed()));
         self.add("memory idle, MiB", server.resident_mib());
+        self.add("descriptors idle", server.descriptors() as f64);
         for rate in [100, 500, 1500] {
-            let mut times = server.open_loop(rate, &requests, &used);
+            let mut times = open_loop(&server, rate, &requests, &used);
             let names = match rate {
                 100 => ["100/s: p50, ms", "100/s: p99, ms"],
                 500 => ["500/s: p50, ms", "500/s: p99, ms"],
@@ -142,52 +145,49 @@ impl Shop {
             self.add(names[0], millis(times[times.len() / 2]));
             self.add(names[1], millis(times[times.len() * 99 / 100]));
         }
-        let mut times = server.closed_loop(CLIENTS, MEASURED, &requests, &used);
+        let mut times = closed_loop(&server, CLIENTS, MEASURED, &requests, &used);
         times.sort();
         self.add(
             "32 clients: deliveries/s",
             times.len() as f64 / MEASURED.as_secs_f64(),
         );
         self.add("32 clients: p99, ms", millis(times[times.len() * 99 / 100]));
-        server.closed_loop(CLIENTS_MAX, MEASURED / 3, &requests, &used);
+        closed_loop(&server, CLIENTS_MAX, MEASURED / 3, &requests, &used);
         self.add("memory with 128 clients, MiB", server.resident_mib());
-        self.add("a look at the metrics, ms", server.scrape());
-        for (name, words) in [
-            ("orders list, ms", &["orders", "list"][..]),
-            ("orders show ID, ms", &["orders", "show", "ord_100000"]),
-            ("check, ms", &["check"]),
-            ("backup FILE, ms", &["backup", "copy.db", "--force"]),
+        self.add("a look at the metrics, ms", scrape(&server));
+        for (name, words, times) in [
+            ("orders list, ms", &["orders", "list"][..], 5),
+            ("orders show ID, ms", &["orders", "show", "ord_100000"], 5),
+            ("check, ms", &["check"], 5),
+            ("backup FILE, ms", &["backup", "copy.db", "--force"], 1),
         ] {
-            let took = self.command(words, &server);
+            let took = self.command(words, times, &server);
             self.add(name, took);
         }
         drop(server);
         let began = Instant::now();
-        let server = Server::start(&self.database());
+        let server = Server::start(&self.database);
         server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
         self.add("the same after a kill, ms", millis(began.elapsed()));
         drop(server);
-        let bytes = fs::metadata(self.database()).unwrap().len();
+        let bytes = fs::metadata(&self.database).unwrap().len();
         self.add("file, MiB", mib(bytes));
         self.next += REQUESTS;
     }
 
-    /// How long a command takes, as its user sees it; the median of five.
-    fn command(&self, words: &[&str], server: &Server) -> f64 {
+    /// How long a command takes, as its user sees it; the median of so many times.
+    fn command(&self, words: &[&str], times: usize, server: &Server) -> f64 {
+        let folder = self.database.parent().unwrap();
         let run = || {
             let began = Instant::now();
-            let mut command = command(&self.database(), server.address);
-            let output = command
-                .args(words)
-                .current_dir(&self.folder)
-                .output()
-                .unwrap();
+            let mut command = command(&self.database, server.address);
+            let output = command.args(words).current_dir(folder).output().unwrap();
             let is_told = output.status.success() || words[1].starts_with("show");
             assert!(is_told || words[0] == "check", "{words:?}: {output:?}");
             millis(began.elapsed())
         };
-        let result = median((0..5).map(|_| run()).collect());
-        let _ = fs::remove_file(self.folder.join("copy.db"));
+        let result = median((0..times).map(|_| run()).collect());
+        let _ = fs::remove_file(folder.join("copy.db"));
         result
     }
 
@@ -197,6 +197,13 @@ impl Shop {
             None => self.figures.push((name, vec![value])),
         }
     }
+}
+
+/// Of the order that was stored last.
+fn number_of_last(database: &Path) -> usize {
+    let orders = Store::open(database).unwrap().orders(None, 1).unwrap();
+    let name = orders[0].name.as_str();
+    name.strip_prefix("ord_").unwrap().parse::<usize>().unwrap() - 100_000
 }
 
 const BATCH: usize = 1_000;
@@ -229,156 +236,79 @@ fn delivery(number: usize) -> Delivery {
     }
 }
 
-fn command(database: &Path, address: SocketAddr) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command
-        .env_clear()
-        .env("DATABASE_PATH", database)
-        .env("LISTEN_ADDR", address.to_string())
-        .env(
-            "ADMIN_ADDR",
-            SocketAddr::new(address.ip(), address.port() - 1).to_string(),
-        )
-        .env("STRIPE_WEBHOOK_SECRET", SECRET)
-        .env("RATE_LIMIT_WEBHOOK_EXEMPT", "127.0.0.0/8")
-        .env("WEBHOOK_TOLERANCE_SECONDS", "3600")
-        .stdin(Stdio::null());
-    command
-}
-
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(database: &Path) -> Server {
-        let address = free_pair();
-        let process = command(database, address)
-            .arg("serve")
-            .stdout(File::create("/dev/null").unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Server { process, address }
-    }
-
-    /// From a process that may not listen yet.
-    fn deliver_patiently(&self, request: &[u8]) {
-        let began = Instant::now();
-        while self.try_to_deliver(request).is_none() {
-            assert!(began.elapsed() < Duration::from_secs(60), "no answer");
-            thread::sleep(Duration::from_micros(200));
+/// Every client sends its next delivery when it has its answer.
+fn closed_loop(
+    server: &Server,
+    clients: usize,
+    measured: Duration,
+    requests: &[Vec<u8>],
+    used: &AtomicUsize,
+) -> Vec<Duration> {
+    let end = Instant::now() + measured;
+    let client = || {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let began = Instant::now();
+            server
+                .try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
+                .unwrap();
+            times.push(began.elapsed());
         }
-    }
+        times
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        clients
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    })
+}
 
-    fn try_to_deliver(&self, request: &[u8]) -> Option<()> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.write_all(request).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        Some(())
-    }
-
-    /// Every client sends its next delivery when it has its answer.
-    fn closed_loop(
-        &self,
-        clients: usize,
-        measured: Duration,
-        requests: &[Vec<u8>],
-        used: &AtomicUsize,
-    ) -> Vec<Duration> {
-        let end = Instant::now() + measured;
-        let client = || {
+/// Deliveries at fixed moments; each takes as long as from its moment to its answer.
+fn open_loop(
+    server: &Server,
+    rate: u32,
+    requests: &[Vec<u8>],
+    used: &AtomicUsize,
+) -> Vec<Duration> {
+    const SENDERS: u32 = 16;
+    let count = rate * 2;
+    let start = Instant::now() + Duration::from_millis(20);
+    let sender = |sender: u32| {
+        move || {
             let mut times = Vec::new();
-            while Instant::now() < end {
-                let began = Instant::now();
-                self.try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
+            for number in (sender..count).step_by(SENDERS as usize) {
+                let moment = start + Duration::from_secs(1) * number / rate;
+                thread::sleep(moment.saturating_duration_since(Instant::now()));
+                server
+                    .try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
                     .unwrap();
-                times.push(began.elapsed());
+                times.push(moment.elapsed());
             }
             times
-        };
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-            clients
-                .into_iter()
-                .flat_map(|one| one.join().unwrap())
-                .collect()
-        })
-    }
-
-    /// Deliveries at fixed moments; each takes as long as from its moment to its answer.
-    fn open_loop(&self, rate: u32, requests: &[Vec<u8>], used: &AtomicUsize) -> Vec<Duration> {
-        const SENDERS: u32 = 16;
-        let count = rate * 2;
-        let start = Instant::now() + Duration::from_millis(20);
-        let sender = |sender: u32| {
-            move || {
-                let mut times = Vec::new();
-                for number in (sender..count).step_by(SENDERS as usize) {
-                    let moment = start + Duration::from_secs(1) * number / rate;
-                    thread::sleep(moment.saturating_duration_since(Instant::now()));
-                    self.try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
-                        .unwrap();
-                    times.push(moment.elapsed());
-                }
-                times
-            }
-        };
-        thread::scope(|scope| {
-            let senders: Vec<_> = (0..SENDERS).map(|one| scope.spawn(sender(one))).collect();
-            senders
-                .into_iter()
-                .flat_map(|one| one.join().unwrap())
-                .collect()
-        })
-    }
-
-    fn scrape(&self) -> f64 {
-        let began = Instant::now();
-        let admin = SocketAddr::new(self.address.ip(), self.address.port() - 1);
-        let mut stream = TcpStream::connect(admin).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("paidup_orders"), "{answer}");
-        millis(began.elapsed())
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib / 1024.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Two ports, one below the other, that nobody has now.
-fn free_pair() -> SocketAddr {
-    loop {
-        let edge = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let admin = SocketAddr::new(edge.ip(), edge.port() - 1);
-        if TcpListener::bind(admin).is_ok() {
-            return edge;
         }
-    }
+    };
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS).map(|one| scope.spawn(sender(one))).collect();
+        senders
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    })
+}
+
+fn scrape(server: &Server) -> f64 {
+    let began = Instant::now();
+    let admin = SocketAddr::new(server.address.ip(), server.address.port() - 1);
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("paidup_orders"), "{answer}");
+    millis(began.elapsed())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
