@@ -32,7 +32,7 @@ const QUEUE_MAX: usize = 4_096;
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// How often in a row the log is moved while others write: each time, less has come in meanwhile.
-const MOVES: usize = 2;
+const MOVES: usize = 4;
 
 /// The one place that commits deliveries.
 pub struct Writer {
