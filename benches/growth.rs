@@ -35,12 +35,15 @@ use paidup::domain::id::UnixSeconds;
 use paidup::sqlite::Store;
 
 use load::{event, requests};
-use server::{PROGRAM, Server, command};
+use server::{PROGRAM, Server, command, on_schedule, without_pause};
 
 const ROUNDS: usize = 3;
 /// Of each throughput.
 const MEASURED: Duration = Duration::from_secs(3);
 const CLIENTS: usize = 32;
+/// Of each rate on a fixed schedule, and the clients that keep to it.
+const SCHEDULE: Duration = Duration::from_secs(2);
+const SENDERS: usize = 16;
 /// More than a round uses up.
 const REQUESTS: usize = 60_000;
 /// As many clients as the server has threads.
@@ -127,32 +130,31 @@ impl Shop {
         }
         let requests = requests(self.next..self.next + REQUESTS);
         let used = AtomicUsize::new(0);
+        let next = || &requests[used.fetch_add(1, Relaxed)];
 
         let began = Instant::now();
         let server = Server::start(&self.database);
-        server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
+        server.deliver_patiently(next());
         self.add("exec to the first 200, ms", millis(began.elapsed()));
         self.add("memory idle, MiB", server.resident_mib());
         self.add("descriptors idle", server.descriptors() as f64);
         for rate in [100, 500, 1500] {
-            let mut times = open_loop(&server, rate, &requests, &used);
+            let times = on_schedule(&server, SENDERS, rate, SCHEDULE, next);
             let names = match rate {
                 100 => ["100/s: p50, ms", "100/s: p99, ms"],
                 500 => ["500/s: p50, ms", "500/s: p99, ms"],
                 _ => ["1,500/s: p50, ms", "1,500/s: p99, ms"],
             };
-            times.sort();
             self.add(names[0], millis(times[times.len() / 2]));
             self.add(names[1], millis(times[times.len() * 99 / 100]));
         }
-        let mut times = closed_loop(&server, CLIENTS, MEASURED, &requests, &used);
-        times.sort();
+        let times = without_pause(&server, CLIENTS, MEASURED, next);
         self.add(
             "32 clients: deliveries/s",
             times.len() as f64 / MEASURED.as_secs_f64(),
         );
         self.add("32 clients: p99, ms", millis(times[times.len() * 99 / 100]));
-        closed_loop(&server, CLIENTS_MAX, MEASURED / 3, &requests, &used);
+        without_pause(&server, CLIENTS_MAX, MEASURED / 3, next);
         self.add("memory with 128 clients, MiB", server.resident_mib());
         self.add("a look at the metrics, ms", scrape(&server));
         for (name, words, times) in [
@@ -167,7 +169,7 @@ impl Shop {
         drop(server);
         let began = Instant::now();
         let server = Server::start(&self.database);
-        server.deliver_patiently(&requests[used.fetch_add(1, Relaxed)]);
+        server.deliver_patiently(next());
         self.add("the same after a kill, ms", millis(began.elapsed()));
         drop(server);
         let bytes = fs::metadata(&self.database).unwrap().len();
@@ -234,68 +236,6 @@ fn delivery(number: usize) -> Delivery {
         request_id: None,
         received: UnixSeconds(1_792_999_990),
     }
-}
-
-/// Every client sends its next delivery when it has its answer.
-fn closed_loop(
-    server: &Server,
-    clients: usize,
-    measured: Duration,
-    requests: &[Vec<u8>],
-    used: &AtomicUsize,
-) -> Vec<Duration> {
-    let end = Instant::now() + measured;
-    let client = || {
-        let mut times = Vec::new();
-        while Instant::now() < end {
-            let began = Instant::now();
-            server
-                .try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
-                .unwrap();
-            times.push(began.elapsed());
-        }
-        times
-    };
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        clients
-            .into_iter()
-            .flat_map(|one| one.join().unwrap())
-            .collect()
-    })
-}
-
-/// Deliveries at fixed moments; each takes as long as from its moment to its answer.
-fn open_loop(
-    server: &Server,
-    rate: u32,
-    requests: &[Vec<u8>],
-    used: &AtomicUsize,
-) -> Vec<Duration> {
-    const SENDERS: u32 = 16;
-    let count = rate * 2;
-    let start = Instant::now() + Duration::from_millis(20);
-    let sender = |sender: u32| {
-        move || {
-            let mut times = Vec::new();
-            for number in (sender..count).step_by(SENDERS as usize) {
-                let moment = start + Duration::from_secs(1) * number / rate;
-                thread::sleep(moment.saturating_duration_since(Instant::now()));
-                server
-                    .try_to_deliver(&requests[used.fetch_add(1, Relaxed)])
-                    .unwrap();
-                times.push(moment.elapsed());
-            }
-            times
-        }
-    };
-    thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS).map(|one| scope.spawn(sender(one))).collect();
-        senders
-            .into_iter()
-            .flat_map(|one| one.join().unwrap())
-            .collect()
-    })
 }
 
 fn scrape(server: &Server) -> f64 {

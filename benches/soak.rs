@@ -22,13 +22,15 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use load::requests;
-use server::Server;
+use server::{Server, on_schedule, without_pause};
 
 const CLIENTS: usize = 32;
 const HOSTILE: usize = 4;
+/// How long capacity is measured.
+const CAPACITY: Duration = Duration::from_secs(3);
 /// Parts of the time, each measured for itself.
 const PARTS: u32 = 10;
 /// What the allocator may take more than after the first part.
@@ -44,7 +46,8 @@ fn main() {
     let used = AtomicUsize::new(0);
     server.deliver_patiently(&next(&used));
 
-    let capacity = capacity(&server, &used);
+    let first = without_pause(&server, CLIENTS, CAPACITY, || next(&used));
+    let capacity = u32::try_from(first.len()).unwrap() / CAPACITY.as_secs() as u32;
     let rate = capacity / 2;
     println!(
         "capacity {capacity}/s, load {rate}/s and {HOSTILE} hostile clients, ten times {part:?}"
@@ -65,8 +68,7 @@ fn main() {
         }
         for number in 1..=PARTS {
             let before = attacks.load(Relaxed);
-            let mut times = deliver(&server, &used, rate, part);
-            times.sort();
+            let times = on_schedule(&server, CLIENTS, rate, part, || next(&used));
             let row = Row::new(&server, &times);
             println!(
                 "{number:>5} {:>9} {:>8.2} {:>8.2} {:>9} {:>12.1} {:>8}",
@@ -132,51 +134,6 @@ fn judge(rows: &[Row], idle_descriptors: usize) {
 fn next(used: &AtomicUsize) -> Vec<u8> {
     let number = used.fetch_add(1, Relaxed);
     requests(number..number + 1).remove(0)
-}
-
-/// Deliveries a second when each client sends its next one as soon as it has its answer.
-fn capacity(server: &Server, used: &AtomicUsize) -> u32 {
-    const MEASURED: Duration = Duration::from_secs(3);
-    let first = used.load(Relaxed);
-    let end = Instant::now() + MEASURED;
-    thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                while Instant::now() < end {
-                    server.try_to_deliver(&next(used)).unwrap();
-                }
-            });
-        }
-    });
-    u32::try_from(used.load(Relaxed) - first).unwrap() / 3
-}
-
-/// Deliveries at fixed moments; each takes as long as from its moment to its answer.
-fn deliver(server: &Server, used: &AtomicUsize, rate: u32, part: Duration) -> Vec<Duration> {
-    let start = Instant::now() + Duration::from_millis(20);
-    let turn = AtomicUsize::new(0);
-    let client = || {
-        let mut times = Vec::new();
-        loop {
-            let turn = u32::try_from(turn.fetch_add(1, Relaxed)).unwrap();
-            let due = Duration::from_secs(1).mul_f64(f64::from(turn) / f64::from(rate));
-            if due >= part {
-                return times;
-            }
-            let request = next(used);
-            let moment = start + due;
-            thread::sleep(moment.saturating_duration_since(Instant::now()));
-            server.try_to_deliver(&request).unwrap();
-            times.push(moment.elapsed());
-        }
-    };
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap())
-            .collect()
-    })
 }
 
 /// One kind of nuisance after another, some fifty a second.

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,64 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// How long each delivery takes while every client sends its `next` one as soon as it has its answer.
+pub(crate) fn without_pause<R: AsRef<[u8]>>(
+    server: &Server,
+    clients: usize,
+    measured: Duration,
+    next: impl Fn() -> R + Sync,
+) -> Vec<Duration> {
+    let end = Instant::now() + measured;
+    all_at_once(clients, || {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let request = next();
+            let began = Instant::now();
+            server.try_to_deliver(request.as_ref()).unwrap();
+            times.push(began.elapsed());
+        }
+        times
+    })
+}
+
+/// How long each delivery takes when `rate` a second are due, at even distances; counted from the
+/// moment at which it was due, whoever was late.
+pub(crate) fn on_schedule<R: AsRef<[u8]>>(
+    server: &Server,
+    clients: usize,
+    rate: u32,
+    measured: Duration,
+    next: impl Fn() -> R + Sync,
+) -> Vec<Duration> {
+    let start = Instant::now() + Duration::from_millis(20);
+    let turn = AtomicU32::new(0);
+    all_at_once(clients, || {
+        let mut times = Vec::new();
+        loop {
+            let due = Duration::from_secs(1) * turn.fetch_add(1, Relaxed) / rate;
+            if due >= measured {
+                return times;
+            }
+            let request = next();
+            let moment = start + due;
+            thread::sleep(moment.saturating_duration_since(Instant::now()));
+            server.try_to_deliver(request.as_ref()).unwrap();
+            times.push(moment.elapsed());
+        }
+    })
+}
+
+/// What all clients measured, in order of size.
+fn all_at_once(clients: usize, client: impl Fn() -> Vec<Duration> + Sync) -> Vec<Duration> {
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(&client)).collect();
+        let clients = clients.into_iter();
+        clients.flat_map(|one| one.join().unwrap()).collect()
+    });
+    times.sort();
+    times
 }
 
 /// Two ports, one below the other, that nobody has now.
