@@ -1250,24 +1250,23 @@ fn write_ledger(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (id) DO UPDATE SET received_at = excluded.received_at,
              object = excluded.object, outcome = excluded.outcome, reason = excluded.reason,
-             request_id = excluded.request_id, sha256 = excluded.sha256
-         RETURNING seq",
+             request_id = excluded.request_id, sha256 = excluded.sha256",
     )?;
     let event = &delivery.event;
-    Ok(statement.query_row(
-        params![
-            event.id.as_str(),
-            event.kind,
-            event.created.map(|created| created.0),
-            delivery.received.0,
-            fact.map(|fact| fact.id.as_str()),
-            outcome.as_str(),
-            outcome.reason(),
-            delivery.request_id.as_ref().map(RequestId::as_str),
-            delivery.sha256,
-        ],
-        |row| row.get(0),
-    )?)
+    statement.execute(params![
+        event.id.as_str(),
+        event.kind,
+        event.created.map(|created| created.0),
+        delivery.received.0,
+        fact.map(|fact| fact.id.as_str()),
+        outcome.as_str(),
+        outcome.reason(),
+        delivery.request_id.as_ref().map(RequestId::as_str),
+        delivery.sha256,
+    ])?;
+    // Asked for rather than RETURNING, for which SQLite opens a temporary table each time.
+    let mut seq = db.prepare_cached("SELECT seq FROM event WHERE id = ?1")?;
+    Ok(seq.query_row([event.id.as_str()], |row| row.get(0))?)
 }
 
 /// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
@@ -1339,11 +1338,10 @@ fn insert_order(
     let mut statement = db.prepare_cached(
         "INSERT INTO orders (name, status, dispute, amount, refunded, currency, flags, session,
                              intent, created, updated_at, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
-                 (SELECT coalesce(max(changed), 0) + 1 FROM orders))
-         RETURNING id, changed",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
-    let values = params![
+    let changed = next_change(db)?;
+    let id = statement.insert(params![
         name.as_str(),
         state.status.as_str(),
         state.dispute.as_str(),
@@ -1355,8 +1353,8 @@ fn insert_order(
         state.intent.as_ref().map(StripeId::as_str),
         state.since.0,
         updated_at.0,
-    ];
-    let (id, changed) = statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        changed,
+    ])?;
     Ok(StoredOrder {
         id,
         name: name.clone(),
@@ -1371,11 +1369,12 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
     let mut statement = db.prepare_cached(
         "UPDATE orders SET status = ?2, dispute = ?3, amount = ?4, refunded = ?5, currency = ?6,
                            flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11,
-                           changed = (SELECT max(changed) + 1 FROM orders)
-         WHERE id = ?1 RETURNING changed",
+                           changed = ?12
+         WHERE id = ?1",
     )?;
+    let changed = next_change(db)?;
     let state = &order.state;
-    let values = params![
+    statement.execute(params![
         order.id,
         state.status.as_str(),
         state.dispute.as_str(),
@@ -1387,9 +1386,15 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
         state.intent.as_ref().map(StripeId::as_str),
         state.since.0,
         order.updated_at.0,
-    ];
-    let changed = statement.query_row(values, |row| row.get(0))?;
+        changed,
+    ])?;
     Ok(StoredOrder { changed, ..order })
+}
+
+/// One more than that of the order that has changed last.
+fn next_change(db: &Connection) -> Result<i64, StoreError> {
+    let mut next = db.prepare_cached("SELECT coalesce(max(changed), 0) + 1 FROM orders")?;
+    Ok(next.query_row([], |row| row.get(0))?)
 }
 
 fn insert_change(
