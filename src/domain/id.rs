@@ -134,7 +134,7 @@ impl From<OrderId> for Box<str> {
 }
 
 /// What ties an answer's `x-request-id` to its log lines: 8 to 64 of `[A-Za-z0-9_-]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {

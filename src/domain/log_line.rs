@@ -17,12 +17,13 @@
 use std::fmt;
 
 use log::Level;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::id::{OrderId, RequestId, StripeId};
 
 /// Text that may stand in the log: an identifier that cannot be personal, or a short digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogText(Box<str>);
 
 impl LogText {
@@ -57,19 +58,26 @@ impl From<&StripeId> for LogText {
 }
 
 /// The fields of a log line: these six, ever.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LogFields {
     /// Ties the line to the answer's `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
     /// The order that the line is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<LogText>,
     /// The Checkout Session that the line is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stripe_session_id: Option<LogText>,
     /// The event that the line is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stripe_event_id: Option<LogText>,
     /// The HTTP status of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why something was refused or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<ErrorCode>,
 }
 
@@ -286,9 +294,23 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// One JSON line, without the line end: envelope first, then the fields that are known.
-///
-/// `time` is RFC 3339 in UTC with milliseconds.
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A line as it is written: envelope first, then the fields that are known.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    level: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    fields: &'a LogFields,
+}
+
+/// One line of JSON, without its end. `time` is RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn render(level: Level, time: &str, message: Message, fields: &LogFields) -> String {
     let level = match level {
@@ -298,39 +320,15 @@ pub fn render(level: Level, time: &str, message: Message, fields: &LogFields) ->
         Level::Debug => "debug",
         Level::Trace => "trace",
     };
-    let mut line = String::with_capacity(256);
-    line.push('{');
-    text(&mut line, "time", time);
-    text(&mut line, "level", level);
-    text(&mut line, "message", message.text());
-    if let Some(id) = &fields.request_id {
-        text(&mut line, "requestId", id.as_str());
-    }
-    if let Some(id) = &fields.order_id {
-        text(&mut line, "orderId", id.as_str());
-    }
-    if let Some(id) = &fields.stripe_session_id {
-        text(&mut line, "stripeSessionId", id.as_str());
-    }
-    if let Some(id) = &fields.stripe_event_id {
-        text(&mut line, "stripeEventId", id.as_str());
-    }
-    if let Some(status) = fields.status {
-        line.push_str(&format!(",\"status\":{status}"));
-    }
-    if let Some(code) = fields.error_code {
-        text(&mut line, "errorCode", &code.to_string());
-    }
-    line.push('}');
-    line
-}
-
-/// Appends `"key":"value"`, escaped as JSON, after a comma where one is due.
-fn text(line: &mut String, key: &str, value: &str) {
-    if !line.ends_with('{') {
-        line.push(',');
-    }
-    line.push_str(&format!("\"{key}\":{}", serde_json::Value::from(value)));
+    let message = message.text();
+    let line = Line {
+        time,
+        level,
+        message,
+        fields,
+    };
+    // Texts and a number always have a form in JSON.
+    serde_json::to_string(&line).unwrap_or_default()
 }
 
 #[cfg(test)]
