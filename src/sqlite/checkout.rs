@@ -11,9 +11,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::{
-    Store, StoreError, UNREADABLE, insert_change, insert_order, order_by_name, write_ledger,
-};
+use super::apply::{insert_change, insert_order, order_by_name, write_ledger};
+use super::rows::UNREADABLE;
+use super::{Store, StoreError};
 use crate::domain::delivery::{Delivery, Outcome};
 use crate::domain::event::{Event, Ignored, Meaning};
 use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};

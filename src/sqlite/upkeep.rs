@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::{
-    APPLICATION_ID, ORDER_COLUMNS, SCHEMA_VERSION, Store, StoreError, StoredOrder, UNREADABLE,
-    read_facts,
-};
+use super::apply::read_facts;
+use super::rows::{ORDER_COLUMNS, UNREADABLE};
+use super::{APPLICATION_ID, SCHEMA_VERSION, Store, StoreError, StoredOrder};
 use crate::domain::id::UnixSeconds;
 use crate::domain::order::{Flag, State, Status};
 use crate::domain::payment::Payment;

@@ -1,0 +1,499 @@
+//! What one delivery does to the tables: its event goes into the ledger, its fact to the payment that it
+//! belongs to, and the orders of that payment are computed anew.
+
+use std::collections::BTreeSet;
+
+use log::Level;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::rows::{ORDER_COLUMNS, UNREADABLE};
+use super::{StoreError, StoredOrder, checkout};
+use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
+use crate::domain::event::Meaning;
+use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};
+use crate::domain::log_line::Message;
+use crate::domain::order::{Flag, State, Status};
+use crate::domain::payment::{Fact, Payment};
+
+/// One delivery inside its savepoint.
+pub(super) fn record_one(db: &Connection, delivery: &Delivery) -> Result<Receipt, StoreError> {
+    let known = ledger_outcome(db, &delivery.event.id)?;
+    match (&delivery.event.meaning, known.as_deref()) {
+        // What was ignored once may be of use today: another STRIPE_MODE, a newer paidup.
+        (Meaning::Fact(fact), None | Some("ignored")) => apply(db, delivery, fact),
+        (Meaning::Ignored(why), None) => {
+            let outcome = Outcome::Ignored(*why);
+            write_ledger(db, delivery, outcome, None)?;
+            Ok(Receipt {
+                outcome,
+                about: None,
+                news: Vec::new(),
+            })
+        }
+        (Meaning::Fact(_) | Meaning::Ignored(_), Some(_)) => Ok(Receipt {
+            outcome: Outcome::Duplicate,
+            about: None,
+            news: Vec::new(),
+        }),
+    }
+}
+
+/// A payment as it stands in the file.
+pub(super) struct StoredPayment {
+    id: i64,
+    order_id: Option<i64>,
+    facts: Payment,
+}
+
+/// Joins the fact to the payments that it touches, and computes anew the orders that they are for.
+fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, StoreError> {
+    let touched = payments_of(db, fact)?;
+    let mut joined = Payment::default();
+    for payment in &touched {
+        joined.join(payment.facts.clone());
+    }
+    joined.learn(fact.clone());
+    let is_news = !matches!(touched.as_slice(), [one] if one.facts == joined);
+    let name = joined.order();
+    let outcome = match (is_news, &name) {
+        (false, _) => Outcome::Duplicate,
+        (true, Some(_)) => Outcome::Applied,
+        (true, None) => Outcome::Parked,
+    };
+    let seq = write_ledger(db, delivery, outcome, Some(fact))?;
+    if !is_news {
+        let order = touched.first().and_then(|payment| payment.order_id);
+        let about = order
+            .map(|id| order_by_id(db, id))
+            .transpose()?
+            .map(|order| order.about());
+        return Ok(Receipt {
+            outcome,
+            about,
+            news: Vec::new(),
+        });
+    }
+
+    let step = Step { db, delivery, seq };
+    let mut news = Vec::new();
+    let order = name
+        .map(|name| step.write_order(&name, &touched, &joined, &mut news))
+        .transpose()?;
+    step.write_payment(&touched, &joined, order.as_ref().map(|order| order.id))?;
+    let left = touched
+        .iter()
+        .filter_map(|payment| payment.order_id)
+        .collect::<BTreeSet<_>>();
+    for id in left {
+        if let Some(order) = order.as_ref().filter(|order| order.id != id) {
+            step.leave_order(id, order, &mut news)?;
+        }
+    }
+    Ok(Receipt {
+        outcome,
+        about: order.map(|order| order.about()),
+        news,
+    })
+}
+
+/// The writes of one delivery that tells something new.
+struct Step<'a> {
+    db: &'a Connection,
+    delivery: &'a Delivery,
+    /// Of the event in the ledger.
+    seq: i64,
+}
+
+impl Step<'_> {
+    /// Computes the order anew, from `joined` and the payments that it had besides `touched`. An
+    /// order that had only these payments and another name takes the new name.
+    fn write_order(
+        &self,
+        name: &OrderId,
+        touched: &[StoredPayment],
+        joined: &Payment,
+        news: &mut Vec<News>,
+    ) -> Result<StoredOrder, StoreError> {
+        let mut before = order_by_name(self.db, name)?;
+        if before.is_none() {
+            before = self.rename_order(name, touched, news)?;
+        }
+        let mut payments = match &before {
+            Some(order) => payments_for(self.db, order.id, touched)?,
+            None => Vec::new(),
+        };
+        payments.push(joined.clone());
+        let state = State::of(&payments);
+        let updated_at = self.delivery.received;
+        match before {
+            None => {
+                let order = insert_order(self.db, name, state, updated_at)?;
+                self.tell(&order, None, news)?;
+                Ok(order)
+            }
+            Some(before) => self.update_order(before, state, news),
+        }
+    }
+
+    /// Gives the first of the orders that have no payments but `touched` its real name.
+    fn rename_order(
+        &self,
+        name: &OrderId,
+        touched: &[StoredPayment],
+        news: &mut Vec<News>,
+    ) -> Result<Option<StoredOrder>, StoreError> {
+        for id in touched.iter().filter_map(|payment| payment.order_id) {
+            if payments_for(self.db, id, touched)?.is_empty()
+                && !checkout::is_asked_for(self.db, &order_by_id(self.db, id)?.name)?
+            {
+                let sql = "UPDATE orders SET name = ?2 WHERE id = ?1";
+                self.db
+                    .prepare_cached(sql)?
+                    .execute(params![id, name.as_str()])?;
+                let order = self.show_as_changed(id)?;
+                news.push(renamed(&order));
+                return Ok(Some(order));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a known order's new state, if it is new.
+    fn update_order(
+        &self,
+        before: StoredOrder,
+        state: State,
+        news: &mut Vec<News>,
+    ) -> Result<StoredOrder, StoreError> {
+        if before.state == state {
+            return Ok(before);
+        }
+        let after = StoredOrder {
+            state,
+            updated_at: self.delivery.received,
+            ..before.clone()
+        };
+        let after = update_order(self.db, after)?;
+        self.tell(&after, Some(&before.state), news)?;
+        Ok(after)
+    }
+
+    /// Whoever polls for changes is to see this order again.
+    fn show_as_changed(&self, id: i64) -> Result<StoredOrder, StoreError> {
+        let sql =
+            "UPDATE orders SET updated_at = ?2, changed = (SELECT max(changed) + 1 FROM orders)
+                   WHERE id = ?1";
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![id, self.delivery.received.0])?;
+        order_by_id(self.db, id)
+    }
+
+    /// Adds the step to the order's story and to what the log will say.
+    fn tell(
+        &self,
+        order: &StoredOrder,
+        before: Option<&State>,
+        news: &mut Vec<News>,
+    ) -> Result<(), StoreError> {
+        let about = order.about();
+        let told = order.state.news(before);
+        news.extend(told.into_iter().map(|(level, message)| News {
+            about: about.clone(),
+            level,
+            message,
+        }));
+        insert_change(
+            self.db,
+            order,
+            before.map(|state| state.status),
+            self.delivery,
+            self.seq,
+        )
+    }
+
+    /// Stores the facts in the first of the payments that turned out to be one, and makes all the
+    /// objects point there.
+    fn write_payment(
+        &self,
+        touched: &[StoredPayment],
+        joined: &Payment,
+        order_id: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let facts = serde_json::to_string(joined).map_err(|_| StoreError::Unreadable)?;
+        let id = match touched.first() {
+            Some(payment) => {
+                let sql = "UPDATE payment SET order_id = ?2, facts = ?3 WHERE id = ?1";
+                self.db
+                    .prepare_cached(sql)?
+                    .execute(params![payment.id, order_id, facts])?;
+                payment.id
+            }
+            None => {
+                let sql = "INSERT INTO payment (order_id, facts) VALUES (?1, ?2)";
+                self.db
+                    .prepare_cached(sql)?
+                    .insert(params![order_id, facts])?
+            }
+        };
+        let known = touched
+            .first()
+            .map(|payment| payment.facts.ids().collect::<BTreeSet<_>>());
+        let mut point = self.db.prepare_cached(
+            "INSERT INTO object (id, payment) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET payment = excluded.payment",
+        )?;
+        for object in joined
+            .ids()
+            .filter(|id| known.as_ref().is_none_or(|known| !known.contains(id)))
+        {
+            point.execute(params![object.as_str(), id])?;
+        }
+        for absorbed in touched.iter().skip(1) {
+            self.db
+                .prepare_cached("DELETE FROM payment WHERE id = ?1")?
+                .execute([absorbed.id])?;
+        }
+        Ok(())
+    }
+
+    /// Computes anew an order that a payment has left for `to`. If it was the last one, and the shop
+    /// has not asked for the order itself, it was only another name for `to`, which takes its story.
+    fn leave_order(
+        &self,
+        id: i64,
+        to: &StoredOrder,
+        news: &mut Vec<News>,
+    ) -> Result<(), StoreError> {
+        let payments = payments_for(self.db, id, &[])?;
+        let order = order_by_id(self.db, id)?;
+        if !payments.is_empty() || checkout::is_asked_for(self.db, &order.name)? {
+            let state = if payments.is_empty() {
+                State::before_payment(order.state.since)
+            } else {
+                State::of(&payments)
+            };
+            self.update_order(order, state, news)?;
+            return Ok(());
+        }
+        // Before the other goes, so that the greatest number of a change never falls.
+        self.show_as_changed(to.id)?;
+        // An event that changed both orders keeps the change of the one that stays.
+        let sql = "UPDATE OR IGNORE change SET order_id = ?2 WHERE order_id = ?1";
+        self.db.prepare_cached(sql)?.execute([id, to.id])?;
+        self.db
+            .prepare_cached("DELETE FROM change WHERE order_id = ?1")?
+            .execute([id])?;
+        self.db
+            .prepare_cached("DELETE FROM orders WHERE id = ?1")?
+            .execute([id])?;
+        news.push(renamed(to));
+        Ok(())
+    }
+}
+
+fn renamed(order: &StoredOrder) -> News {
+    News {
+        about: order.about(),
+        level: Level::Info,
+        message: Message::OrderRenamed,
+    }
+}
+
+fn ledger_outcome(db: &Connection, id: &StripeId) -> Result<Option<String>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT outcome FROM event WHERE id = ?1")?;
+    Ok(statement
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?)
+}
+
+/// Writes the event's row, over one that was ignored, and returns its place.
+pub(super) fn write_ledger(
+    db: &Connection,
+    delivery: &Delivery,
+    outcome: Outcome,
+    fact: Option<&Fact>,
+) -> Result<i64, StoreError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO event (id, type, created, received_at, object, outcome, reason, request_id, sha256)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (id) DO UPDATE SET received_at = excluded.received_at,
+             object = excluded.object, outcome = excluded.outcome, reason = excluded.reason,
+             request_id = excluded.request_id, sha256 = excluded.sha256",
+    )?;
+    let event = &delivery.event;
+    statement.execute(params![
+        event.id.as_str(),
+        event.kind,
+        event.created.map(|created| created.0),
+        delivery.received.0,
+        fact.map(|fact| fact.id.as_str()),
+        outcome.as_str(),
+        outcome.reason(),
+        delivery.request_id.as_ref().map(RequestId::as_str),
+        delivery.sha256,
+    ])?;
+    // Asked for rather than RETURNING, for which SQLite opens a temporary table each time.
+    let mut seq = db.prepare_cached("SELECT seq FROM event WHERE id = ?1")?;
+    Ok(seq.query_row([event.id.as_str()], |row| row.get(0))?)
+}
+
+/// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
+fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, StoreError> {
+    let mut ids = BTreeSet::new();
+    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = ?1")?;
+    for object in fact.ids() {
+        ids.extend(
+            find.query_row([object.as_str()], |row| row.get::<_, i64>(0))
+                .optional()?,
+        );
+    }
+    let mut read = db.prepare_cached("SELECT order_id, facts FROM payment WHERE id = ?1")?;
+    let payment = |id| {
+        read.query_row([id], |row| {
+            Ok(StoredPayment {
+                id,
+                order_id: row.get(0)?,
+                facts: read_facts(row, 1)?,
+            })
+        })
+    };
+    Ok(ids.into_iter().map(payment).collect::<Result<_, _>>()?)
+}
+
+/// The facts of an order's payments, without those that are named.
+pub(super) fn payments_for(
+    db: &Connection,
+    order_id: i64,
+    without: &[StoredPayment],
+) -> Result<Vec<Payment>, StoreError> {
+    let mut read = db.prepare_cached("SELECT id, facts FROM payment WHERE order_id = ?1")?;
+    let mut rows = read.query([order_id])?;
+    let mut payments = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        if without.iter().all(|payment| payment.id != id) {
+            payments.push(read_facts(row, 1)?);
+        }
+    }
+    Ok(payments)
+}
+
+pub(super) fn read_facts(row: &Row<'_>, index: usize) -> rusqlite::Result<Payment> {
+    serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|_| UNREADABLE)
+}
+
+pub(super) fn order_by_name(
+    db: &Connection,
+    name: &OrderId,
+) -> Result<Option<StoredOrder>, StoreError> {
+    let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1");
+    Ok(db
+        .prepare_cached(&sql)?
+        .query_row([name.as_str()], StoredOrder::read)
+        .optional()?)
+}
+
+fn order_by_id(db: &Connection, id: i64) -> Result<StoredOrder, StoreError> {
+    let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE id = ?1");
+    Ok(db
+        .prepare_cached(&sql)?
+        .query_row([id], StoredOrder::read)?)
+}
+
+pub(super) fn insert_order(
+    db: &Connection,
+    name: &OrderId,
+    state: State,
+    updated_at: UnixSeconds,
+) -> Result<StoredOrder, StoreError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO orders (name, status, dispute, amount, refunded, currency, flags, session,
+                             intent, created, updated_at, changed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    let changed = next_change(db)?;
+    let id = statement.insert(params![
+        name.as_str(),
+        state.status.as_str(),
+        state.dispute.as_str(),
+        state.amount,
+        state.refunded,
+        state.currency,
+        Flag::join_list(&state.flags),
+        state.session.as_ref().map(StripeId::as_str),
+        state.intent.as_ref().map(StripeId::as_str),
+        state.since.0,
+        updated_at.0,
+        changed,
+    ])?;
+    Ok(StoredOrder {
+        id,
+        name: name.clone(),
+        state,
+        updated_at,
+        changed,
+    })
+}
+
+/// The order with the number of this change.
+fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, StoreError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE orders SET status = ?2, dispute = ?3, amount = ?4, refunded = ?5, currency = ?6,
+                           flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11,
+                           changed = ?12
+         WHERE id = ?1",
+    )?;
+    let changed = next_change(db)?;
+    let state = &order.state;
+    statement.execute(params![
+        order.id,
+        state.status.as_str(),
+        state.dispute.as_str(),
+        state.amount,
+        state.refunded,
+        state.currency,
+        Flag::join_list(&state.flags),
+        state.session.as_ref().map(StripeId::as_str),
+        state.intent.as_ref().map(StripeId::as_str),
+        state.since.0,
+        order.updated_at.0,
+        changed,
+    ])?;
+    Ok(StoredOrder { changed, ..order })
+}
+
+/// One more than that of the order that has changed last.
+fn next_change(db: &Connection) -> Result<i64, StoreError> {
+    let mut next = db.prepare_cached("SELECT coalesce(max(changed), 0) + 1 FROM orders")?;
+    Ok(next.query_row([], |row| row.get(0))?)
+}
+
+pub(super) fn insert_change(
+    db: &Connection,
+    order: &StoredOrder,
+    from: Option<Status>,
+    delivery: &Delivery,
+    seq: i64,
+) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO change (order_id, seq, at, from_status, to_status, dispute, amount, refunded,
+                             flags, event_id, event_type, request_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    statement.execute(params![
+        order.id,
+        seq,
+        delivery.received.0,
+        from.map(Status::as_str),
+        order.state.status.as_str(),
+        order.state.dispute.as_str(),
+        order.state.amount,
+        order.state.refunded,
+        Flag::join_list(&order.state.flags),
+        delivery.event.id.as_str(),
+        delivery.event.kind,
+        delivery.request_id.as_ref().map(RequestId::as_str),
+    ])?;
+    Ok(())
+}

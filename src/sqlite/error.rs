@@ -1,0 +1,176 @@
+//! Why the database could not be used, in the words of SQLite, of the log and of an operator.
+
+use std::fmt;
+
+use rusqlite::{ErrorCode as Code, ffi};
+
+use super::SCHEMA_VERSION;
+use crate::domain::log_line::ErrorCode;
+
+/// Why the database could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// There is no such file, and it may not be made here.
+    Missing,
+    /// The folder or the file cannot be opened for writing.
+    CannotOpen,
+    /// Another process has held the write lock for longer than five seconds.
+    Busy,
+    /// No room on the disk.
+    Full,
+    /// Reading, writing or syncing failed: SQLite's extended code. What is on disk is not known.
+    Io(i32),
+    /// The file is damaged.
+    Corrupt,
+    /// A row is not as we write them: somebody else's hand, or a newer program's.
+    Unreadable,
+    /// The file is not a database of paidup's.
+    NotOurs,
+    /// A newer paidup has written the file: the version found.
+    Newer(i64),
+    /// An older paidup has written the file, and only the server brings it up to date: the version
+    /// found.
+    Older(i64),
+    /// The file was to be brought up to date, and the backup before that failed: why.
+    NotBackedUp(String),
+    /// There is a log (`-wal`) with events in it, and the file that it belongs to is missing or
+    /// empty.
+    LoneLog,
+    /// Anything else: SQLite's extended code.
+    Other(i32),
+}
+
+impl StoreError {
+    /// The process must not go on: nobody knows what the disk holds.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            StoreError::Io(_) | StoreError::Corrupt => true,
+            StoreError::Missing
+            | StoreError::CannotOpen
+            | StoreError::Busy
+            | StoreError::Full
+            | StoreError::Unreadable
+            | StoreError::NotOurs
+            | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
+            | StoreError::Other(_) => false,
+        }
+    }
+
+    /// The code in the log.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            StoreError::Busy => ErrorCode::StoreBusy,
+            StoreError::Full => ErrorCode::StoreFull,
+            StoreError::Missing
+            | StoreError::CannotOpen
+            | StoreError::Io(_)
+            | StoreError::Corrupt
+            | StoreError::Unreadable
+            | StoreError::NotOurs
+            | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
+            | StoreError::Other(_) => ErrorCode::StoreFailed,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Missing => f.write_str(
+                "there is no database at DATABASE_PATH. Check the path; `paidup serve` makes the \
+                 file when it starts",
+            ),
+            StoreError::CannotOpen => f.write_str(
+                "the database at DATABASE_PATH cannot be opened for writing. Check that its folder \
+                 exists and belongs to the user that paidup runs as",
+            ),
+            StoreError::Busy => f.write_str(
+                "another process holds the database's write lock. Wait for it, or end it: a backup \
+                 or a sqlite3 shell with an open transaction",
+            ),
+            StoreError::Full => f.write_str(
+                "no room on the database's disk. Deliveries are refused with 503 and Stripe retries \
+                 them for up to three days. Make room; nothing else is to do",
+            ),
+            StoreError::Io(code) => write!(
+                f,
+                "the database's disk failed (SQLite error {code}). What is on disk is not known. \
+                 Look at `dmesg`, then run `paidup check`",
+            ),
+            StoreError::Corrupt => f.write_str(
+                "the database is damaged, or its disk cannot be read. It is left as it is. Stop the \
+                 server, look at `dmesg`, see what `paidup db check` says, and put the last backup in \
+                 its place: `paidup restore FILE`",
+            ),
+            StoreError::Unreadable => f.write_str(
+                "a row in the database is not as paidup writes it. Nothing was changed. Undo what was \
+                 done to it by hand, or restore the last backup",
+            ),
+            StoreError::NotOurs => f.write_str(
+                "the file at DATABASE_PATH is not a database of paidup's, or its beginning is damaged. \
+                 It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
+                 last backup in its place",
+            ),
+            StoreError::Newer(version) => write!(
+                f,
+                "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. \
+                 Install the newer paidup again; the file is left alone",
+            ),
+            StoreError::Older(version) => write!(
+                f,
+                "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the \
+                 server: it makes a backup and brings the file up to date"
+            ),
+            StoreError::NotBackedUp(why) => write!(
+                f,
+                "the database must be brought up to date, and the backup before that failed: {why}. \
+                 Nothing was changed. Repair that and start again"
+            ),
+            StoreError::LoneLog => f.write_str(
+                "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it belongs \
+                 to is missing or empty. A new database would destroy it, so none was made. Put the \
+                 file back, or restore the last backup: `paidup restore FILE`",
+            ),
+            StoreError::Other(code) => write!(f, "the database refused (SQLite error {code})"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        if let rusqlite::Error::SqliteFailure(failure, _) = error {
+            return from_sqlite(failure);
+        }
+        // A row that we cannot read is one that we did not write.
+        StoreError::Unreadable
+    }
+}
+
+pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
+    let extended = failure.extended_code;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "SQLite's list, and it may grow"
+    )]
+    match failure.code {
+        Code::DatabaseBusy | Code::DatabaseLocked => StoreError::Busy,
+        Code::DiskFull => StoreError::Full,
+        // The shared-memory file could not grow: the same lack of room in another place.
+        Code::SystemIoFailure if extended == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full,
+        Code::SystemIoFailure => StoreError::Io(extended),
+        Code::DatabaseCorrupt => StoreError::Corrupt,
+        Code::NotADatabase => StoreError::NotOurs,
+        Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied => StoreError::CannotOpen,
+        _ => StoreError::Other(extended),
+    }
+}
