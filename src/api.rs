@@ -272,7 +272,7 @@ impl Api {
             Asked::OrderExists => {
                 return Err(conflict(
                     ErrorCode::OrderExists,
-                    "This order has a Checkout Session already: GET /orders/{id} tells its status",
+                    "This order has a Checkout Session already: GET /orders/{id}?refresh=1 asks Stripe what became of it",
                 ));
             }
         };

@@ -310,6 +310,22 @@ fn an_expired_order_may_be_paid_on_a_new_page() {
     assert_eq!(shop.status_of("ord_1"), Some(Status::Paid));
 }
 
+#[test]
+fn an_order_whose_page_has_expired_unheard_is_free_after_a_look_at_stripe() {
+    let shop = Shop::open();
+    let first = shop.post(&coffee("ord_1")).json();
+    shop.stripe
+        .expire(first["stripeSessionId"].as_str().unwrap());
+    let conflict = shop.post_as("B", &coffee("ord_1"));
+    assert_eq!(conflict.status, 409);
+    assert!(conflict.body.contains("?refresh=1"), "{conflict:?}");
+    assert_eq!(
+        shop.get("/orders/ord_1?refresh=1").json()["status"],
+        "expired"
+    );
+    assert_eq!(shop.post_as("B", &coffee("ord_1")).status, 201);
+}
+
 // ── Mistakes and failures ───────────────────────────────────────────────────────────────────────
 
 #[test]
