@@ -16,10 +16,13 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::Wal;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
 };
+use sha2::{Digest, Sha256};
 
 use crate::domain::delivery::{Delivery, Receipt};
 use crate::domain::id::{StripeId, UnixSeconds};
@@ -49,9 +52,9 @@ use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 4;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
     "ALTER TABLE orders ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
      UPDATE orders SET changed = id;
@@ -59,6 +62,10 @@ const MIGRATIONS: [&str; 2] = [
      CREATE TABLE checkout (key TEXT PRIMARY KEY, order_name TEXT NOT NULL, sha256 BLOB, attempt INTEGER NOT NULL,
          made_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, session TEXT, url TEXT) WITHOUT ROWID;
      CREATE INDEX checkout_by_order ON checkout (order_name)",
+    "CREATE TABLE keyed (id BLOB PRIMARY KEY, payment INTEGER NOT NULL REFERENCES payment (id)) WITHOUT ROWID;
+     INSERT INTO keyed SELECT object_key(id), payment FROM object;
+     DROP TABLE object;
+     ALTER TABLE keyed RENAME TO object",
 ];
 /// "paid" in ASCII, in the file's `application_id`: tells our file from any other.
 const APPLICATION_ID: i64 = 0x7061_6964;
@@ -149,6 +156,7 @@ impl Store {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "query_only", true)?;
         let log_pages = Arc::default();
+        add_object_key(&connection)?;
         let store = Store {
             connection,
             log_pages,
@@ -172,6 +180,7 @@ impl Store {
             counted.store(pages, Relaxed);
             Ok(())
         }))?;
+        add_object_key(&connection)?;
         let store = Store {
             connection,
             log_pages,
@@ -305,7 +314,7 @@ impl Store {
             "SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1
              UNION ALL
              SELECT {ORDER_COLUMNS} FROM orders WHERE id =
-                 (SELECT order_id FROM payment WHERE id = (SELECT payment FROM object WHERE id = ?1))
+                 (SELECT order_id FROM payment WHERE id = (SELECT payment FROM object WHERE id = object_key(?1)))
              LIMIT 1"
         );
         Ok(self
@@ -323,7 +332,7 @@ impl Store {
         let sql = "SELECT status FROM orders
                    JOIN payment ON payment.order_id = orders.id
                    JOIN object ON object.payment = payment.id
-                   WHERE object.id = ?1";
+                   WHERE object.id = object_key(?1)";
         let read = |row: &Row<'_>| Status::parse(row.get_ref(0)?.as_str()?).ok_or(UNREADABLE);
         Ok(self
             .connection
@@ -594,6 +603,25 @@ impl Store {
 #[must_use]
 pub fn backup_before_migration(database: &Path) -> PathBuf {
     files::beside(database, &format!(".before-schema-{SCHEMA_VERSION}"))
+}
+
+/// Longest id of a Stripe object that is its own key, in bytes. All are shorter but a session's.
+const KEY_MAX_BYTES: usize = 32;
+
+/// Teaches SQL `object_key(id)`, under which the table `object` knows a Stripe object: its id, or the
+/// first half of the id's SHA-256 when it is long.
+fn add_object_key(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("object_key", 1, flags, |call| {
+        let id = call.get_raw(0);
+        if let ValueRef::Text(text) = id
+            && text.len() > KEY_MAX_BYTES
+        {
+            let digest = Sha256::digest(text);
+            return Ok(Value::Blob(digest.into_iter().take(16).collect()));
+        }
+        Ok(Value::try_from(id)?)
+    })
 }
 
 /// Without room for the file, or while another process uses it, the log is moved later.

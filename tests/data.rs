@@ -397,6 +397,41 @@ fn without_its_backup_nothing_is_migrated() {
     assert_eq!(names(&shop.database()), ["ord_1"]);
 }
 
+/// Since schema 4, a long id has a digest as its key.
+#[test]
+fn an_object_is_found_by_its_id_in_a_file_of_schema_3_too() {
+    const PAID: &str = include_str!("fixtures/events/checkout.session.completed.paid.json");
+    let paid: Value = serde_json::from_str(PAID).unwrap();
+    let session = paid["data"]["object"]["id"].as_str().unwrap();
+    let record = |store: &mut Store, event: &str| {
+        let answers = store.record(&[delivery(event, NOW.0)]).unwrap();
+        answers[0].as_ref().unwrap().outcome
+    };
+    let shop = Shop::with(&[]);
+    assert_eq!(record(&mut shop.store(), PAID), Outcome::Applied);
+    let db = Connection::open(shop.database()).unwrap();
+    let count = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let keys = "SELECT count(*) FROM object WHERE typeof(id) = 'blob' AND length(id) = 16";
+    assert_eq!(count(keys), 1);
+    let before = format!(
+        "UPDATE object SET id = '{session}' WHERE typeof(id) = 'blob'; PRAGMA user_version = 3"
+    );
+    db.execute_batch(&before).unwrap();
+    assert_eq!(count(keys), 0);
+
+    let mut store = Store::open(&shop.database()).unwrap();
+
+    assert_eq!(count(keys), 1);
+    assert_eq!(
+        store.order(session).unwrap().unwrap().name.as_str(),
+        "ord_1001"
+    );
+    let events = store.events(None, 10).unwrap();
+    assert_eq!(events[0].order.as_deref(), Some("ord_1001"));
+    let again = PAID.replace("evt_", "evt_again_");
+    assert_eq!(record(&mut store, &again), Outcome::Duplicate);
+}
+
 // ── Damage at the start ─────────────────────────────────────────────────────────────────────────
 
 #[test]

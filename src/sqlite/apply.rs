@@ -240,7 +240,7 @@ impl Step<'_> {
             .first()
             .map(|payment| payment.facts.ids().collect::<BTreeSet<_>>());
         let mut point = self.db.prepare_cached(
-            "INSERT INTO object (id, payment) VALUES (?1, ?2)
+            "INSERT INTO object (id, payment) VALUES (object_key(?1), ?2)
              ON CONFLICT (id) DO UPDATE SET payment = excluded.payment",
         )?;
         for object in joined
@@ -341,7 +341,7 @@ pub(super) fn write_ledger(
 /// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
 fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, StoreError> {
     let mut ids = BTreeSet::new();
-    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = ?1")?;
+    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = object_key(?1)")?;
     for object in fact.ids() {
         ids.extend(
             find.query_row([object.as_str()], |row| row.get::<_, i64>(0))

@@ -92,7 +92,7 @@ pub(super) const ORDER_COLUMNS: &str =
 pub(super) const EVENT_COLUMNS: &str =
     "e.seq, e.id, e.type, e.created, e.received_at, e.object, e.outcome,
      e.reason, e.request_id, e.sha256, o.name
-     FROM event e LEFT JOIN object b ON b.id = e.object LEFT JOIN payment p ON p.id = b.payment
+     FROM event e LEFT JOIN object b ON b.id = object_key(e.object) LEFT JOIN payment p ON p.id = b.payment
      LEFT JOIN orders o ON o.id = p.order_id";
 
 /// A value in a row that we did not write.
