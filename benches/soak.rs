@@ -25,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use load::requests;
-use server::{Server, on_schedule, without_pause};
+use server::{Server, millis, on_schedule, without_pause};
 
 const CLIENTS: usize = 32;
 const HOSTILE: usize = 4;
@@ -178,8 +178,4 @@ fn stored(database: &Path) -> usize {
     let count = "SELECT count(*) FROM event WHERE outcome = 'applied'";
     let stored: u32 = file.query_row(count, [], |row| row.get(0)).unwrap();
     stored as usize
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

@@ -110,18 +110,15 @@ pub fn restore(
         .map_err(failed)?
         .ok_or_else(in_use)?;
     let kept = kept_name(database, now);
-    if kept.exists() {
-        let what = format!(
-            "{} is from a restore in this very second. Nothing was done: run it again.",
-            kept.display()
-        );
-        return Err(Failure::Other(what));
-    }
     // Verified under the name that the replaced file will have: they only change names then.
     let source = Store::open_read_only(backup).map_err(|error| no_restore(backup, &error))?;
-    source
-        .copy_to(&kept, false)
-        .map_err(|error| no_restore(backup, &error))?;
+    source.copy_to(&kept, false).map_err(|error| match error {
+        CopyError::Exists(kept) => restored_just_now(&kept),
+        error @ (CopyError::Underway(_)
+        | CopyError::File(..)
+        | CopyError::Store(_)
+        | CopyError::Damaged(_)) => no_restore(backup, &error),
+    })?;
     drop(source);
     let replaced = replace(database, &kept);
     if replaced.is_err() {
@@ -270,6 +267,13 @@ fn remove_old(folder: &Path, new: &Path, keep: NonZeroUsize) -> Result<Vec<PathB
 
 fn kept_name(database: &Path, at: UnixSeconds) -> PathBuf {
     files::beside(database, &format!(".replaced-{}", compact(at)))
+}
+
+fn restored_just_now(kept: &Path) -> Failure {
+    let kept = kept.display();
+    Failure::Other(format!(
+        "{kept} is from a restore in this very second. Nothing was done: run it again."
+    ))
 }
 
 fn no_backup(error: &CopyError) -> Failure {

@@ -155,7 +155,7 @@ fn start_with(
     let lock = lock(&config.database)?;
     let store = Store::open(&config.database).map_err(StartError::Store)?;
     let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
-    let writer = Arc::new(new_writer([store, mover], &metrics, stop));
+    let writer = Arc::new(new_writer(store, mover, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
     let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
 
@@ -343,7 +343,7 @@ pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
     Ok(())
 }
 
-fn new_writer([store, mover]: [Store; 2], metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
+fn new_writer(store: Store, mover: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
     let metrics = Arc::clone(metrics);
     let on_commit = move |deliveries| metrics.count_commit(deliveries);
     let on_broken = move |error: StoreError| {

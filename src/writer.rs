@@ -103,8 +103,8 @@ enum Word {
 
 impl Writer {
     /// Writes to `store`, at most `batch_max` deliveries a commit; `mover` is another connection to
-    /// the same database. `on_commit` hears of each commit
-    /// how many deliveries were in it, `on_broken` once that the process must end.
+    /// the same database. `on_commit` hears of each commit how many deliveries were in it,
+    /// `on_broken` once that the process must end.
     #[must_use]
     pub fn new(
         store: Store,

@@ -167,3 +167,7 @@ fn free_pair() -> SocketAddr {
         }
     }
 }
+
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
