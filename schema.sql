@@ -7,13 +7,13 @@
 -- Times are Unix seconds. `…_at` without more is this host's clock, `created` is Stripe's.
 -- Amounts are whole numbers of the currency's smallest unit and never negative.
 --
--- Keys and indexes are chosen so that a delivery costs with five million events nearly what it costs
--- with none. What is our own is a number that grows (payment, event, orders, change): new rows go to the
+-- Keys and indexes are chosen so that a delivery costs with five million events what it costs with
+-- none. What is our own is a number that grows (payment, event, orders, change): new rows go to the
 -- end of their trees, where the pages are in memory already. What is Stripe's is text that begins
--- with a time, which comes to the same. A session's id alone is random from its start (and an order's
--- name, if the shop makes it so): each new order touches a page of its own in `object` (and in the
--- index of names). That is what is left to pay for history. A session's id is long, too, so a digest
--- stands for it: 24 bytes a row instead of 75, and little more than half as many pages in all.
+-- with a time, which comes to the same. Only a session's id is random from its start: among five
+-- million, each new one would have to read, log and write a page that nobody else needs. So sessions
+-- are kept by month, and those of a month are on few pages (src/sqlite/object.rs). The names of the
+-- orders are the shop's: if they are random, each order touches a page of its own in their index.
 -- Partial indexes hold only what is asked for. Nothing is indexed that no delivery, command or
 -- metric looks up, as each index is one more page that a delivery writes.
 
@@ -29,7 +29,7 @@ CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL;    -- counte
 
 -- Finds the payment of any Stripe object. The key is the table (WITHOUT ROWID): no second tree.
 CREATE TABLE object (
-    id      BLOB PRIMARY KEY,                    -- object_key('cs_…'), pi_…, ch_…, re_…, du_…
+    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session object_key
     payment INTEGER NOT NULL REFERENCES payment (id)
 ) WITHOUT ROWID;
 

@@ -72,9 +72,9 @@ impl CheckoutStatus {
         };
         fields.stripe_session_id = Some(LogText::from(&session));
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        match reader.status_of_session(&session) {
-            Ok(Some(status)) => {
-                let body = format!(r#"{{"status":"{}"}}"#, status.as_str());
+        match reader.order_of(session.as_str()) {
+            Ok(Some(order)) => {
+                let body = format!(r#"{{"status":"{}"}}"#, order.state.status.as_str());
                 Reply::json(200, Message::RequestServed, body)
             }
             Ok(None) => Reply::not_found(),

@@ -16,16 +16,13 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::Wal;
-use rusqlite::types::{Value, ValueRef};
 use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params,
 };
-use sha2::{Digest, Sha256};
 
 use crate::domain::delivery::{Delivery, Receipt};
-use crate::domain::id::{StripeId, UnixSeconds};
+use crate::domain::id::UnixSeconds;
 use crate::domain::order::{Dispute, Flag, Status};
 use crate::domain::payment::Payment;
 use crate::files;
@@ -35,6 +32,7 @@ mod checkout;
 mod copy;
 mod error;
 mod lock;
+mod object;
 mod rows;
 mod upkeep;
 
@@ -45,16 +43,17 @@ pub use lock::ServeLock;
 pub use rows::{Change, ChangedOrders, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
-use apply::{payments_for, record_one};
+use apply::{order_by_id, payments_for, record_one};
 use error::from_sqlite;
+use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
     "ALTER TABLE orders ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
      UPDATE orders SET changed = id;
@@ -62,8 +61,13 @@ const MIGRATIONS: [&str; 3] = [
      CREATE TABLE checkout (key TEXT PRIMARY KEY, order_name TEXT NOT NULL, sha256 BLOB, attempt INTEGER NOT NULL,
          made_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, session TEXT, url TEXT) WITHOUT ROWID;
      CREATE INDEX checkout_by_order ON checkout (order_name)",
+    // Schema 4 had other keys in `object`, which the next step makes anew from the facts.
+    "",
     "CREATE TABLE keyed (id BLOB PRIMARY KEY, payment INTEGER NOT NULL REFERENCES payment (id)) WITHOUT ROWID;
-     INSERT INTO keyed SELECT object_key(id), payment FROM object;
+     INSERT OR IGNORE INTO keyed
+         SELECT object_key(object.key, coalesce(json_extract(facts, '$.since'), 0)), payment.id
+         FROM payment, json_each(facts) AS kind, json_each(kind.value) AS object
+         WHERE kind.key IN ('sessions', 'intents', 'charges', 'refunds', 'disputes');
      DROP TABLE object;
      ALTER TABLE keyed RENAME TO object",
 ];
@@ -310,35 +314,23 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order(&self, name: &str) -> Result<Option<StoredOrder>, StoreError> {
-        let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1
-             UNION ALL
-             SELECT {ORDER_COLUMNS} FROM orders WHERE id =
-                 (SELECT order_id FROM payment WHERE id = (SELECT payment FROM object WHERE id = object_key(?1)))
-             LIMIT 1"
-        );
-        Ok(self
-            .connection
-            .prepare_cached(&sql)?
-            .query_row([name], StoredOrder::read)
-            .optional()?)
+        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1");
+        let mut named = self.connection.prepare_cached(&sql)?;
+        if let Some(order) = named.query_row([name], StoredOrder::read).optional()? {
+            return Ok(Some(order));
+        }
+        self.order_of(name)
     }
 
-    /// The status of the order that a Checkout Session belongs to; none while that is not known.
+    /// The order that the Stripe object of that id belongs to; none while that is not known.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn status_of_session(&self, session: &StripeId) -> Result<Option<Status>, StoreError> {
-        let sql = "SELECT status FROM orders
-                   JOIN payment ON payment.order_id = orders.id
-                   JOIN object ON object.payment = payment.id
-                   WHERE object.id = object_key(?1)";
-        let read = |row: &Row<'_>| Status::parse(row.get_ref(0)?.as_str()?).ok_or(UNREADABLE);
-        Ok(self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([session.as_str()], read)
-            .optional()?)
+    pub fn order_of(&self, object: &str) -> Result<Option<StoredOrder>, StoreError> {
+        let order = object::order_of(&self.connection, object)?;
+        order
+            .map(|id| order_by_id(&self.connection, id))
+            .transpose()
     }
 
     /// Orders, newest first, at most `limit`; only those of `status` if one is given.
@@ -442,16 +434,30 @@ impl Store {
         order: Option<&StoredOrder>,
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let Some(order) = order else {
-            let sql = format!("SELECT {EVENT_COLUMNS} ORDER BY e.seq DESC LIMIT ?1");
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([limit], StoredEvent::read)?;
-            return Ok(rows.collect::<Result<_, _>>()?);
+        let mut events = match order {
+            None => {
+                let sql = format!("SELECT {EVENT_COLUMNS} FROM event ORDER BY seq DESC LIMIT ?1");
+                let mut statement = self.connection.prepare_cached(&sql)?;
+                let rows = statement.query_map([limit], StoredEvent::read)?;
+                rows.collect::<Result<Vec<_>, _>>()?
+            }
+            Some(order) => {
+                let payments = self.payments(order)?;
+                let ids: Vec<_> = payments.iter().flat_map(Payment::ids).collect();
+                let ids = serde_json::to_string(&ids).map_err(|_| StoreError::Unreadable)?;
+                let sql = format!(
+                    "SELECT {EVENT_COLUMNS} FROM event WHERE object IN (SELECT value FROM json_each(?2))
+                     ORDER BY seq DESC LIMIT ?1"
+                );
+                let mut statement = self.connection.prepare_cached(&sql)?;
+                let rows = statement.query_map(params![limit, ids], StoredEvent::read)?;
+                rows.collect::<Result<Vec<_>, _>>()?
+            }
         };
-        let sql = format!("SELECT {EVENT_COLUMNS} WHERE o.id = ?2 ORDER BY e.seq DESC LIMIT ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([i64::from(limit), order.id], StoredEvent::read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        for event in &mut events {
+            event.order = self.order_name(event)?;
+        }
+        Ok(events)
     }
 
     /// One event of the ledger.
@@ -459,12 +465,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn event(&self, id: &str) -> Result<Option<StoredEvent>, StoreError> {
-        let sql = format!("SELECT {EVENT_COLUMNS} WHERE e.id = ?1");
-        Ok(self
-            .connection
-            .prepare_cached(&sql)?
-            .query_row([id], StoredEvent::read)
-            .optional()?)
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM event WHERE id = ?1");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let Some(mut event) = statement.query_row([id], StoredEvent::read).optional()? else {
+            return Ok(None);
+        };
+        event.order = self.order_name(&event)?;
+        Ok(Some(event))
+    }
+
+    /// Of the order that the event's object belongs to.
+    fn order_name(&self, event: &StoredEvent) -> Result<Option<String>, StoreError> {
+        let Some(object) = &event.object else {
+            return Ok(None);
+        };
+        let order = self.order_of(object)?;
+        Ok(order.map(|order| order.name.as_str().to_owned()))
     }
 
     /// Refuses a file that another program or a newer paidup has written, before anything in it
@@ -603,25 +619,6 @@ impl Store {
 #[must_use]
 pub fn backup_before_migration(database: &Path) -> PathBuf {
     files::beside(database, &format!(".before-schema-{SCHEMA_VERSION}"))
-}
-
-/// Longest id of a Stripe object that is its own key, in bytes. All are shorter but a session's.
-const KEY_MAX_BYTES: usize = 32;
-
-/// Teaches SQL `object_key(id)`, under which the table `object` knows a Stripe object: its id, or the
-/// first half of the id's SHA-256 when it is long.
-fn add_object_key(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("object_key", 1, flags, |call| {
-        let id = call.get_raw(0);
-        if let ValueRef::Text(text) = id
-            && text.len() > KEY_MAX_BYTES
-        {
-            let digest = Sha256::digest(text);
-            return Ok(Value::Blob(digest.into_iter().take(16).collect()));
-        }
-        Ok(Value::try_from(id)?)
-    })
 }
 
 /// Without room for the file, or while another process uses it, the log is moved later.

@@ -24,6 +24,7 @@ use paidup::sqlite::{
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const NOW: UnixSeconds = UnixSeconds(1_795_499_186);
@@ -397,9 +398,9 @@ fn without_its_backup_nothing_is_migrated() {
     assert_eq!(names(&shop.database()), ["ord_1"]);
 }
 
-/// Since schema 4, a long id has a digest as its key.
+/// A session's key was its id up to schema 3, a digest in schema 4, and has its month since.
 #[test]
-fn an_object_is_found_by_its_id_in_a_file_of_schema_3_too() {
+fn an_object_is_found_by_its_id_in_an_older_file_too() {
     const PAID: &str = include_str!("fixtures/events/checkout.session.completed.paid.json");
     let paid: Value = serde_json::from_str(PAID).unwrap();
     let session = paid["data"]["object"]["id"].as_str().unwrap();
@@ -407,29 +408,33 @@ fn an_object_is_found_by_its_id_in_a_file_of_schema_3_too() {
         let answers = store.record(&[delivery(event, NOW.0)]).unwrap();
         answers[0].as_ref().unwrap().outcome
     };
-    let shop = Shop::with(&[]);
-    assert_eq!(record(&mut shop.store(), PAID), Outcome::Applied);
-    let db = Connection::open(shop.database()).unwrap();
-    let count = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    let keys = "SELECT count(*) FROM object WHERE typeof(id) = 'blob' AND length(id) = 16";
-    assert_eq!(count(keys), 1);
-    let before = format!(
-        "UPDATE object SET id = '{session}' WHERE typeof(id) = 'blob'; PRAGMA user_version = 3"
-    );
-    db.execute_batch(&before).unwrap();
-    assert_eq!(count(keys), 0);
+    let digest = hex::encode(&Sha256::digest(session)[..16]);
+    for (schema, key) in [(3, format!("'{session}'")), (4, format!("x'{digest}'"))] {
+        let shop = Shop::with(&[]);
+        assert_eq!(record(&mut shop.store(), PAID), Outcome::Applied);
+        let db = Connection::open(shop.database()).unwrap();
+        let objects = || {
+            let sql = "SELECT group_concat(hex(id) || ' ' || payment) FROM object";
+            db.query_row(sql, [], |row| row.get::<_, String>(0))
+                .unwrap()
+        };
+        let of_today = objects();
+        let before = format!(
+            "UPDATE object SET id = {key} WHERE typeof(id) = 'blob'; PRAGMA user_version = {schema}"
+        );
+        db.execute_batch(&before).unwrap();
+        assert_ne!(objects(), of_today);
 
-    let mut store = Store::open(&shop.database()).unwrap();
+        let mut store = Store::open(&shop.database()).unwrap();
 
-    assert_eq!(count(keys), 1);
-    assert_eq!(
-        store.order(session).unwrap().unwrap().name.as_str(),
-        "ord_1001"
-    );
-    let events = store.events(None, 10).unwrap();
-    assert_eq!(events[0].order.as_deref(), Some("ord_1001"));
-    let again = PAID.replace("evt_", "evt_again_");
-    assert_eq!(record(&mut store, &again), Outcome::Duplicate);
+        assert_eq!(objects(), of_today);
+        let order = store.order(session).unwrap().unwrap();
+        assert_eq!(order.name.as_str(), "ord_1001");
+        let events = store.events(None, 10).unwrap();
+        assert_eq!(events[0].order.as_deref(), Some("ord_1001"));
+        let again = PAID.replace("evt_", "evt_again_");
+        assert_eq!(record(&mut store, &again), Outcome::Duplicate);
+    }
 }
 
 // ── Damage at the start ─────────────────────────────────────────────────────────────────────────

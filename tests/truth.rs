@@ -302,6 +302,63 @@ fn an_event_that_was_ignored_for_its_mode_is_applied_when_it_comes_again() {
     assert_eq!(shop.store().events(None, 10).unwrap().len(), 1, "S1");
 }
 
+/// O1: sessions are kept by month, and an intent may be of the month after its session.
+#[test]
+fn an_intent_finds_the_session_that_it_names_around_the_turn_of_a_month() {
+    let name = any_session(1);
+    let paid = |made: i64| {
+        let object = session(&name, "paid", |object| object["created"] = json!(made));
+        event(
+            "evt_1",
+            made.saturating_add(60),
+            "checkout.session.completed",
+            &object,
+        )
+    };
+    let succeeded = |made: i64| {
+        let object = json!({"id": "pi_1", "created": made, "amount": 2500, "amount_received": 2500,
+            "currency": "eur", "payment_details": {"order_reference": &name}});
+        event(
+            "evt_2",
+            made.saturating_add(30),
+            "payment_intent.succeeded",
+            &object,
+        )
+    };
+    let turn = 700 * 30 * DAY;
+    for (made, of_intent, is_found) in [
+        (turn - 1, turn, true),
+        (turn, turn - 1, true),
+        (turn, turn + 30 * DAY - 1, true),
+        (turn, turn + 60 * DAY, false),
+        (0, i64::MAX, false),
+        (i64::MIN, 0, true),
+        (i64::MAX - 100, i64::MAX, true),
+    ] {
+        let texts = [paid(made), succeeded(of_intent)];
+        for order in [[0, 1], [1, 0]] {
+            let shop = Shop::open();
+            for index in order {
+                shop.deliver(&texts[index]).unwrap();
+            }
+            let store = shop.store();
+            let of_session = store.order(&name).unwrap().unwrap();
+            let of_intent = store.order("pi_1").unwrap();
+            assert_eq!(of_intent.is_some(), is_found, "{made} {order:?}");
+            assert_eq!(
+                of_session.state.intent.is_some(),
+                is_found,
+                "{made} {order:?}"
+            );
+            let told = store.events(Some(&of_session), 10).unwrap();
+            assert_eq!(told.len(), if is_found { 2 } else { 1 });
+            let listed = store.events(None, 10).unwrap();
+            let named = listed.iter().filter(|event| event.order.is_some());
+            assert_eq!(named.count(), told.len());
+        }
+    }
+}
+
 // ── Every permutation, every repetition ─────────────────────────────────────────────────────────
 
 /// Invariants 1, 2, 6 and 7: 5,040 orders of seven events, each with its own ids, in one file.
@@ -349,6 +406,8 @@ fn every_permutation_of_an_orders_life_ends_the_same() {
         "invariant 9"
     );
 }
+
+const DAY: i64 = 24 * 60 * 60;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
@@ -667,6 +726,11 @@ fn any_event() -> impl Strategy<Value = AnyEvent> {
     )
 }
 
+/// The id of a session is long, and so is kept by the month in which the session was made.
+fn any_session(number: u8) -> String {
+    format!("cs_test_{number:058}")
+}
+
 impl AnyEvent {
     fn text(&self, number: usize) -> String {
         let kind = paidup::domain::event::TYPES[self.kind];
@@ -689,13 +753,15 @@ impl AnyEvent {
         let currency = if self.word == 7 { "usd" } else { "eur" };
         let object = if kind.starts_with("checkout") {
             let status = ["paid", "unpaid", "no_payment_required", "odd"][self.word % 4];
-            json!({"id": format!("cs_{id}"), "mode": "payment", "payment_status": status,
+            json!({"id": any_session(id), "created": i64::from(id) * 30 * DAY,
+                   "mode": "payment", "payment_status": status,
                    "client_reference_id": name, "payment_intent": intent,
                    "amount_total": self.amount, "currency": currency})
         } else if kind.starts_with("payment_intent") {
-            json!({"id": format!("pi_{id}"), "amount": self.amount, "amount_received": self.amount,
+            // Of the same month as a session that it may name, of the one before or after, or of none.
+            json!({"id": format!("pi_{id}"), "created": i64::from(id) * 50 * DAY, "amount": self.amount, "amount_received": self.amount,
                    "currency": currency, "metadata": {"order_id": name}, "latest_charge": charge,
-                   "payment_details": {"order_reference": if self.link < 3 { json!(format!("cs_{}", self.link)) } else { Value::Null }}})
+                   "payment_details": {"order_reference": if self.link < 3 { json!(any_session(self.link)) } else { Value::Null }}})
         } else if kind.contains("dispute") {
             let words = [
                 "won",

@@ -331,6 +331,7 @@ impl Raw<'_> {
     fn fact(&self, kind: &str, at: UnixSeconds) -> Result<Fact, EventError> {
         let id = self.id.id().ok_or(EventError::Unusable("data.object.id"))?;
         let mut fact = Fact::new(at, id, Object::Session(Session::default()));
+        fact.made = self.created.whole().map_or(at, UnixSeconds);
         if let Some(name) = kind.strip_prefix("checkout.session.") {
             fact.object = Object::Session(self.session(name, at)?);
             self.claim(

@@ -281,10 +281,10 @@ impl State {
 
 /// The payment that Stripe told of first.
 fn first<'a>(payments: &[&'a Payment]) -> Option<&'a Payment> {
-    payments
-        .iter()
-        .copied()
-        .min_by_key(|payment| (payment.since, payment.ids().next()))
+    payments.iter().copied().min_by(|one, other| {
+        let by_time = one.since.cmp(&other.since);
+        by_time.then_with(|| one.ids().cmp(other.ids()))
+    })
 }
 
 /// What one payment is about: what was taken, else what is asked for.

@@ -34,6 +34,8 @@ pub struct Fact {
     pub at: UnixSeconds,
     /// The object that the event is about.
     pub id: StripeId,
+    /// When Stripe made that object; when the event, if it does not say.
+    pub made: UnixSeconds,
     /// What it tells of that object.
     pub object: Object,
     /// The session that the object names, if any.
@@ -249,6 +251,7 @@ impl Fact {
         Fact {
             at,
             id,
+            made: at,
             object,
             session: None,
             intent: None,
@@ -273,6 +276,7 @@ impl Payment {
         let Fact {
             at,
             id,
+            made: _,
             object,
             session,
             intent,

@@ -7,7 +7,7 @@ use log::Level;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows::{ORDER_COLUMNS, UNREADABLE};
-use super::{StoreError, StoredOrder, checkout};
+use super::{StoreError, StoredOrder, checkout, object};
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
 use crate::domain::event::Meaning;
 use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};
@@ -53,17 +53,20 @@ fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, S
         joined.join(payment.facts.clone());
     }
     joined.learn(fact.clone());
-    let is_news = !matches!(touched.as_slice(), [one] if one.facts == joined);
+    let known = match touched.as_slice() {
+        [payment] if payment.facts == joined => Some(payment),
+        _ => None,
+    };
     let name = joined.order();
-    let outcome = match (is_news, &name) {
-        (false, _) => Outcome::Duplicate,
-        (true, Some(_)) => Outcome::Applied,
-        (true, None) => Outcome::Parked,
+    let outcome = match (known, &name) {
+        (Some(_), _) => Outcome::Duplicate,
+        (None, Some(_)) => Outcome::Applied,
+        (None, None) => Outcome::Parked,
     };
     let seq = write_ledger(db, delivery, outcome, Some(fact))?;
-    if !is_news {
-        let order = touched.first().and_then(|payment| payment.order_id);
-        let about = order
+    if let Some(payment) = known {
+        let about = payment
+            .order_id
             .map(|id| order_by_id(db, id))
             .transpose()?
             .map(|order| order.about());
@@ -79,7 +82,12 @@ fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, S
     let order = name
         .map(|name| step.write_order(&name, &touched, &joined, &mut news))
         .transpose()?;
-    step.write_payment(&touched, &joined, order.as_ref().map(|order| order.id))?;
+    step.write_payment(
+        fact,
+        &touched,
+        &joined,
+        order.as_ref().map(|order| order.id),
+    )?;
     let left = touched
         .iter()
         .filter_map(|payment| payment.order_id)
@@ -216,6 +224,7 @@ impl Step<'_> {
     /// objects point there.
     fn write_payment(
         &self,
+        fact: &Fact,
         touched: &[StoredPayment],
         joined: &Payment,
         order_id: Option<i64>,
@@ -236,25 +245,15 @@ impl Step<'_> {
                     .insert(params![order_id, facts])?
             }
         };
-        let known = touched
-            .first()
-            .map(|payment| payment.facts.ids().collect::<BTreeSet<_>>());
-        let mut point = self.db.prepare_cached(
-            "INSERT INTO object (id, payment) VALUES (object_key(?1), ?2)
-             ON CONFLICT (id) DO UPDATE SET payment = excluded.payment",
-        )?;
-        for object in joined
-            .ids()
-            .filter(|id| known.as_ref().is_none_or(|known| !known.contains(id)))
-        {
-            point.execute(params![object.as_str(), id])?;
-        }
         for absorbed in touched.iter().skip(1) {
+            for object in absorbed.facts.ids() {
+                object::update(self.db, object, absorbed.id, id)?;
+            }
             self.db
                 .prepare_cached("DELETE FROM payment WHERE id = ?1")?
                 .execute([absorbed.id])?;
         }
-        Ok(())
+        object::insert(self.db, fact, id)
     }
 
     /// Computes anew an order that a payment has left for `to`. If it was the last one, and the shop
@@ -338,16 +337,8 @@ pub(super) fn write_ledger(
     Ok(seq.query_row([event.id.as_str()], |row| row.get(0))?)
 }
 
-/// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
+/// The payments that the fact's objects belong to so far, oldest first.
 fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, StoreError> {
-    let mut ids = BTreeSet::new();
-    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = object_key(?1)")?;
-    for object in fact.ids() {
-        ids.extend(
-            find.query_row([object.as_str()], |row| row.get::<_, i64>(0))
-                .optional()?,
-        );
-    }
     let mut read = db.prepare_cached("SELECT order_id, facts FROM payment WHERE id = ?1")?;
     let payment = |id| {
         read.query_row([id], |row| {
@@ -358,7 +349,8 @@ fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, Store
             })
         })
     };
-    Ok(ids.into_iter().map(payment).collect::<Result<_, _>>()?)
+    let ids = object::payments_of(db, fact)?.into_iter();
+    Ok(ids.map(payment).collect::<Result<_, _>>()?)
 }
 
 /// The facts of an order's payments, without those that are named.
@@ -394,7 +386,7 @@ pub(super) fn order_by_name(
         .optional()?)
 }
 
-fn order_by_id(db: &Connection, id: i64) -> Result<StoredOrder, StoreError> {
+pub(super) fn order_by_id(db: &Connection, id: i64) -> Result<StoredOrder, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE id = ?1");
     Ok(db
         .prepare_cached(&sql)?

@@ -88,12 +88,9 @@ pub(super) const ORDER_COLUMNS: &str =
     "id, name, status, dispute, amount, refunded, currency, flags,
      session, intent, created, updated_at, changed";
 
-/// What `StoredEvent::read` expects, in this order, with the tables it comes from.
+/// What `StoredEvent::read` expects, in this order.
 pub(super) const EVENT_COLUMNS: &str =
-    "e.seq, e.id, e.type, e.created, e.received_at, e.object, e.outcome,
-     e.reason, e.request_id, e.sha256, o.name
-     FROM event e LEFT JOIN object b ON b.id = object_key(e.object) LEFT JOIN payment p ON p.id = b.payment
-     LEFT JOIN orders o ON o.id = p.order_id";
+    "seq, id, type, created, received_at, object, outcome, reason, request_id, sha256";
 
 /// A value in a row that we did not write.
 pub(super) const UNREADABLE: rusqlite::Error = rusqlite::Error::InvalidQuery;
@@ -133,6 +130,7 @@ impl StoredOrder {
 }
 
 impl StoredEvent {
+    /// Without its order, which is found by its object.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         Ok(StoredEvent {
             seq: row.get(0)?,
@@ -145,7 +143,7 @@ impl StoredEvent {
             reason: row.get(7)?,
             request_id: row.get(8)?,
             sha256: hex::encode(row.get_ref(9)?.as_blob()?),
-            order: row.get(10)?,
+            order: None,
         })
     }
 }

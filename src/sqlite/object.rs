@@ -1,0 +1,139 @@
+//! Finds the payment that a Stripe object belongs to.
+//!
+//! The id of a session is random, so among those of five million each new one would touch a page of
+//! its own. The table `object` therefore keeps sessions by month: those of one month lie together on
+//! few pages, which stay in memory while they are of use. A session's month is that in which it was
+//! made or, where another object names it, in which that one was. Only an intent does, and it was made
+//! while the session was open: for a day at most, so both are of one month or of two in a row
+//! (<https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at>).
+//!
+//! Invariants, cited by number in tests:
+//!  O1  Whatever the order of arrival, two objects that name a session are of one payment when their
+//!      months are the same or next to each other. So every fact looks at three months, and leaves the
+//!      session in its own. (One that brings nothing new need not: the first of its object did.)
+
+use std::ops::RangeInclusive;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+use super::rows::UNREADABLE;
+use crate::domain::id::{StripeId, UnixSeconds};
+use crate::domain::payment::Fact;
+
+/// Longest id that is its own key, in bytes. All are shorter but a session's.
+const OWN_KEY_MAX_BYTES: usize = 32;
+/// Of a session's digest, beside the two bytes of its month.
+const DIGEST_BYTES: usize = 14;
+const MONTH_SECONDS: i64 = 30 * 86_400;
+/// In 2134. What says that it is of a later one is of this one: whoever looks through all months is to
+/// be done in milliseconds.
+const MONTH_MAX: u16 = 2_000;
+
+/// Teaches SQL `object_key(id, at)`, the key of an object in the table `object`: its id, or of a long
+/// one its month and digest.
+pub(super) fn add_object_key(db: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    db.create_scalar_function("object_key", 2, flags, |call| {
+        let id = call.get_raw(0).as_bytes()?;
+        if id.len() <= OWN_KEY_MAX_BYTES {
+            return call.get::<Value>(0);
+        }
+        let month = month_of(UnixSeconds(call.get(1)?)).to_be_bytes();
+        let digest = Sha256::digest(id);
+        let key = month.iter().chain(digest.iter().take(DIGEST_BYTES));
+        Ok(Value::Blob(key.copied().collect()))
+    })
+}
+
+/// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
+pub(super) fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<i64>, StoreError> {
+    let mut find = db.prepare_cached(
+        "SELECT payment FROM object WHERE id IN
+             (object_key(?1, ?2), object_key(?1, ?2 - ?3), object_key(?1, ?2 + ?3))",
+    )?;
+    let begin = begin(month_of(fact.made));
+    let mut payments = Vec::new();
+    for id in fact.ids() {
+        let rows = find.query_map(params![id.as_str(), begin, MONTH_SECONDS], number)?;
+        for payment in rows {
+            payments.push(payment?);
+        }
+    }
+    payments.sort_unstable();
+    payments.dedup();
+    Ok(payments)
+}
+
+/// Makes the fact's objects known as the payment's.
+pub(super) fn insert(db: &Connection, fact: &Fact, payment: i64) -> Result<(), StoreError> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO object (id, payment) VALUES (object_key(?1, ?2), ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for id in fact.ids() {
+        insert.execute(params![id.as_str(), fact.made.0, payment])?;
+    }
+    Ok(())
+}
+
+/// Makes an object of the payment `from` one of `to`.
+pub(super) fn update(db: &Connection, id: &StripeId, from: i64, to: i64) -> Result<(), StoreError> {
+    let mut update = db.prepare_cached(
+        "UPDATE object SET payment = ?4 WHERE id = object_key(?1, ?2) AND payment = ?3",
+    )?;
+    for month in months(db, id.as_str())? {
+        update.execute(params![id.as_str(), begin(month), from, to])?;
+    }
+    Ok(())
+}
+
+/// The order of an object of which nothing is known but its id.
+pub(super) fn order_of(db: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
+    let mut find = db.prepare_cached(
+        "SELECT order_id FROM payment
+         WHERE id = (SELECT payment FROM object WHERE id = object_key(?1, ?2)) AND order_id IS NOT NULL",
+    )?;
+    for month in months(db, id)?.rev() {
+        let order = find
+            .query_row(params![id, begin(month)], number)
+            .optional()?;
+        if order.is_some() {
+            return Ok(order);
+        }
+    }
+    Ok(None)
+}
+
+/// Every month that the object may be in. A short id has the same key in all of them.
+fn months(db: &Connection, id: &str) -> Result<RangeInclusive<u16>, StoreError> {
+    if id.len() <= OWN_KEY_MAX_BYTES {
+        return Ok(0..=0);
+    }
+    let month = |sql| -> Result<Option<u16>, StoreError> {
+        let read = |row: &Row<'_>| match row.get_ref(0)?.as_blob()? {
+            [high, low, ..] => Ok(u16::from_be_bytes([*high, *low])),
+            _ => Err(UNREADABLE),
+        };
+        Ok(db.prepare_cached(sql)?.query_row([], read).optional()?)
+    };
+    // To SQLite every blob is greater than any text.
+    let first = month("SELECT id FROM object WHERE id >= x'' ORDER BY id LIMIT 1")?;
+    let last = month("SELECT id FROM object WHERE id >= x'' ORDER BY id DESC LIMIT 1")?;
+    Ok(first.unwrap_or(0)..=last.unwrap_or(0))
+}
+
+fn month_of(at: UnixSeconds) -> u16 {
+    let month = at.0.max(0) / MONTH_SECONDS;
+    u16::try_from(month).unwrap_or(MONTH_MAX).min(MONTH_MAX)
+}
+
+fn begin(month: u16) -> i64 {
+    i64::from(month) * MONTH_SECONDS
+}
+
+fn number(row: &Row<'_>) -> rusqlite::Result<i64> {
+    row.get(0)
+}
