@@ -43,7 +43,7 @@ pub use lock::ServeLock;
 pub use rows::{Change, ChangedOrders, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
-use apply::{order_by_id, payments_for, record_one};
+use apply::{order_by_id, order_by_name, payments_for, record_one};
 use error::from_sqlite;
 use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
@@ -314,12 +314,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order(&self, name: &str) -> Result<Option<StoredOrder>, StoreError> {
-        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1");
-        let mut named = self.connection.prepare_cached(&sql)?;
-        if let Some(order) = named.query_row([name], StoredOrder::read).optional()? {
-            return Ok(Some(order));
+        match order_by_name(&self.connection, name)? {
+            Some(order) => Ok(Some(order)),
+            None => self.order_of(name),
         }
-        self.order_of(name)
     }
 
     /// The order that the Stripe object of that id belongs to; none while that is not known.

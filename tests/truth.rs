@@ -359,6 +359,22 @@ fn an_intent_finds_the_session_that_it_names_around_the_turn_of_a_month() {
     }
 }
 
+/// Only sessions are: a charge is disputed months later, and Stripe may make its id longer.
+#[test]
+fn a_dispute_finds_its_charge_after_months_whatever_the_length_of_its_id() {
+    let charge = format!("ch_{:0100}", 1);
+    let object = json!({"id": &charge, "created": 0, "amount": 2500, "amount_captured": 2500,
+        "captured": true, "currency": "eur", "metadata": {"order_id": "ord_1"}});
+    let succeeded = event("evt_1", 30, "charge.succeeded", &object);
+    let object = json!({"id": "du_1", "created": 300 * DAY, "amount": 2500, "charge": &charge,
+        "status": "needs_response"});
+    let disputed = event("evt_2", 300 * DAY, "charge.dispute.created", &object);
+    let shop = Shop::open();
+    shop.deliver(&succeeded).unwrap();
+    shop.deliver(&disputed).unwrap();
+    assert_eq!(shop.state("ord_1").dispute, Dispute::Open);
+}
+
 // ── Every permutation, every repetition ─────────────────────────────────────────────────────────
 
 /// Invariants 1, 2, 6 and 7: 5,040 orders of seven events, each with its own ids, in one file.
@@ -726,7 +742,7 @@ fn any_event() -> impl Strategy<Value = AnyEvent> {
     )
 }
 
-/// The id of a session is long, and so is kept by the month in which the session was made.
+/// As long as Stripe's. A session is kept by the month in which it was made.
 fn any_session(number: u8) -> String {
     format!("cs_test_{number:058}")
 }

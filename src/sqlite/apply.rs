@@ -122,7 +122,7 @@ impl Step<'_> {
         joined: &Payment,
         news: &mut Vec<News>,
     ) -> Result<StoredOrder, StoreError> {
-        let mut before = order_by_name(self.db, name)?;
+        let mut before = order_by_name(self.db, name.as_str())?;
         if before.is_none() {
             before = self.rename_order(name, touched, news)?;
         }
@@ -377,12 +377,12 @@ pub(super) fn read_facts(row: &Row<'_>, index: usize) -> rusqlite::Result<Paymen
 
 pub(super) fn order_by_name(
     db: &Connection,
-    name: &OrderId,
+    name: &str,
 ) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE name = ?1");
     Ok(db
         .prepare_cached(&sql)?
-        .query_row([name.as_str()], StoredOrder::read)
+        .query_row([name], StoredOrder::read)
         .optional()?)
 }
 

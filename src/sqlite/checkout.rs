@@ -234,7 +234,7 @@ fn is_taken(db: &Connection, ask: &Ask<'_>, order: &OrderId) -> Result<bool, Sto
     let is_being_made =
         db.prepare_cached(sql)?
             .exists(params![order.as_str(), ask.key, ask.now.0])?;
-    let order = order_by_name(db, order)?;
+    let order = order_by_name(db, order.as_str())?;
     Ok(is_being_made
         || order.is_some_and(|order| match order.state.status {
             Status::Expired | Status::Canceled | Status::Failed => false,
@@ -265,7 +265,7 @@ fn first(db: &Connection, ask: &Ask<'_>) -> Result<Checkout, StoreError> {
         ask.now.0,
         ask.expires_at.0
     ])?;
-    if order_by_name(db, ask.order)?.is_none() {
+    if order_by_name(db, ask.order.as_str())?.is_none() {
         begin_order(db, ask)?;
     }
     Ok(checkout)

@@ -24,8 +24,9 @@ use super::rows::UNREADABLE;
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::payment::Fact;
 
-/// Longest id that is its own key, in bytes. All are shorter but a session's.
-const OWN_KEY_MAX_BYTES: usize = 32;
+/// What the id of a session begins with. All others are their own keys: a dispute names its charge
+/// months later, and an id may have 255 characters (<https://docs.stripe.com/upgrades>).
+const SESSION: &str = "cs_";
 /// Of a session's digest, beside the two bytes of its month.
 const DIGEST_BYTES: usize = 14;
 const MONTH_SECONDS: i64 = 30 * 86_400;
@@ -33,14 +34,14 @@ const MONTH_SECONDS: i64 = 30 * 86_400;
 /// be done in milliseconds.
 const MONTH_MAX: u16 = 2_000;
 
-/// Teaches SQL `object_key(id, at)`, the key of an object in the table `object`: its id, or of a long
-/// one its month and digest.
+/// Teaches SQL `object_key(id, at)`, the key of an object in the table `object`: its id, or of a
+/// session its month and digest.
 pub(super) fn add_object_key(db: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     db.create_scalar_function("object_key", 2, flags, |call| {
-        let id = call.get_raw(0).as_bytes()?;
-        if id.len() <= OWN_KEY_MAX_BYTES {
-            return call.get::<Value>(0);
+        let id = call.get_raw(0).as_str()?;
+        if !id.starts_with(SESSION) {
+            return Ok(Value::Text(id.to_owned()));
         }
         let month = month_of(UnixSeconds(call.get(1)?)).to_be_bytes();
         let digest = Sha256::digest(id);
@@ -107,9 +108,9 @@ pub(super) fn order_of(db: &Connection, id: &str) -> Result<Option<i64>, StoreEr
     Ok(None)
 }
 
-/// Every month that the object may be in. A short id has the same key in all of them.
+/// Every month that the object may be in. What is no session has the same key in all of them.
 fn months(db: &Connection, id: &str) -> Result<RangeInclusive<u16>, StoreError> {
-    if id.len() <= OWN_KEY_MAX_BYTES {
+    if !id.starts_with(SESSION) {
         return Ok(0..=0);
     }
     let month = |sql| -> Result<Option<u16>, StoreError> {
