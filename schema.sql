@@ -20,12 +20,18 @@
 -- One Stripe payment: a session, its intent, its charges, refunds and disputes. Which objects
 -- belong together follows from what they name, so two payments may turn out to be one.
 CREATE TABLE payment (
-    id       INTEGER PRIMARY KEY,
-    order_id INTEGER REFERENCES orders (id),     -- NULL while no event has told: parked
-    facts    TEXT NOT NULL                       -- JSON: src/domain/payment.rs
+    id         INTEGER PRIMARY KEY,
+    order_id   INTEGER REFERENCES orders (id),   -- NULL while no event has told: parked
+    weight     INTEGER,                          -- how much it counts in its order: the least most
+    since      INTEGER,                          -- Stripe's time of its first event
+    lead       TEXT,                             -- its session, else its intent
+    other_shop INTEGER NOT NULL,                 -- 1: of another shop that shares the account
+    facts      TEXT NOT NULL                     -- JSON: src/domain/payment.rs
 );
-CREATE INDEX payment_by_order ON payment (order_id) WHERE order_id IS NOT NULL;
-CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL;    -- counted at each scrape
+-- The payment of an order that counts most is the first of it.
+CREATE INDEX payment_by_order ON payment (order_id, weight, since, lead) WHERE order_id IS NOT NULL;
+-- Counted at each scrape.
+CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL AND other_shop = 0;
 
 -- Finds the payment of any Stripe object. The key is the table (WITHOUT ROWID): no second tree.
 CREATE TABLE object (
@@ -42,13 +48,13 @@ CREATE TABLE event (
     received_at INTEGER NOT NULL,
     object      TEXT,                            -- what it is about; NULL when it is ignored
     outcome     TEXT NOT NULL,                   -- applied, duplicate, parked, ignored
-    reason      TEXT,                            -- why it was ignored: type, account, thin, mode
+    reason      TEXT,                            -- why it was ignored: type, account, thin, mode, no_sale, other_shop
     request_id  TEXT,                            -- finds its log lines; NULL when we fetched it
     sha256      BLOB NOT NULL                    -- of the body
 );
 
--- The orders. Every column but `id`, `updated_at` and `changed` follows from the payments; only an
--- order without any, which the shop has asked for, has its `created` from that.
+-- The orders. Every column but `id`, `updated_at` and `changed` follows from the payments. `created`
+-- comes from the payments or, before there are any, from the shop's request.
 CREATE TABLE orders (
     id         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,             -- the shop's order id, or the session's id
@@ -56,8 +62,13 @@ CREATE TABLE orders (
     dispute    TEXT NOT NULL,                    -- none, open, won, lost
     amount     INTEGER NOT NULL,                 -- taken, or asked for before that
     refunded   INTEGER NOT NULL,
-    currency   TEXT,                             -- of both amounts
+    pending    INTEGER NOT NULL,                 -- the part of refunded that is not through yet
+    disputed   INTEGER NOT NULL,                 -- what open and lost disputes hold
+    lost       INTEGER NOT NULL,                 -- what lost disputes hold and no refund gave back
+    currency   TEXT,                             -- of all amounts
     flags      TEXT NOT NULL,                    -- words separated by commas
+    reference  TEXT,                             -- what it says that it is for, where that does not count
+    totals     TEXT,                             -- JSON: what several payments add up to (src/domain/order.rs)
     session    TEXT,
     intent     TEXT,
     created    INTEGER NOT NULL,                 -- of the first event that told of the order
@@ -65,6 +76,7 @@ CREATE TABLE orders (
     changed    INTEGER NOT NULL                  -- greater than that of every earlier change
 );
 CREATE INDEX orders_by_status ON orders (status, id);
+CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
 -- For those who poll: what has changed since I asked last?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
 
@@ -99,6 +111,7 @@ CREATE TABLE checkout (
     url        TEXT                              -- of the page
 ) WITHOUT ROWID;
 CREATE INDEX checkout_by_order ON checkout (order_name);
+CREATE INDEX checkout_by_session ON checkout (session) WHERE session IS NOT NULL;
 
 -- Orders by status, counted as they change: counting five million rows would make each scrape of
 -- the metrics slower as the shop grows.
@@ -116,6 +129,12 @@ END;
 CREATE TRIGGER tally_delete AFTER DELETE ON orders BEGIN
     UPDATE tally SET orders = orders - 1 WHERE status = OLD.status;
 END;
+
+-- Stripe's world that everything here is of: live or test. Settled by STRIPE_MODE or by the first event.
+CREATE TABLE mode (
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    word TEXT NOT NULL
+);
 
 -- One row that the readiness probe writes, to prove that the disk takes writes.
 CREATE TABLE probe (

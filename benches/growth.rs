@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use paidup::domain::delivery::Delivery;
 use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
+use paidup::domain::reading::Reading;
 use paidup::sqlite::Store;
 
 use load::{event, requests};
@@ -246,7 +247,7 @@ fn fill(database: &Path, numbers: Range<usize>) -> Duration {
 
 fn delivery(number: usize) -> Delivery {
     Delivery {
-        event: Event::from_json(&event(number), None).unwrap(),
+        event: Event::from_json(&event(number), &Reading::default()).unwrap(),
         sha256: [7; 32],
         request_id: None,
         received: UnixSeconds(1_792_999_990),

@@ -22,12 +22,14 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::{Now, unix_millis};
 use crate::domain::api_config::ApiConfig;
-use crate::domain::event::Mode;
+use crate::domain::event::Meaning;
 use crate::domain::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::limiter::Limiter;
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::domain::new_order::{FieldError, NewOrder};
 use crate::domain::order::Status;
+use crate::domain::payment::Belongs;
+use crate::domain::reading::Reading;
 use crate::domain::secret::Secret;
 use crate::domain::stripe_error::{ApiError, Call, Failure, Unreachable, Word};
 use crate::domain::time;
@@ -123,7 +125,7 @@ pub fn generate_token() -> io::Result<String> {
 struct Api {
     database: PathBuf,
     stripe: StripeApi,
-    mode: Mode,
+    reading: Reading,
     success_url: Option<Box<str>>,
     cancel_url: Option<Box<str>>,
     token: Token,
@@ -166,7 +168,7 @@ impl Api {
         Ok(Api {
             database: config.database,
             stripe,
-            mode: config.stripe.mode,
+            reading: config.stripe.reading,
             success_url: config.success_url,
             cancel_url: config.cancel_url,
             token: Token::new(&config.token).map_err(StartError::System)?,
@@ -364,9 +366,14 @@ impl Api {
         fields: &LogFields,
     ) -> Result<(), Reply> {
         let at = reconcile::stripes_now(&self.stripe, now.unix);
-        let Some(delivery) = reconcile::fetched(&session.json, at, now.unix) else {
+        let Some(mut delivery) = reconcile::fetched(&session.json, at, now.unix, &self.reading)
+        else {
             return Ok(());
         };
+        // What was made here is ours, whatever OUR_ORDERS looks at.
+        if let Meaning::Fact(fact) = &mut delivery.event.meaning {
+            fact.belongs = fact.belongs.map(|_| Belongs::Ours);
+        }
         for receipt in self.stored(store.record(&[delivery]))? {
             webhook::log_news(&self.stored(receipt)?.news, fields);
         }
@@ -438,7 +445,7 @@ impl Api {
         let mut context = reconcile::Context {
             api: &self.stripe,
             store,
-            mode: Some(self.mode),
+            reading: &self.reading,
             now: now.unix,
             tries: 1,
             progress: &mut io::sink(),

@@ -309,6 +309,8 @@ fn not_retired(error: StoreError) -> Failure {
         | StoreError::NotOurs
         | StoreError::Newer(_)
         | StoreError::Older(_)
+        | StoreError::Unreleased
+        | StoreError::OtherMode(_)
         | StoreError::NotBackedUp(_)
         | StoreError::LoneLog
         | StoreError::Other(_) => Failure::Store(error),

@@ -122,7 +122,7 @@ fn word(mode: Mode) -> &'static str {
 
 fn mode(patient: &Patient<'_>) -> Finding {
     let key = word(patient.key_mode);
-    match patient.config.mode {
+    match patient.config.reading.mode {
         Some(mode) if mode != patient.key_mode => Finding::problem(
             "mode",
             format!("the key is of {key} mode, STRIPE_MODE is {}", word(mode)),

@@ -14,6 +14,7 @@ pub mod new_order;
 pub mod order;
 pub mod payment;
 pub mod plain;
+pub mod reading;
 pub mod secret;
 pub mod signature;
 pub mod stripe_config;

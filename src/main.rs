@@ -198,7 +198,7 @@ fn fetch(
     let mut context = reconcile::Context {
         api: &api,
         store: &mut Store::open_existing(&path).map_err(Failure::Store)?,
-        mode: Some(settings.mode),
+        reading: &settings.reading,
         now: Now::read().unix,
         tries: reconcile::TRIES,
         progress: &mut progress,

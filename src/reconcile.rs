@@ -12,10 +12,11 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
-use crate::domain::event::{Event, Meaning, Mode, listable_types};
+use crate::domain::event::{Event, Meaning, listable_types};
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::payment::Fact;
 use crate::domain::plain;
+use crate::domain::reading::Reading;
 use crate::domain::stripe_error::{self, ApiError};
 use crate::exit::{Exit, Failure};
 use crate::sqlite::{Store, StoreError};
@@ -42,8 +43,8 @@ pub struct Context<'a> {
     pub api: &'a StripeApi,
     /// Where to store.
     pub store: &'a mut Store,
-    /// Events of the other mode are ignored, as on delivery.
-    pub mode: Option<Mode>,
+    /// How it is read, as on delivery.
+    pub reading: &'a Reading,
     /// This host's clock.
     pub now: UnixSeconds,
     /// How often Stripe is asked, at least once, when it is busy or out of reach.
@@ -133,7 +134,7 @@ fn missing(
 ) -> Result<Vec<Delivery>, Failure> {
     let mut missing = Vec::new();
     for listed in &page.data {
-        let Ok(event) = Event::from_json(listed.json.text(), context.mode) else {
+        let Ok(event) = Event::from_json(listed.json.text(), context.reading) else {
             tally.unreadable += 1;
             continue;
         };
@@ -217,7 +218,7 @@ fn deliveries(objects: &[Json], context: &Context<'_>) -> Vec<Delivery> {
     let at = stripes_now(context.api, context.now);
     objects
         .iter()
-        .filter_map(|object| fetched(object, at, context.now))
+        .filter_map(|object| fetched(object, at, context.now, context.reading))
         .collect()
 }
 
@@ -235,8 +236,8 @@ fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Vec<Json>, Fa
     let stored = context.store.order(order).map_err(Failure::Store)?;
     if let Some(stored) = &stored {
         for payment in context.store.payments(stored).map_err(Failure::Store)? {
-            sessions.extend(payment.sessions().map(|(id, _)| id.clone()));
-            intents.extend(payment.intent().cloned());
+            sessions.extend(payment.sessions().cloned());
+            intents.extend(payment.intents().cloned());
             charges.extend(payment.charges().cloned());
         }
     } else if let Ok(id) = StripeId::parse(order) {
@@ -433,8 +434,13 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
 /// fetched, and a digest of what it said, since it may say something else in the same second. None
 /// when it is nothing that an order follows from.
 #[must_use]
-pub fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Delivery> {
-    let fact = Fact::from_object(object.text(), at).ok()?;
+pub fn fetched(
+    object: &Json,
+    at: UnixSeconds,
+    now: UnixSeconds,
+    reading: &Reading,
+) -> Option<Delivery> {
+    let fact = Fact::from_object(object.text(), at, reading).ok()?;
     let mut digest = hex::encode(Sha256::digest(object.text().as_bytes()));
     digest.truncate(8);
     let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), at.0);
@@ -443,6 +449,7 @@ pub fn fetched(object: &Json, at: UnixSeconds, now: UnixSeconds) -> Option<Deliv
         kind: "paidup.fetched".into(),
         created: Some(at),
         api_version: None,
+        mode: fact.mode,
         meaning: Meaning::Fact(Box::new(fact)),
     };
     Some(delivery(event, object, now))

@@ -421,6 +421,7 @@ mod tests {
     use crate::domain::delivery::{Delivery, Outcome};
     use crate::domain::event::{Event, Meaning, TYPES};
     use crate::domain::order::{Dispute, Status};
+    use crate::domain::reading::Reading;
     use crate::sqlite::{Store, StoredOrder};
 
     const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
@@ -434,7 +435,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(&folder.path().join("paidup.db")).unwrap();
         let outcomes = documents.iter().map(|document| {
-            let event = Event::from_json(&document.text, None).unwrap();
+            let event = Event::from_json(&document.text, &Reading::default()).unwrap();
             let delivery = Delivery {
                 event,
                 sha256: [7; 32],
@@ -557,7 +558,7 @@ mod tests {
             document.text.len()
         );
         assert!(document.text.contains(EMAIL));
-        let event = Event::from_json(&document.text, None).unwrap();
+        let event = Event::from_json(&document.text, &Reading::default()).unwrap();
         assert!(matches!(event.meaning, Meaning::Fact(_)));
         assert_ne!(
             payment().event(kind, payment().usual(kind), NOW, 1).id,

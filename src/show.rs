@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::domain::id::{StripeId, UnixSeconds};
+use crate::domain::id::{OrderId, StripeId, UnixSeconds};
 use crate::domain::order::{Dispute, Flag, Status};
 use crate::domain::{money, plain, time};
 use crate::exit::{Exit, Failure};
@@ -242,6 +242,7 @@ fn money_sentence(status: Status, amount: i64, refunded: i64, currency: Option<&
             let kept = written(amount.saturating_sub(refunded));
             format!("{all} taken, {} given back, {kept} kept", written(refunded))
         }
+        Status::Authorized => format!("{all} held, nothing taken"),
         Status::Pending
         | Status::Processing
         | Status::Failed
@@ -324,8 +325,21 @@ fn flag_words(flag: Flag) -> (&'static str, &'static str) {
             "Compare the payment with the order before it ships: Dashboard → Payments.",
         ),
         Flag::NameConflict => (
-            "One payment names two orders; client_reference_id counts before metadata.order_id.",
-            "Check where the shop makes its sessions, and the other order.",
+            "A payment names two orders, or an order that another session was made for.",
+            "Check where the shop makes its sessions, and the other order; `paidup orders show` finds it by \
+             the name.",
+        ),
+        Flag::FraudWarning => (
+            "The card's issuer takes the payment for a fraud. A dispute is likely to follow.",
+            "Do not ship. Refund it before it is disputed: Dashboard → Payments.",
+        ),
+        Flag::InReview => (
+            "The payment is in review: nobody has decided yet whether it is honest.",
+            "Approve or refund it before the order ships: Dashboard → Radar → Reviews.",
+        ),
+        Flag::FailedAfterPaid => (
+            "A debit that had succeeded has come back: the money is gone.",
+            "Ask the buyer to pay again, and do not ship meanwhile: Dashboard → Payments.",
         ),
     }
 }
@@ -387,7 +401,13 @@ fn outcome_meaning(event: &StoredEvent) -> &'static str {
             "it is a thin event, without an object. The destination must send snapshots: \
              Dashboard → Webhooks → your endpoint."
         }
-        ("ignored", Some("mode")) => "it is of the other mode than STRIPE_MODE.",
+        ("ignored", Some("mode")) => "it is of the other mode than the database.",
+        ("ignored", Some("no_sale")) => {
+            "it sells nothing: a session that only saves a card, or an invoice of zero."
+        }
+        ("ignored", Some("other_shop")) => {
+            "it is of another shop that shares the account: OUR_ORDERS says whose orders are ours."
+        }
         ("ignored", _) => "events of this type tell nothing of orders.",
         _ => "a newer paidup knows what this means.",
     }
@@ -462,10 +482,14 @@ struct OrderJson<'a> {
     dispute: Dispute,
     amount: i64,
     amount_refunded: i64,
+    amount_refund_pending: i64,
+    amount_disputed: i64,
+    amount_kept: i64,
     currency: Option<&'a str>,
     stripe_session_id: Option<&'a str>,
     stripe_payment_intent_id: Option<&'a str>,
     flags: &'a [Flag],
+    reference: Option<&'a str>,
     created_at: String,
     updated_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -512,10 +536,18 @@ impl<'a> OrderJson<'a> {
             dispute: state.dispute,
             amount: state.amount,
             amount_refunded: state.refunded,
+            amount_refund_pending: state.pending,
+            amount_disputed: state.disputed,
+            amount_kept: if state.status.is_paid() {
+                state.kept()
+            } else {
+                0
+            },
             currency: state.currency.as_deref(),
             stripe_session_id: state.session.as_ref().map(StripeId::as_str),
             stripe_payment_intent_id: state.intent.as_ref().map(StripeId::as_str),
             flags: &state.flags,
+            reference: state.reference.as_ref().map(OrderId::as_str),
             created_at: time::rfc3339(state.since),
             updated_at: time::rfc3339(order.updated_at),
             history: changes.map(|changes| changes.iter().map(ChangeJson::new).collect()),
@@ -566,6 +598,7 @@ mod tests {
     use crate::domain::delivery::Delivery;
     use crate::domain::event::Event;
     use crate::domain::id::RequestId;
+    use crate::domain::reading::Reading;
 
     /// 2026-11-24T06:00:00Z
     const START: i64 = 1_795_500_000;
@@ -595,7 +628,7 @@ mod tests {
             let event = json!({"id": format!("evt_{number}"), "type": kind, "created": at - 1,
                                "data": {"object": object}});
             let delivery = Delivery {
-                event: Event::from_json(&event.to_string(), None).unwrap(),
+                event: Event::from_json(&event.to_string(), &Reading::default()).unwrap(),
                 sha256: [7; 32],
                 request_id: RequestId::parse(&format!("request-{number}")).ok(),
                 received: UnixSeconds(at),

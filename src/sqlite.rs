@@ -22,6 +22,7 @@ use rusqlite::{
 };
 
 use crate::domain::delivery::{Delivery, Receipt};
+use crate::domain::event::Mode;
 use crate::domain::id::UnixSeconds;
 use crate::domain::order::{Dispute, Flag, Status};
 use crate::domain::payment::Payment;
@@ -51,28 +52,13 @@ use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 5;
+pub const SCHEMA_VERSION: i64 = 1;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 4] = [
-    "CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
-    "ALTER TABLE orders ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
-     UPDATE orders SET changed = id;
-     CREATE UNIQUE INDEX orders_by_change ON orders (changed);
-     CREATE TABLE checkout (key TEXT PRIMARY KEY, order_name TEXT NOT NULL, sha256 BLOB, attempt INTEGER NOT NULL,
-         made_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, session TEXT, url TEXT) WITHOUT ROWID;
-     CREATE INDEX checkout_by_order ON checkout (order_name)",
-    // Schema 4 had other keys in `object`, which the next step makes anew from the facts.
-    "",
-    "CREATE TABLE keyed (id BLOB PRIMARY KEY, payment INTEGER NOT NULL REFERENCES payment (id)) WITHOUT ROWID;
-     INSERT OR IGNORE INTO keyed
-         SELECT object_key(object.key, coalesce(json_extract(facts, '$.since'), 0)), payment.id
-         FROM payment, json_each(facts) AS kind, json_each(kind.value) AS object
-         WHERE kind.key IN ('sessions', 'intents', 'charges', 'refunds', 'disputes');
-     DROP TABLE object;
-     ALTER TABLE keyed RENAME TO object",
-];
-/// "paid" in ASCII, in the file's `application_id`: tells our file from any other.
-const APPLICATION_ID: i64 = 0x7061_6964;
+const MIGRATIONS: [&str; 0] = [];
+/// "pdup" in ASCII, in the file's `application_id`: tells our file from any other.
+const APPLICATION_ID: i64 = 0x7064_7570;
+/// "paid": that of files from before the first release, which are refused.
+const UNRELEASED_ID: i64 = 0x7061_6964;
 /// How long a statement waits while another process of ours writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages in the log at which it is to be moved into the file. 1,000 is SQLite's default; more means
@@ -93,6 +79,8 @@ pub struct Store {
     connection: Connection,
     /// Pages in the log after the last commit.
     log_pages: Arc<AtomicI32>,
+    /// Stripe's world that the file is of, once that is known to be on disk.
+    mode: Option<Mode>,
 }
 
 impl Store {
@@ -164,6 +152,7 @@ impl Store {
         let store = Store {
             connection,
             log_pages,
+            mode: None,
         };
         store.refuse_what_is_not_ours()?;
         if store.schema_version()? == 0 {
@@ -188,6 +177,7 @@ impl Store {
         let store = Store {
             connection,
             log_pages,
+            mode: None,
         };
         store.refuse_what_is_not_ours()?;
         store
@@ -242,12 +232,21 @@ impl Store {
         let mut transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Once settled it never changes. What this batch settles counts when it is committed.
+        if self.mode.is_none() {
+            self.mode = read_mode(&transaction)?;
+        }
+        let mut mode = self.mode;
         let mut answers = Vec::with_capacity(batch.len());
         for delivery in batch {
             let savepoint = transaction.savepoint()?;
-            let answer = record_one(&savepoint, delivery);
+            let mut settled = mode;
+            let answer = record_one(&savepoint, delivery, &mut settled);
             match &answer {
-                Ok(_) => savepoint.commit()?,
+                Ok(_) => {
+                    mode = settled;
+                    savepoint.commit()?;
+                }
                 // Some errors end the whole transaction, and with it the savepoint.
                 Err(error) if error.is_fatal() || savepoint.is_autocommit() => {
                     return Err(error.clone());
@@ -264,7 +263,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn payments(&self, order: &StoredOrder) -> Result<Vec<Payment>, StoreError> {
-        payments_for(&self.connection, order.id, &[])
+        payments_for(&self.connection, order.id)
     }
 
     /// Writes and syncs one row, to prove that the disk takes writes.
@@ -280,6 +279,30 @@ impl Store {
             .execute([now.0])?;
         transaction.commit()?;
         self.move_long_log()
+    }
+
+    /// Stripe's world that the file is of; `None` while no event has settled it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn mode(&self) -> Result<Option<Mode>, StoreError> {
+        read_mode(&self.connection)
+    }
+
+    /// Makes the file one of `wanted`, unless it is of the other mode already: test and live never mix.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherMode`], and others.
+    pub fn settle_mode(&mut self, wanted: Mode) -> Result<(), StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        match read_mode(&transaction)? {
+            Some(mode) if mode != wanted => return Err(StoreError::OtherMode(mode)),
+            Some(_) => {}
+            None => settle_mode(&transaction, Some(wanted))?,
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Figures for the metrics; none of them takes longer as the history grows.
@@ -301,7 +324,9 @@ impl Store {
         };
         Ok(Figures {
             orders: rows.collect::<Result<_, _>>()?,
-            parked: number("SELECT count(*) FROM payment WHERE order_id IS NULL")?,
+            parked: number(
+                "SELECT count(*) FROM payment WHERE order_id IS NULL AND other_shop = 0",
+            )?,
             database_bytes: number(
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
             )?,
@@ -485,7 +510,11 @@ impl Store {
     /// is touched.
     fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
         let version = self.schema_version()?;
-        let is_ours = self.pragma("application_id")? == APPLICATION_ID;
+        let id = self.pragma("application_id")?;
+        if id == UNRELEASED_ID {
+            return Err(StoreError::Unreleased);
+        }
+        let is_ours = id == APPLICATION_ID;
         if !is_ours && !is_empty(&self.connection)? {
             return Err(StoreError::NotOurs);
         }
@@ -529,14 +558,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] and others.
     pub fn touch_every_tree(&self) -> Result<(), StoreError> {
-        const TREES: [(&str, &str); 14] = [
+        const TREES: [(&str, &str); 16] = [
             ("payment", "id"),
             (
                 "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
                 "order_id",
             ),
             (
-                "payment INDEXED BY payment_parked WHERE order_id IS NULL",
+                "payment INDEXED BY payment_parked WHERE order_id IS NULL AND other_shop = 0",
                 "id",
             ),
             ("object", "id"),
@@ -546,8 +575,16 @@ impl Store {
             ("orders", "name"),
             ("orders", "status"),
             ("orders", "changed"),
+            (
+                "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
+                "reference",
+            ),
             ("checkout", "key"),
             ("checkout", "order_name"),
+            (
+                "checkout INDEXED BY checkout_by_session WHERE session IS NOT NULL",
+                "session",
+            ),
             ("change", "order_id"),
             ("tally", "status"),
         ];
@@ -611,6 +648,22 @@ impl Store {
             .connection
             .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
     }
+}
+
+fn read_mode(db: &Connection) -> Result<Option<Mode>, StoreError> {
+    let mut read = db.prepare_cached("SELECT word FROM mode")?;
+    let word = read
+        .query_row([], |row| row.get::<_, String>(0))
+        .optional()?;
+    Ok(word.and_then(|word| Mode::parse(&word)))
+}
+
+fn settle_mode(db: &Connection, mode: Option<Mode>) -> Result<(), StoreError> {
+    if let Some(mode) = mode {
+        let sql = "INSERT INTO mode (id, word) VALUES (1, ?1) ON CONFLICT DO NOTHING";
+        db.prepare_cached(sql)?.execute([mode.as_str()])?;
+    }
+    Ok(())
 }
 
 /// Where the server puts the backup of an older file before it brings it up to date.

@@ -9,11 +9,12 @@ use sha2::{Digest, Sha256};
 use crate::clock::Now;
 use crate::domain::config::{Config, Counted};
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
-use crate::domain::event::{Event, EventError, Ignored, Meaning, Mode, release};
+use crate::domain::event::{Event, EventError, Ignored, Meaning, release};
 use crate::domain::id::UnixSeconds;
 use crate::domain::limiter::{Exceeded, Limiter};
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::domain::payment::{Fact, Object};
+use crate::domain::reading::Reading;
 use crate::domain::signature::{self, SignatureError, SigningSecret, Verified};
 use crate::http::{Reply, Request};
 use crate::logger;
@@ -30,7 +31,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Webhook {
     secrets: Vec<SigningSecret>,
     tolerance_seconds: i64,
-    mode: Option<Mode>,
+    reading: Reading,
     api_version: Box<str>,
     counted: Counted,
     limiter: Mutex<Limiter>,
@@ -68,7 +69,7 @@ impl Webhook {
                 .map(SigningSecret::new)
                 .collect(),
             tolerance_seconds: config.tolerance_seconds,
-            mode: config.mode,
+            reading: config.reading.clone(),
             api_version: config.api_version.clone(),
             counted: config.rate_limit_count,
             limiter: Mutex::new(Limiter::new(
@@ -108,7 +109,7 @@ impl Webhook {
         fields: &mut LogFields,
     ) -> Result<Receipt, Refusal> {
         let verified = self.verify(request, now)?;
-        let event = Event::parse(&verified, self.mode).map_err(Refusal::Event)?;
+        let event = Event::parse(&verified, &self.reading).map_err(Refusal::Event)?;
         describe(&event, fields);
         self.look_at_version(&event, fields);
         let delivery = Delivery {
@@ -222,6 +223,8 @@ fn accepted(outcome: Outcome) -> Reply {
         Outcome::Duplicate => (Level::Info, Message::WebhookDuplicate),
         Outcome::Parked => (Level::Info, Message::WebhookParked),
         Outcome::Ignored(Ignored::Type) => (Level::Info, Message::WebhookIgnored),
+        Outcome::Ignored(Ignored::NoSale) => (Level::Info, Message::NoSaleIgnored),
+        Outcome::Ignored(Ignored::OtherShop) => (Level::Info, Message::OtherShopIgnored),
         Outcome::Ignored(Ignored::Account) => (Level::Warn, Message::AccountEventIgnored),
         Outcome::Ignored(Ignored::Mode) => (Level::Warn, Message::OtherModeIgnored),
         // Otherwise the owner of a wrongly made destination sees green deliveries and no change.
@@ -297,9 +300,14 @@ fn describe(event: &Event, fields: &mut LogFields) {
 fn session_of(fact: &Fact) -> Option<LogText> {
     match &fact.object {
         Object::Session(_) => Some(LogText::from(&fact.id)),
-        Object::Intent(_) | Object::Charge(_) | Object::Refund(_) | Object::Dispute { .. } => {
-            fact.session.as_ref().map(LogText::from)
-        }
+        Object::Intent(_)
+        | Object::Charge(_)
+        | Object::Refund(_)
+        | Object::Dispute(_)
+        | Object::Invoice(_)
+        | Object::InvoicePayment
+        | Object::Review(_)
+        | Object::FraudWarning => fact.session.as_ref().map(LogText::from),
     }
 }
 

@@ -302,6 +302,7 @@ mod tests {
     use super::*;
     use crate::domain::delivery::Outcome;
     use crate::domain::event::Event;
+    use crate::domain::reading::Reading;
 
     /// A writer with its file, and what it has told of its commits.
     struct Bench {
@@ -360,7 +361,7 @@ mod tests {
                 {{"id":"cs_{event}","payment_status":"paid","amount_total":100,"currency":"eur"}}}}}}"#
         );
         Delivery {
-            event: Event::from_json(&text, None).unwrap(),
+            event: Event::from_json(&text, &Reading::default()).unwrap(),
             sha256: [0; 32],
             request_id: None,
             received: UnixSeconds(1),

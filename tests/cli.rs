@@ -18,6 +18,7 @@ use paidup::domain::delivery::Delivery;
 use paidup::domain::event::Event;
 use paidup::domain::id::{RequestId, UnixSeconds};
 use paidup::domain::order::{Dispute, Status};
+use paidup::domain::reading::Reading;
 use paidup::sample::SamplePayment;
 use paidup::serve::{self, Running, Stop};
 use paidup::sqlite::{Store, StoredOrder};
@@ -578,7 +579,7 @@ impl Shop {
         let number = u64::try_from(number).unwrap();
         let document = payment.event(kind, payment.usual(kind), at, number);
         let delivery = Delivery {
-            event: Event::from_json(&document.text, None).unwrap(),
+            event: Event::from_json(&document.text, &Reading::default()).unwrap(),
             sha256: [7; 32],
             request_id: RequestId::parse("request-1").ok(),
             received: at,

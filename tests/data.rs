@@ -17,6 +17,7 @@ use paidup::db;
 use paidup::domain::delivery::{Delivery, Outcome};
 use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
+use paidup::domain::reading::Reading;
 use paidup::exit::{Exit, Failure};
 use paidup::files;
 use paidup::sqlite::{
@@ -800,7 +801,7 @@ fn event(id: &str, kind: &str, object: &Value) -> String {
 
 fn delivery(text: &str, received: i64) -> Delivery {
     Delivery {
-        event: Event::from_json(text, None).unwrap(),
+        event: Event::from_json(text, &Reading::default()).unwrap(),
         sha256: [0; 32],
         request_id: None,
         received: UnixSeconds(received),

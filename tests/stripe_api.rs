@@ -22,6 +22,7 @@ use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::domain::log_line::ErrorCode;
 use paidup::domain::new_order::{Item, Line};
 use paidup::domain::payment::Money;
+use paidup::domain::reading::Reading;
 use paidup::domain::stripe_config::ApiSettings;
 use paidup::domain::stripe_error::{ApiError, Call, Failure, Unreachable, Word};
 use paidup::stripe_api::{EventsQuery, NewSession, StripeApi};
@@ -153,8 +154,22 @@ fn a_listed_event_is_read_by_the_code_that_reads_deliveries() {
     assert_eq!(page.data.len(), logged.len());
     for (listed, logged) in page.data.iter().zip(logged.iter().rev()) {
         assert_eq!(listed.id.as_str(), logged.id);
-        let from_list = Event::from_json(listed.json.text(), Some(Mode::Test)).unwrap();
-        let from_delivery = Event::from_json(&logged.text, Some(Mode::Test)).unwrap();
+        let from_list = Event::from_json(
+            listed.json.text(),
+            &Reading {
+                mode: Some(Mode::Test),
+                ..Reading::default()
+            },
+        )
+        .unwrap();
+        let from_delivery = Event::from_json(
+            &logged.text,
+            &Reading {
+                mode: Some(Mode::Test),
+                ..Reading::default()
+            },
+        )
+        .unwrap();
         assert_eq!(from_list, from_delivery);
         assert!(
             matches!(from_list.meaning, Meaning::Fact(_)),
@@ -876,7 +891,14 @@ fn the_stand_in_tells_every_story_in_events_that_we_can_read() {
             "{}",
             event.text
         );
-        let read = Event::from_json(&event.text, Some(Mode::Test)).unwrap();
+        let read = Event::from_json(
+            &event.text,
+            &Reading {
+                mode: Some(Mode::Test),
+                ..Reading::default()
+            },
+        )
+        .unwrap();
         assert_eq!(read.api_version.as_deref(), Some("2026-10-28.endive"));
         assert!(matches!(read.meaning, Meaning::Fact(_)), "{}", event.kind);
     }

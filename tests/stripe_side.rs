@@ -21,6 +21,7 @@ use paidup::domain::delivery::Delivery;
 use paidup::domain::event::{Event, TYPES};
 use paidup::domain::id::UnixSeconds;
 use paidup::domain::order::{State, Status};
+use paidup::domain::reading::Reading;
 use paidup::sqlite::Store;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -384,7 +385,7 @@ fn live(stripe: &FakeStripe) -> BTreeMap<String, State> {
         .events()
         .iter()
         .map(|event| Delivery {
-            event: Event::from_json(&event.text, None).unwrap(),
+            event: Event::from_json(&event.text, &Reading::default()).unwrap(),
             sha256: [0; 32],
             request_id: None,
             received: UnixSeconds(1),

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use paidup::domain::delivery::{Delivery, Outcome, Receipt};
 use paidup::domain::event::{Event, Ignored, Meaning, Mode};
-use paidup::domain::id::{RequestId, UnixSeconds};
+use paidup::domain::id::{OrderId, RequestId, UnixSeconds};
 use paidup::domain::order::{Dispute, Flag, State, Status};
 use paidup::domain::payment::Payment;
+use paidup::domain::reading::Reading;
 use paidup::sqlite::{Change, Store, StoreError, StoredOrder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -276,12 +277,18 @@ fn events_of_other_modes_accounts_and_types_change_no_order() {
 
     let other = Event::from_json(
         &document("checkout.session.completed.paid"),
-        Some(Mode::Live),
+        &Reading {
+            mode: Some(Mode::Live),
+            ..Reading::default()
+        },
     );
     assert_eq!(other.unwrap().meaning, Meaning::Ignored(Ignored::Mode));
     let same = Event::from_json(
         &document("checkout.session.completed.paid"),
-        Some(Mode::Test),
+        &Reading {
+            mode: Some(Mode::Test),
+            ..Reading::default()
+        },
     );
     assert!(matches!(same.unwrap().meaning, Meaning::Fact(_)));
     assert_eq!(shop.store().orders(None, 10).unwrap(), []);
@@ -291,7 +298,14 @@ fn events_of_other_modes_accounts_and_types_change_no_order() {
 fn an_event_that_was_ignored_for_its_mode_is_applied_when_it_comes_again() {
     let shop = Shop::open();
     let text = document("checkout.session.completed.paid");
-    let ignored = Event::from_json(&text, Some(Mode::Live)).unwrap();
+    let ignored = Event::from_json(
+        &text,
+        &Reading {
+            mode: Some(Mode::Live),
+            ..Reading::default()
+        },
+    )
+    .unwrap();
     let receipts = shop.store().record(&[delivery(ignored)]).unwrap();
     assert_eq!(
         receipts[0].as_ref().unwrap().outcome,
@@ -595,7 +609,10 @@ impl Shop {
         }
         let computed: BTreeMap<_, _> = payments
             .into_iter()
-            .map(|(name, payments)| (name, State::of(&payments)))
+            .map(|(name, payments)| {
+                let order = OrderId::parse(&name).unwrap();
+                (name, State::of(&order, &payments))
+            })
             .collect();
         assert_eq!(computed, self.orders());
         let tally: i64 = self
@@ -647,7 +664,7 @@ fn delivery(event: Event) -> Delivery {
 }
 
 fn read(text: &str) -> Event {
-    Event::from_json(text, None).unwrap()
+    Event::from_json(text, &Reading::default()).unwrap()
 }
 
 fn document(name: &str) -> String {

@@ -16,15 +16,16 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::event::Mode;
+use super::reading::{NamePlaces, Ours, Reading};
 use super::secret::Secret;
 use super::stripe_config::split;
 use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
-    PUBLIC_CHECKOUT_ORIGINS, PUBLIC_CHECKOUT_STATUS, RATE_LIMIT_CHECKOUT_MAX,
-    RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT, RATE_LIMIT_WEBHOOK_MAX,
-    REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE, STRIPE_SECRET_KEY,
-    STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES, Variable,
-    WEBHOOK_TOLERANCE_SECONDS,
+    ORDER_ID_FROM, OUR_ORDERS, PUBLIC_CHECKOUT_ORIGINS, PUBLIC_CHECKOUT_STATUS,
+    RATE_LIMIT_CHECKOUT_MAX, RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT,
+    RATE_LIMIT_WEBHOOK_MAX, REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE,
+    STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES,
+    Variable, WEBHOOK_TOLERANCE_SECONDS,
 };
 
 /// Where a server listens.
@@ -78,8 +79,8 @@ pub struct Config {
     pub tolerance_seconds: i64,
     /// The version that events are expected to have.
     pub api_version: Box<str>,
-    /// The mode whose events count; `None` when both do.
-    pub mode: Option<Mode>,
+    /// How events are to be read.
+    pub reading: Reading,
     /// Tokens a minute of each client.
     pub rate_limit_max: NonZeroU32,
     /// Clients that are never limited.
@@ -232,15 +233,7 @@ impl<'a> Reader<'a> {
              libraries take it for no limit; beyond a day it protects nothing.",
         );
         let api_version = self.api_version();
-        let mode = self.choice(
-            &STRIPE_MODE,
-            &[
-                ("", None),
-                ("live", Some(Mode::Live)),
-                ("test", Some(Mode::Test)),
-            ],
-            "Test events could change live orders.",
-        );
+        let reading = self.reading();
         let rate_limit_max = self.number::<u32>(
             &RATE_LIMIT_WEBHOOK_MAX,
             1..=1_000_000,
@@ -280,7 +273,7 @@ impl<'a> Reader<'a> {
             webhook_secrets: webhook_secrets?,
             tolerance_seconds: tolerance_seconds?,
             api_version: api_version?,
-            mode: mode?,
+            reading: reading?,
             rate_limit_max: NonZeroU32::new(rate_limit_max?)?,
             rate_limit_exempt: rate_limit_exempt?,
             rate_limit_count: rate_limit_count?,
@@ -422,6 +415,46 @@ impl<'a> Reader<'a> {
                  Compare it with Dashboard → Webhooks → your endpoint → Signing secret.",
             );
         }
+    }
+
+    /// How events are to be read, whoever reads them.
+    pub(super) fn reading(&mut self) -> Option<Reading> {
+        let mode = self.choice(
+            &STRIPE_MODE,
+            &[
+                ("", None),
+                ("live", Some(Mode::Live)),
+                ("test", Some(Mode::Test)),
+            ],
+            "Test events could change live orders.",
+        );
+        let names = match NamePlaces::parse(text(self.vars, &ORDER_ID_FROM)) {
+            Ok(names) => Some(names),
+            Err(problem) => self.refuse(
+                &ORDER_ID_FROM,
+                format!("cannot be used: {problem}"),
+                "Payments could not be told which order they are for.",
+                format!("Write places such as {}.", ORDER_ID_FROM.default),
+            ),
+        };
+        let value = text(self.vars, &OUR_ORDERS);
+        let ours = match Ours::parse(value) {
+            None if value.is_empty() => Some(None),
+            Some(ours) => Some(Some(ours)),
+            None => self.refuse(
+                &OUR_ORDERS,
+                format!("is {}, which says of no order that it is ours", shown(value)),
+                "Another shop's payments could pay this shop's orders, or none would count.",
+                "Write metadata.KEY=VALUE, such as metadata.shop=coffee, or how the order ids begin, such \
+                 as CF-*."
+                    .to_owned(),
+            ),
+        };
+        Some(Reading {
+            mode: mode?,
+            names: names?,
+            ours: ours?,
+        })
     }
 
     pub(super) fn api_version(&mut self) -> Option<Box<str>> {
@@ -766,7 +799,7 @@ mod tests {
         assert_eq!(config.database, Path::new("paidup.db"));
         assert_eq!(config.tolerance_seconds, 300);
         assert_eq!(&*config.api_version, "2026-10-28.endive");
-        assert_eq!(config.mode, None);
+        assert_eq!(config.reading.mode, None);
         assert_eq!(config.rate_limit_max.get(), 100);
         assert_eq!(config.rate_limit_exempt, []);
         assert_eq!(config.rate_limit_count, Counted::All);
@@ -812,7 +845,7 @@ mod tests {
         assert_eq!(secrets_of(&config), ["whsec_new", "whsec_old"]);
         assert_eq!(config.tolerance_seconds, 600);
         assert_eq!(&*config.api_version, "2020-08-27");
-        assert_eq!(config.mode, Some(Mode::Live));
+        assert_eq!(config.reading.mode, Some(Mode::Live));
         assert_eq!(config.rate_limit_max.get(), 1);
         let exempt: Vec<String> = config
             .rate_limit_exempt
@@ -838,7 +871,7 @@ mod tests {
             .collect();
         let config = parsed(&blank).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:4242");
-        assert_eq!(config.mode, None);
+        assert_eq!(config.reading.mode, None);
         assert_eq!(config.trusted_proxies, []);
     }
 

@@ -14,8 +14,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::id::{OrderId, StripeId, UnixSeconds};
 use super::log_line::ErrorCode;
 use super::payment::{
-    Charge, DisputeStatus, Fact, Intent, Money, Object, Refund, RefundStatus, Session, Source,
+    Attempt, Belongs, Carrier, Charge, ChargeStatus, Dispute, DisputeStatus, Fact, Intent, Invoice,
+    InvoiceStatus, KnownCharge, Money, Object, Refund, RefundStatus, Review, Session, Source, Wait,
 };
+pub use super::reading::Mode;
+use super::reading::{Place, Reading};
 use super::signature::Verified;
 
 /// One event: Stripe's message that something happened.
@@ -29,6 +32,8 @@ pub struct Event {
     pub created: Option<UnixSeconds>,
     /// The version that the event's shape follows, such as `2026-10-28.endive`.
     pub api_version: Option<Box<str>>,
+    /// Stripe's world that it comes from, if it says so.
+    pub mode: Option<Mode>,
     /// What it means to us.
     pub meaning: Meaning,
 }
@@ -42,6 +47,17 @@ pub enum Meaning {
     Ignored(Ignored),
 }
 
+impl Event {
+    /// `paidup send-test` or the demo made it: it proves something, and decides nothing.
+    #[must_use]
+    pub fn is_sample(&self) -> bool {
+        self.id.as_str().starts_with(SAMPLE_EVENT)
+    }
+}
+
+/// What the ids of our own test events begin with.
+pub const SAMPLE_EVENT: &str = "evt_test_";
+
 /// Why an event changes no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
@@ -53,8 +69,12 @@ pub enum Ignored {
     /// A thin event has no object to read. The destination in the Dashboard must send snapshots.
     /// <https://docs.stripe.com/webhooks#event-overview>
     Thin,
-    /// A test event where `STRIPE_MODE=live`, or a live one where it is `test`.
+    /// A test event where the database is of live mode, or the other way round.
     Mode,
+    /// It sells nothing: a session that only saves a card, or an invoice of zero.
+    NoSale,
+    /// It is of another shop that shares the account: `OUR_ORDERS` says whose is ours.
+    OtherShop,
 }
 
 impl Ignored {
@@ -66,17 +86,10 @@ impl Ignored {
             Ignored::Account => "account",
             Ignored::Thin => "thin",
             Ignored::Mode => "mode",
+            Ignored::NoSale => "no_sale",
+            Ignored::OtherShop => "other_shop",
         }
     }
-}
-
-/// Stripe's two worlds. <https://docs.stripe.com/keys#test-live-modes>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Real money.
-    Live,
-    /// Test cards; sandboxes are of this mode too.
-    Test,
 }
 
 /// Why a verified body is no event that we can read. Answered 400, so that Stripe keeps it.
@@ -108,11 +121,12 @@ impl fmt::Display for EventError {
     }
 }
 
-/// The event types that tell us something, in the order in which an endpoint should list them.
+/// The event types that tell us something, in the order in which an endpoint should list them, and
+/// what is lost without each.
 ///
 /// `payment_intent.refunded` is in no list of Stripe's; it is taken because runbooks name it.
 /// `charge.refund.updated` is the older name of `refund.updated`.
-pub const TYPES: [&str; 19] = [
+pub const TYPES: [&str; 35] = [
     "checkout.session.completed",
     "checkout.session.async_payment_succeeded",
     "checkout.session.async_payment_failed",
@@ -129,9 +143,25 @@ pub const TYPES: [&str; 19] = [
     "payment_intent.succeeded",
     "payment_intent.payment_failed",
     "payment_intent.canceled",
+    "payment_intent.processing",
+    "payment_intent.amount_capturable_updated",
     "payment_intent.refunded",
     "charge.succeeded",
+    "charge.captured",
+    "charge.failed",
+    "charge.pending",
+    "charge.updated",
+    "charge.expired",
     "charge.refund.updated",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
+    "invoice_payment.paid",
+    "radar.early_fraud_warning.created",
+    "radar.early_fraud_warning.updated",
+    "review.opened",
+    "review.closed",
 ];
 
 /// Those of [`TYPES`] that Stripe can be asked for: it refuses a type that it does not know.
@@ -149,14 +179,14 @@ pub fn release(version: &str) -> &str {
 }
 
 impl Event {
-    /// Reads a verified body. With `mode`, events of the other mode are ignored.
+    /// Reads a verified body as the shop's settings say.
     ///
     /// # Errors
     /// [`EventError`] when the body is not JSON, or has no usable `id`, `type` or `data.object`.
-    pub fn parse(body: &Verified<'_>, mode: Option<Mode>) -> Result<Event, EventError> {
+    pub fn parse(body: &Verified<'_>, reading: &Reading) -> Result<Event, EventError> {
         // serde_json does not look into the texts that it skips, so UTF-8 is checked here.
         let text = std::str::from_utf8(body.bytes()).map_err(|_| EventError::NotJson)?;
-        Event::from_json(text, mode)
+        Event::from_json(text, reading)
     }
 
     /// Reads one event document of which the caller knows that it is Stripe's: one that Stripe's
@@ -164,7 +194,7 @@ impl Event {
     ///
     /// # Errors
     /// As [`Event::parse`].
-    pub fn from_json(text: &str, mode: Option<Mode>) -> Result<Event, EventError> {
+    pub fn from_json(text: &str, reading: &Reading) -> Result<Event, EventError> {
         let raw: RawEvent<'_> = serde_json::from_str(text).map_err(|error| {
             match error.classify() {
                 // JSON, but an array, a number or the like.
@@ -182,7 +212,8 @@ impl Event {
         let kind = kind.ok_or(EventError::Unusable("type"))?;
         let created = raw.created.whole().map(UnixSeconds);
         Ok(Event {
-            meaning: raw.meaning(kind, created, mode)?,
+            meaning: raw.meaning(kind, created, reading)?,
+            mode: raw.livemode.mode(),
             id,
             kind: kind.into(),
             created,
@@ -197,21 +228,37 @@ impl Fact {
     ///
     /// # Errors
     /// [`EventError`] when it is not JSON, or no object that tells of orders.
-    pub fn from_object(text: &str, at: UnixSeconds) -> Result<Fact, EventError> {
+    pub fn from_object(text: &str, at: UnixSeconds, reading: &Reading) -> Result<Fact, EventError> {
         let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| EventError::NotJson)?;
-        let kind = match (raw.object.text(), raw.status.text()) {
-            (Some("checkout.session"), Some("complete")) => "checkout.session.completed",
-            (Some("checkout.session"), Some("expired")) => "checkout.session.expired",
-            (Some("checkout.session"), _) => "checkout.session.open",
-            (Some("payment_intent"), Some("succeeded")) => "payment_intent.succeeded",
-            (Some("payment_intent"), Some("canceled")) => "payment_intent.canceled",
-            (Some("payment_intent"), _) => "payment_intent.open",
-            (Some("charge"), _) => "charge.succeeded",
-            (Some("refund"), _) => "refund.updated",
-            (Some("dispute"), _) => "charge.dispute.updated",
-            _ => return Err(EventError::Unusable("object")),
-        };
-        raw.fact(kind, at)
+        let object = raw.object.text().ok_or(EventError::Unusable("object"))?;
+        if raw.sells_nothing(object) {
+            return Err(EventError::Unusable("sale"));
+        }
+        raw.fact(
+            object,
+            raw.status.text().unwrap_or_default(),
+            &Told {
+                at,
+                asked: true,
+                reading,
+            },
+        )
+    }
+}
+
+/// When and how something was told.
+struct Told<'a> {
+    /// When Stripe made the event, or when Stripe was asked.
+    at: UnixSeconds,
+    /// Stripe was asked: what is true now was true before.
+    asked: bool,
+    reading: &'a Reading,
+}
+
+impl Told<'_> {
+    /// When something that is true has become so, as far as is known.
+    fn since(&self) -> UnixSeconds {
+        UnixSeconds(self.at.0.saturating_sub(i64::from(self.asked)))
     }
 }
 
@@ -254,7 +301,7 @@ impl RawEvent<'_> {
         &self,
         kind: &str,
         created: Option<UnixSeconds>,
-        mode: Option<Mode>,
+        reading: &Reading,
     ) -> Result<Meaning, EventError> {
         if self.object.text() == Some("v2.core.event") {
             return Ok(Meaning::Ignored(Ignored::Thin));
@@ -264,22 +311,52 @@ impl RawEvent<'_> {
         if !self.account.is_null() {
             return Ok(Meaning::Ignored(Ignored::Account));
         }
-        let other = match mode {
-            Some(Mode::Live) => self.livemode.flag() != Some(true),
-            Some(Mode::Test) => self.livemode.flag() != Some(false),
-            None => false,
-        };
-        if other {
+        if reading
+            .mode
+            .is_some_and(|mode| self.livemode.mode() != Some(mode))
+        {
             return Ok(Meaning::Ignored(Ignored::Mode));
         }
         if !TYPES.contains(&kind) {
             return Ok(Meaning::Ignored(Ignored::Type));
         }
+        let (about, news) = split_kind(kind);
+        if object.sells_nothing(about) {
+            return Ok(Meaning::Ignored(Ignored::NoSale));
+        }
         let at = created.ok_or(EventError::Unusable("created"))?;
-        object
-            .fact(kind, at)
-            .map(|fact| Meaning::Fact(Box::new(fact)))
+        let mut fact = object.fact(
+            about,
+            news,
+            &Told {
+                at,
+                asked: false,
+                reading,
+            },
+        )?;
+        fact.mode = self.livemode.mode();
+        Ok(Meaning::Fact(Box::new(fact)))
     }
+}
+
+/// The object that a type of event is about, as its `object` calls it, and what happened to it.
+fn split_kind(kind: &str) -> (&'static str, &str) {
+    const PREFIXES: [(&str, &str); 10] = [
+        ("checkout.session.", "checkout.session"),
+        ("payment_intent.", "payment_intent"),
+        ("charge.dispute.", "dispute"),
+        ("charge.refund.", "refund"),
+        ("charge.", "charge"),
+        ("refund.", "refund"),
+        ("invoice.", "invoice"),
+        ("invoice_payment.", "invoice_payment"),
+        ("radar.early_fraud_warning.", "radar.early_fraud_warning"),
+        ("review.", "review"),
+    ];
+    let mut found = PREFIXES
+        .into_iter()
+        .filter_map(|(prefix, object)| kind.strip_prefix(prefix).map(|news| (object, news)));
+    found.next().unwrap_or(("", kind))
 }
 
 /// The fields of all the objects that we read, together.
@@ -299,9 +376,28 @@ struct Raw<'a> {
     #[serde(borrow)]
     client_reference_id: Field<'a>,
     #[serde(borrow)]
-    metadata: Field<'a>,
+    metadata: Metadata<'a>,
     #[serde(borrow)]
     payment_details: Field<'a>,
+    #[serde(borrow)]
+    payment_link: Field<'a>,
+    #[serde(borrow)]
+    invoice: Field<'a>,
+    /// Of an invoice payment: what it was paid with.
+    #[serde(borrow)]
+    payment: Field<'a>,
+    #[serde(borrow)]
+    capture_method: Field<'a>,
+    #[serde(borrow)]
+    livemode: Field<'a>,
+    #[serde(borrow)]
+    paid: Field<'a>,
+    #[serde(borrow)]
+    open: Field<'a>,
+    #[serde(borrow)]
+    amount_due: Field<'a>,
+    #[serde(borrow)]
+    amount_paid: Field<'a>,
     #[serde(borrow)]
     payment_intent: Field<'a>,
     #[serde(borrow)]
@@ -327,77 +423,113 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// What an event of type `kind`, made at `at`, tells of this object.
-    fn fact(&self, kind: &str, at: UnixSeconds) -> Result<Fact, EventError> {
+    /// Nobody is to pay for it: a session that only saves a card, an invoice that asks for nothing.
+    fn sells_nothing(&self, object: &str) -> bool {
+        match object {
+            "checkout.session" => self.mode.text() == Some("setup"),
+            "invoice" => {
+                self.amount_due.whole() == Some(0) && self.amount_paid.whole().unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// What is told of this `object`, to which `news` happened: the end of the type of an event, or
+    /// the object's own status where Stripe was asked.
+    fn fact(&self, object: &str, news: &str, told: &Told<'_>) -> Result<Fact, EventError> {
         let id = self.id.id().ok_or(EventError::Unusable("data.object.id"))?;
-        let mut fact = Fact::new(at, id, Object::Session(Session::default()));
-        fact.made = self.created.whole().map_or(at, UnixSeconds);
-        if let Some(name) = kind.strip_prefix("checkout.session.") {
-            fact.object = Object::Session(self.session(name, at)?);
-            self.claim(
-                &mut fact,
-                Source::SessionReference,
-                self.client_reference_id.text(),
-            );
-            self.claim(&mut fact, Source::SessionMetadata, self.order_id());
-            fact.intent = self.payment_intent.id();
-        } else if let Some(name) = kind.strip_prefix("payment_intent.") {
-            fact.object = Object::Intent(self.intent(name, at)?);
-            self.claim(&mut fact, Source::IntentMetadata, self.order_id());
-            // Checkout puts its session's id there. Stripe does not promise it, so a shop's own text
-            // may stand there as well: the one place where a prefix is looked at.
-            let reference = self
-                .payment_details
-                .inner()
-                .and_then(|inner| inner.order_reference.id());
-            fact.session = reference.filter(|id| id.as_str().starts_with("cs_"));
-            fact.charge = self.latest_charge.id();
-        } else if kind.starts_with("charge.dispute.") {
-            let status = self
-                .status
-                .text()
-                .map_or(DisputeStatus::Open, DisputeStatus::parse);
-            fact.object = Object::Dispute { status };
-            fact.intent = self.payment_intent.id();
-            fact.charge = self.charge.id();
-        } else if kind.starts_with("refund.") || kind.starts_with("charge.refund.") {
-            fact.object = Object::Refund(self.refund(kind, at)?);
-            fact.intent = self.payment_intent.id();
-            fact.charge = self.charge.id();
-        } else {
-            fact.object = Object::Charge(self.charge()?);
-            self.claim(&mut fact, Source::ChargeMetadata, self.order_id());
-            fact.intent = self.payment_intent.id();
+        let mut fact = Fact::new(told.at, id, Object::InvoicePayment);
+        fact.made = self.created.whole().map_or(told.at, UnixSeconds);
+        fact.mode = self.livemode.mode();
+        fact.intent = self.payment_intent.id();
+        fact.charge = self.charge.id();
+        fact.invoice = self.invoice.id();
+        match object {
+            "checkout.session" => {
+                fact.object = Object::Session(self.session(news, told)?);
+                self.name(&mut fact, Carrier::Session, told.reading);
+            }
+            "payment_intent" => {
+                fact.object = Object::Intent(self.intent(news, told)?);
+                fact.intent = None;
+                fact.charge = self.latest_charge.id();
+                self.name(&mut fact, Carrier::Intent, told.reading);
+                // Checkout puts its session's id there, and billing its invoice's. Stripe does not
+                // promise it, so a shop's own text may stand there as well: the one place where a
+                // prefix is looked at.
+                let details = self.payment_details.inner();
+                let reference = details.and_then(|inner| inner.order_reference.id());
+                let of = |prefix| {
+                    reference
+                        .clone()
+                        .filter(|id| id.as_str().starts_with(prefix))
+                };
+                fact.session = of("cs_");
+                fact.invoice = fact.invoice.or_else(|| of("in_"));
+            }
+            "charge" => {
+                fact.object = Object::Charge(self.charge(news, told)?);
+                fact.charge = None;
+                self.name(&mut fact, Carrier::Charge, told.reading);
+            }
+            "refund" => fact.object = Object::Refund(self.refund(news, told.at)?),
+            "dispute" => fact.object = Object::Dispute(self.dispute(news, told.at)?),
+            "invoice" => {
+                fact.object = Object::Invoice(self.invoice(news, told.at)?);
+                fact.invoice = None;
+                self.name(&mut fact, Carrier::Invoice, told.reading);
+            }
+            "invoice_payment" => {
+                let payment = self.payment.inner();
+                fact.intent = payment.and_then(|payment| payment.payment_intent.id());
+                fact.charge = payment.and_then(|payment| payment.charge.id());
+            }
+            "review" => fact.object = Object::Review(self.review(news)),
+            "radar.early_fraud_warning" => fact.object = Object::FraudWarning,
+            _ => return Err(EventError::Unusable("object")),
         }
         Ok(fact)
     }
 
-    fn session(&self, name: &str, at: UnixSeconds) -> Result<Session, EventError> {
-        let free = self.payment_status.text() == Some("no_payment_required")
-            && self.mode.text() == Some("payment");
+    fn session(&self, news: &str, told: &Told<'_>) -> Result<Session, EventError> {
+        let status = self.payment_status.text();
+        let is_complete = news == "completed" || news == "complete";
+        // Nothing to pay is paid, but not before the buyer has finished.
+        let is_free = is_complete && status == Some("no_payment_required");
+        let is_paid = is_free || status == Some("paid") || news == "async_payment_succeeded";
         Ok(Session {
-            completed: name == "completed",
-            paid: free || self.payment_status.text() == Some("paid"),
-            async_succeeded: name == "async_payment_succeeded",
-            async_failed: name == "async_payment_failed",
-            expired: name == "expired",
+            completed: is_complete.then(|| told.since()),
+            paid: is_paid.then(|| told.since()),
+            async_failed: news == "async_payment_failed",
+            expired: news == "expired",
+            of_link: !self.payment_link.is_null(),
             total: self
                 .money(&self.amount_total, "data.object.amount_total")?
-                .map(|m| (at, m)),
+                .map(|total| (told.at, total)),
         })
     }
 
-    fn intent(&self, name: &str, at: UnixSeconds) -> Result<Intent, EventError> {
-        let succeeded = name == "succeeded";
+    fn intent(&self, news: &str, told: &Told<'_>) -> Result<Intent, EventError> {
+        let attempt = match news {
+            "succeeded" => Some(Attempt::Succeeded),
+            "payment_failed" => Some(Attempt::Failed),
+            "processing" => Some(Attempt::Processing),
+            "amount_capturable_updated" | "requires_capture" => Some(Attempt::Held),
+            _ if told.asked && news.starts_with("requires_") => Some(Attempt::Idle),
+            _ => None,
+        };
+        let has_succeeded = attempt == Some(Attempt::Succeeded);
         let received = self.money(&self.amount_received, "data.object.amount_received")?;
         let asked = self.money(&self.amount, "data.object.amount")?;
         Ok(Intent {
-            succeeded,
-            failed: name == "payment_failed",
-            canceled: name == "canceled",
-            refunded: (name == "refunded").then_some(at),
-            received: if succeeded {
-                received.or(asked.clone())
+            attempt: attempt.map(|attempt| (told.at, attempt)),
+            succeeded: has_succeeded.then(|| told.since()),
+            delayed: attempt == Some(Attempt::Processing),
+            canceled: news == "canceled",
+            manual: self.capture_method.text() == Some("manual") || attempt == Some(Attempt::Held),
+            refunded: (news == "refunded").then_some(told.at),
+            received: if has_succeeded {
+                received.or_else(|| asked.clone())
             } else {
                 None
             },
@@ -405,23 +537,49 @@ impl Raw<'_> {
         })
     }
 
-    fn charge(&self) -> Result<Charge, EventError> {
+    fn charge(&self, news: &str, told: &Told<'_>) -> Result<KnownCharge, EventError> {
         let amount = self.required(&self.amount, "data.object.amount")?;
-        let captured = self.captured.flag() != Some(false);
-        let taken = self.amount(&self.amount_captured, "data.object.amount_captured")?;
+        let is_captured = self.captured.flag() != Some(false);
+        let captured = self.amount(&self.amount_captured, "data.object.amount_captured")?;
         let refunded = self.amount(&self.amount_refunded, "data.object.amount_refunded")?;
-        Ok(Charge {
-            refunded: refunded.unwrap_or(0),
-            captured: if captured { taken.unwrap_or(amount) } else { 0 },
-            is_captured: captured,
-            currency: self.currency(),
+        // The oldest versions have no status: `paid` says it there.
+        let status = match (self.status.text(), news, self.paid.flag()) {
+            (Some("succeeded"), _, _) => ChargeStatus::Succeeded,
+            (Some("failed"), _, _) | (None, "failed", _) => ChargeStatus::Failed,
+            (Some(_), _, _) | (None, "pending", _) => ChargeStatus::Pending,
+            (None, _, Some(false)) => ChargeStatus::Failed,
+            (None, _, Some(true) | None) => ChargeStatus::Succeeded,
+        };
+        // When a charge failed that Stripe was asked for, is not known: at the earliest when it was made.
+        let failed = if told.asked {
+            self.created.whole().map_or(told.at, UnixSeconds)
+        } else {
+            told.at
+        };
+        Ok(KnownCharge {
+            version: Some(Charge {
+                status,
+                at: told.at,
+                is_captured,
+                captured: captured.filter(|_| is_captured),
+                refunded: refunded.unwrap_or(0),
+                amount,
+                currency: self.currency(),
+            }),
+            failed: (status == ChargeStatus::Failed).then_some(failed),
+            waited: match status {
+                ChargeStatus::Pending => Some(Wait::Bank),
+                ChargeStatus::Succeeded if !is_captured => Some(Wait::Capture),
+                ChargeStatus::Succeeded | ChargeStatus::Failed => None,
+            },
+            intent: None,
         })
     }
 
-    fn refund(&self, kind: &str, at: UnixSeconds) -> Result<Refund, EventError> {
-        let status = match (self.status.text(), kind) {
+    fn refund(&self, news: &str, at: UnixSeconds) -> Result<Refund, EventError> {
+        let status = match (self.status.text(), news) {
             (Some(status), _) => RefundStatus::parse(status),
-            (None, "refund.failed") => RefundStatus::Failed,
+            (None, "failed") => RefundStatus::Failed,
             (None, _) => RefundStatus::Pending,
         };
         Ok(Refund {
@@ -430,27 +588,93 @@ impl Raw<'_> {
             created: self.created.whole().map_or(at, UnixSeconds),
             amount: self.required(&self.amount, "data.object.amount")?,
             charge: self.charge.id(),
+            intent: self.payment_intent.id(),
         })
     }
 
-    /// `metadata.order_id`, else `metadata.orderId`.
-    fn order_id(&self) -> Option<&str> {
-        let inner = self.metadata.inner()?;
-        let snake = inner.order_id.text().filter(|text| !text.trim().is_empty());
-        snake.or(inner.order_id_camel.text())
+    fn dispute(&self, news: &str, at: UnixSeconds) -> Result<Dispute, EventError> {
+        // A word of a later version must not keep a dispute open that is closed.
+        let unknown = match news {
+            "closed" => DisputeStatus::Closed,
+            _ => DisputeStatus::Open,
+        };
+        Ok(Dispute {
+            at,
+            status: self
+                .status
+                .text()
+                .and_then(DisputeStatus::parse)
+                .unwrap_or(unknown),
+            amount: self.amount(&self.amount, "data.object.amount")?,
+            currency: self.currency(),
+        })
     }
 
-    /// Adds what `text` says of the order's name. A blank one says nothing; one that is too long
-    /// is not used, and the log says so.
-    fn claim(&self, fact: &mut Fact, source: Source, text: Option<&str>) {
-        match text
-            .filter(|text| !text.trim().is_empty())
-            .map(OrderId::parse)
-        {
-            Some(Ok(name)) => fact.names.push((source, name)),
-            Some(Err(_)) => fact.name_too_long = true,
-            None => {}
+    fn invoice(&self, news: &str, at: UnixSeconds) -> Result<Invoice, EventError> {
+        let status = match (self.status.text(), news) {
+            (_, "paid") | (Some("paid"), _) => InvoiceStatus::Paid,
+            (_, "voided") | (Some("void"), _) => InvoiceStatus::Void,
+            (_, "marked_uncollectible") | (Some("uncollectible"), _) => {
+                InvoiceStatus::Uncollectible
+            }
+            (Some(_) | None, _) => InvoiceStatus::Open,
+        };
+        let paid = self.money(&self.amount_paid, "data.object.amount_paid")?;
+        Ok(Invoice {
+            status,
+            at,
+            due: self.money(&self.amount_due, "data.object.amount_due")?,
+            paid: paid.filter(|_| status == InvoiceStatus::Paid),
+        })
+    }
+
+    fn review(&self, news: &str) -> Review {
+        match (self.open.flag(), news) {
+            (Some(false), _) | (None, "closed") => Review::Closed,
+            (Some(true) | None, _) => Review::Open,
         }
+    }
+
+    /// The names that this object gives its order, and whether it is of this shop.
+    fn name(&self, fact: &mut Fact, carrier: Carrier, reading: &Reading) {
+        let of_link = |places: &[(u8, Place)]| {
+            let mut names: Vec<(Source, OrderId)> = Vec::new();
+            let mut is_too_long = false;
+            for (rank, place) in places {
+                let (source, text) = match place {
+                    Place::Metadata(key) => (Source::new(*rank, carrier), self.metadata.get(key)),
+                    Place::Reference if carrier == Carrier::Session => (
+                        Source::new(*rank, Carrier::Reference),
+                        self.client_reference_id.text(),
+                    ),
+                    Place::Reference => continue,
+                };
+                // A blank one says nothing; one that is too long is not used, and the log says so.
+                match text
+                    .filter(|text| !text.trim().is_empty())
+                    .map(OrderId::parse)
+                {
+                    Some(Ok(name)) if names.iter().all(|(known, _)| *known != source) => {
+                        names.push((source, name));
+                    }
+                    Some(Err(_)) => is_too_long = true,
+                    Some(Ok(_)) | None => {}
+                }
+            }
+            (names, is_too_long)
+        };
+        (fact.names, fact.name_too_long) = of_link(reading.names.places());
+        (fact.link_names, _) = of_link(reading.names.link_places());
+        let Some(ours) = &reading.ours else { return };
+        let metadata = |key: &str| self.metadata.get(key);
+        let is_ours = ours.is_marked(&metadata, fact.names.iter().map(|(_, name)| name));
+        // What begins a sale must carry the mark; an intent or a charge may have got none.
+        let must = matches!(carrier, Carrier::Session | Carrier::Invoice);
+        fact.belongs = Some(match (is_ours, must) {
+            (true, _) => Belongs::Ours,
+            (false, true) => Belongs::Other,
+            (false, false) => Belongs::Unknown,
+        });
     }
 
     fn currency(&self) -> Option<Box<str>> {
@@ -495,14 +719,80 @@ enum Field<'a> {
     Other,
 }
 
-/// What we look for inside an object: the id of an expanded one, our keys in `metadata`, the
-/// session in `payment_details`.
+/// What we look for inside an object: the id of an expanded one, the session or invoice in
+/// `payment_details`, what an invoice was paid with.
 #[derive(Default)]
 struct Inner<'a> {
     id: Field<'a>,
-    order_id: Field<'a>,
-    order_id_camel: Field<'a>,
     order_reference: Field<'a>,
+    payment_intent: Field<'a>,
+    charge: Field<'a>,
+}
+
+/// The shop's own texts on an object; of values that are no text only their keys.
+/// <https://docs.stripe.com/metadata>
+#[derive(Default)]
+struct Metadata<'a>(Vec<(Cow<'a, str>, Field<'a>)>);
+
+impl Metadata<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut found = self.0.iter().filter(|(known, _)| known == key);
+        found.find_map(|(_, value)| value.text())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Metadata<'a>, D::Error> {
+        deserializer.deserialize_any(MetadataVisitor)
+    }
+}
+
+struct MetadataVisitor;
+
+/// What is no object has no texts.
+impl<'de> Visitor<'de> for MetadataVisitor {
+    type Value = Metadata<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Metadata<'de>, E> {
+        Ok(Metadata::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Metadata<'de>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Metadata::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Metadata(entries))
+    }
 }
 
 impl<'a> Field<'a> {
@@ -516,6 +806,11 @@ impl<'a> Field<'a> {
         } else {
             None
         }
+    }
+
+    fn mode(&self) -> Option<Mode> {
+        self.flag()
+            .map(|is_live| if is_live { Mode::Live } else { Mode::Test })
     }
 
     fn whole(&self) -> Option<i64> {
@@ -604,9 +899,9 @@ impl<'de> Visitor<'de> for FieldVisitor {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
                 "id" => inner.id = map.next_value()?,
-                "order_id" => inner.order_id = map.next_value()?,
-                "orderId" => inner.order_id_camel = map.next_value()?,
                 "order_reference" => inner.order_reference = map.next_value()?,
+                "payment_intent" => inner.payment_intent = map.next_value()?,
+                "charge" => inner.charge = map.next_value()?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -621,7 +916,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Event, EventError> {
-        Event::from_json(text, None)
+        Event::from_json(text, &Reading::default())
     }
 
     /// An event of `kind` about `object`.
@@ -681,7 +976,7 @@ mod tests {
         );
         assert_eq!((fact.intent, fact.names), (None, vec![]));
         let session = Session {
-            completed: true,
+            completed: Some(UnixSeconds(10)),
             ..Session::default()
         };
         assert_eq!(fact.object, Object::Session(session));
@@ -699,13 +994,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_pay_is_paid_in_payment_mode_only() {
-        for (mode, paid) in [("payment", true), ("setup", false), ("subscription", false)] {
+    fn nothing_to_pay_is_paid_and_a_card_that_is_saved_is_no_sale() {
+        let setup = r#"{"id":"cs_1","mode":"setup","payment_status":"no_payment_required"}"#;
+        let ignored = about("checkout.session.completed", setup).unwrap().meaning;
+        assert_eq!(ignored, Meaning::Ignored(Ignored::NoSale));
+        for (mode, paid) in [("payment", true), ("subscription", true)] {
             let object = format!(
                 r#"{{"id":"cs_1","mode":"{mode}","payment_status":"no_payment_required"}}"#
             );
             let fact = fact("checkout.session.completed", &object);
-            assert!(matches!(fact.object, Object::Session(session) if session.paid == paid));
+            assert!(
+                matches!(fact.object, Object::Session(session) if session.paid.is_some() == paid)
+            );
         }
     }
 
@@ -719,7 +1019,10 @@ mod tests {
             ),
         );
         assert!(fact.name_too_long);
-        let names = [(Source::SessionMetadata, OrderId::parse("ord_1").unwrap())];
+        let names = [(
+            Source::new(0, Carrier::Session),
+            OrderId::parse("ord_1").unwrap(),
+        )];
         assert_eq!(fact.names, names);
     }
 
@@ -767,12 +1070,16 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                Fact::from_object(object, at).unwrap(),
+                Fact::from_object(object, at, &Reading::default()).unwrap(),
                 fact(kind, object),
                 "{kind}"
             );
         }
-        let other = Fact::from_object(r#"{"id":"cus_1","object":"customer"}"#, at);
+        let other = Fact::from_object(
+            r#"{"id":"cus_1","object":"customer"}"#,
+            at,
+            &Reading::default(),
+        );
         assert_eq!(other.unwrap_err(), EventError::Unusable("object"));
     }
 }

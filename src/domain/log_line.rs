@@ -105,6 +105,8 @@ pub enum Message {
     WebhookParked,
     ThinEventIgnored,
     OtherModeIgnored,
+    NoSaleIgnored,
+    OtherShopIgnored,
     AccountEventIgnored,
     SignatureFailed,
     RateLimited,
@@ -118,6 +120,7 @@ pub enum Message {
     NotRefreshed,
     // An order
     OrderPending,
+    OrderAuthorized,
     OrderProcessing,
     OrderPaid,
     OrderPartiallyRefunded,
@@ -135,6 +138,9 @@ pub enum Message {
     AmountMismatch,
     CurrencyMismatch,
     NameConflict,
+    FraudWarning,
+    InReview,
+    FailedAfterPaid,
 }
 
 impl Message {
@@ -163,6 +169,8 @@ impl Message {
             Message::WebhookParked => "Webhook parked: its order is not known yet",
             Message::ThinEventIgnored => "Webhook ignored: thin event (thin_event_ignored)",
             Message::OtherModeIgnored => "Webhook ignored: other mode than STRIPE_MODE",
+            Message::NoSaleIgnored => "Webhook ignored: it sells nothing",
+            Message::OtherShopIgnored => "Webhook ignored: another shop's, says OUR_ORDERS",
             Message::AccountEventIgnored => "Webhook ignored: event of a connected account",
             Message::SignatureFailed => "Stripe webhook signature verification failed",
             Message::RateLimited => "Webhook rate limit exceeded (429)",
@@ -174,6 +182,7 @@ impl Message {
             Message::CheckoutMade => "Checkout Session made",
             Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
             Message::OrderPending => "Order pending",
+            Message::OrderAuthorized => "Order authorized",
             Message::OrderProcessing => "Order processing",
             Message::OrderPaid => "Order paid",
             Message::OrderPartiallyRefunded => "Order partially refunded",
@@ -191,6 +200,9 @@ impl Message {
             Message::AmountMismatch => "Order paid with another amount",
             Message::CurrencyMismatch => "Order paid in another currency",
             Message::NameConflict => "Payment names two orders",
+            Message::FraudWarning => "Order has a fraud warning",
+            Message::InReview => "Order payment is in review",
+            Message::FailedAfterPaid => "Order payment failed after it was paid",
         }
     }
 }

@@ -1,21 +1,24 @@
 //! What we have been told of one payment, joined so that order and repetition do not matter.
 //!
 //! A payment is a group of Stripe objects that point at each other: a Checkout Session, its
-//! `PaymentIntent`, the charges, the refunds, the disputes. Every event is a [`Fact`] of one of them.
-//! Joining facts is a least upper bound: flags only go up, and of two versions of one object the
-//! greater stays. So a duplicate, a replay or a late arrival is not a special case.
+//! `PaymentIntent` or its invoice, the charges, the refunds, the disputes. Every event is a [`Fact`]
+//! of one of them. Joining facts is a least upper bound: flags only go up, and of two versions of one
+//! object the greater stays. So a duplicate, a replay or a late arrival is not a special case.
 //!
 //! Invariants, cited by number in tests:
 //!  P1  Joining the same fact twice is joining it once.
 //!  P2  The order of joining does not show.
 //!  P3  A refund that failed or was canceled never counts, whichever of its events came first.
 //!  P4  `0 <= refunded <= taken`.
+//!  P5  Money that was held and never captured was never taken, and so never refunded.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{OrderId, StripeId, UnixSeconds};
+use super::reading::Mode;
 
 /// An amount with its currency.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct Money {
 /// What one event tells of one Stripe object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// When Stripe made the event.
+    /// When Stripe made the event, or when Stripe was asked.
     pub at: UnixSeconds,
     /// The object that the event is about.
     pub id: StripeId,
@@ -44,10 +47,18 @@ pub struct Fact {
     pub intent: Option<StripeId>,
     /// The charge that the object names, if any.
     pub charge: Option<StripeId>,
+    /// The invoice that the object names, if any.
+    pub invoice: Option<StripeId>,
     /// The order ids that the object carries, and where.
     pub names: Vec<(Source, OrderId)>,
+    /// Those of them that count even when a Payment Link made the session.
+    pub link_names: Vec<(Source, OrderId)>,
     /// The object carried an order id of over 200 characters, which is not used.
     pub name_too_long: bool,
+    /// Whether it is of this shop; `None` where nothing is asked about that.
+    pub belongs: Option<Belongs>,
+    /// Stripe's world that it is of; `None` where the object does not say.
+    pub mode: Option<Mode>,
 }
 
 /// One version of one Stripe object.
@@ -58,71 +69,107 @@ pub enum Object {
     /// <https://docs.stripe.com/api/payment_intents/object>
     Intent(Intent),
     /// <https://docs.stripe.com/api/charges/object>
-    Charge(Charge),
+    Charge(KnownCharge),
     /// <https://docs.stripe.com/api/refunds/object>
     Refund(Refund),
     /// <https://docs.stripe.com/api/disputes/object>
-    Dispute {
-        /// How far the dispute is.
-        status: DisputeStatus,
-    },
+    Dispute(Dispute),
+    /// <https://docs.stripe.com/api/invoices/object>
+    Invoice(Invoice),
+    /// <https://docs.stripe.com/api/invoice-payment/object>: only says what belongs together.
+    InvoicePayment,
+    /// <https://docs.stripe.com/api/radar/reviews/object>
+    Review(Review),
+    /// <https://docs.stripe.com/api/radar/early_fraud_warnings/object>
+    FraudWarning,
 }
 
-/// Where an object carries the shop's order id, best first.
+/// Where an object carries the shop's order id; the smallest is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
+#[serde(transparent)]
+pub struct Source(u8);
+
+/// What carries an order id, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// `metadata` of the session.
+    Session,
+    /// `metadata` of the intent.
+    Intent,
+    /// `metadata` of the charge.
+    Charge,
+    /// `metadata` of the invoice.
+    Invoice,
     /// `client_reference_id` of the session.
-    SessionReference,
-    /// `metadata.order_id` of the session.
-    SessionMetadata,
-    /// `metadata.order_id` of the intent.
-    IntentMetadata,
-    /// `metadata.order_id` of the charge.
-    ChargeMetadata,
+    Reference,
 }
 
-/// A Checkout Session: flags that only go up, and the total of its newest version.
+impl Source {
+    /// Kinds of [`Carrier`], with room.
+    const CARRIERS: u8 = 8;
+    /// Greatest rank that a source can have.
+    pub const RANK_MAX: u8 = u8::MAX / Source::CARRIERS - 1;
+
+    /// The `rank`th place in which an order id is looked for, and what was found to carry it there.
+    #[must_use]
+    pub fn new(rank: u8, carrier: Carrier) -> Source {
+        Source(rank.min(Source::RANK_MAX) * Source::CARRIERS + carrier as u8)
+    }
+
+    /// A reference may be a customer's, so it contradicts nothing.
+    fn is_reference(self) -> bool {
+        self.0 % Source::CARRIERS == Carrier::Reference as u8
+    }
+}
+
+/// A Checkout Session: what has happened to it, when it was first known, and the total of its newest
+/// version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Session {
     /// The buyer has finished; the money may still be on its way.
-    #[serde(skip_serializing_if = "is_false")]
-    pub completed: bool,
-    /// `payment_status` was `paid`, or nothing was to pay.
-    #[serde(skip_serializing_if = "is_false")]
-    pub paid: bool,
-    /// A delayed payment arrived.
-    #[serde(skip_serializing_if = "is_false")]
-    pub async_succeeded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<UnixSeconds>,
+    /// `payment_status` was `paid`, a delayed payment arrived, or nothing was to pay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<UnixSeconds>,
     /// A delayed payment did not arrive.
     #[serde(skip_serializing_if = "is_false")]
     pub async_failed: bool,
     /// Nobody paid in time.
     #[serde(skip_serializing_if = "is_false")]
     pub expired: bool,
+    /// It is one of a Payment Link, whose address anyone may have written.
+    #[serde(skip_serializing_if = "is_false")]
+    pub of_link: bool,
     /// What the shop asks for, and the time of the event that said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<(UnixSeconds, Money)>,
 }
 
-/// A `PaymentIntent`: flags that only go up.
+/// A `PaymentIntent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Intent {
-    /// The money was taken.
+    /// How its latest attempt stands, and as of when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<(UnixSeconds, Attempt)>,
+    /// The money was taken: when that was first known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<UnixSeconds>,
+    /// It was once on its way: a bank debit, not a card.
     #[serde(skip_serializing_if = "is_false")]
-    pub succeeded: bool,
-    /// At least one attempt was declined; the buyer may try again.
-    #[serde(skip_serializing_if = "is_false")]
-    pub failed: bool,
+    pub delayed: bool,
     /// Nobody will pay this any more.
     #[serde(skip_serializing_if = "is_false")]
     pub canceled: bool,
+    /// The shop decides what is captured, so that need not be what was asked for.
+    #[serde(skip_serializing_if = "is_false")]
+    pub manual: bool,
     /// When `payment_intent.refunded` said that all of it was refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refunded: Option<UnixSeconds>,
-    /// What was taken, once it has succeeded.
+    /// What was taken; it only grows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<Money>,
     /// What is asked for.
@@ -130,19 +177,83 @@ pub struct Intent {
     pub asked: Option<Money>,
 }
 
-/// A charge at one moment. Of two, the one of the later event stays; in the same second the one
-/// with more refunded.
+/// How an intent's latest attempt stands; of two that are told in the same second the greater stays.
+/// <https://docs.stripe.com/payments/paymentintents/lifecycle>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// Stripe, asked, says that the buyer must do something: no attempt is running.
+    Idle,
+    /// An attempt was declined or came back.
+    Failed,
+    /// The money is on its way.
+    Processing,
+    /// The money is held for the shop, who must capture it.
+    Held,
+    /// The money was taken.
+    Succeeded,
+}
+
+/// What is known of one charge: of its versions the greatest, and what a version does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnownCharge {
+    /// `None` for a charge of which only the id is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<Charge>,
+    /// When it was last heard to have failed; it may have succeeded before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<UnixSeconds>,
+    /// It was once held or on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited: Option<Wait>,
+    /// The intent that it is an attempt of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<StripeId>,
+}
+
+/// What a charge had to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// The bank.
+    Bank,
+    /// The shop, who must capture it.
+    Capture,
+}
+
+/// A charge at one moment. The fields stand in the order in which they are compared: a charge that
+/// took money took it whatever came later; then the later event, more captured, more refunded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Charge {
-    /// Running total of what was refunded, in minor units.
-    pub refunded: i64,
-    /// What was taken, in minor units; 0 while it is only authorised.
-    pub captured: i64,
+    /// Only one that succeeded takes money.
+    pub status: ChargeStatus,
+    /// When Stripe made the event, or when Stripe was asked.
+    pub at: UnixSeconds,
     /// False for an authorisation, released or not.
     pub is_captured: bool,
-    /// Of both amounts.
+    /// What was captured, in minor units, if it says so: versions before 2020-08-27 do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captured: Option<i64>,
+    /// Running total of what was given back or released, in minor units.
+    pub refunded: i64,
+    /// What was charged or held, in minor units.
+    pub amount: i64,
+    /// Of all the amounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Box<str>>,
+}
+
+/// How far a charge is. <https://docs.stripe.com/api/charges/object#charge_object-status>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeStatus {
+    /// On its way, or a word that we do not know.
+    Pending,
+    /// Declined, or come back.
+    Failed,
+    /// The money was taken or is held.
+    Succeeded,
 }
 
 /// A refund at one moment. Of two, the one whose status is further stays; then the later event.
@@ -160,6 +271,9 @@ pub struct Refund {
     /// The charge that it gives back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charge: Option<StripeId>,
+    /// The intent that it gives back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<StripeId>,
 }
 
 /// How far a refund is, in the order in which a later one wins.
@@ -187,6 +301,22 @@ impl RefundStatus {
     }
 }
 
+/// A dispute at one moment. Of two, the one of the later event stays, then the one that is further.
+/// The fields stand in the order in which they are compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dispute {
+    /// When Stripe made the event, or when Stripe was asked.
+    pub at: UnixSeconds,
+    /// How far it is.
+    pub status: DisputeStatus,
+    /// What is contested; not always what was charged, nor in its currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
+    /// Of the amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Box<str>>,
+}
+
 /// How far a dispute is, in the order in which one wins over another of the same second.
 /// <https://docs.stripe.com/api/disputes/object#dispute_object-status>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -203,20 +333,77 @@ pub enum DisputeStatus {
 }
 
 impl DisputeStatus {
-    /// Reads Stripe's word.
+    /// Reads Stripe's word; `None` for one that we do not know.
     #[must_use]
-    pub fn parse(text: &str) -> DisputeStatus {
-        match text {
+    pub fn parse(text: &str) -> Option<DisputeStatus> {
+        Some(match text {
             "won" => DisputeStatus::Won,
             "lost" => DisputeStatus::Lost,
             "warning_closed" | "prevented" => DisputeStatus::Closed,
-            _ => DisputeStatus::Open,
-        }
+            "warning_needs_response"
+            | "warning_under_review"
+            | "needs_response"
+            | "under_review"
+            | "appeal_needs_response"
+            | "appeal_under_review" => DisputeStatus::Open,
+            _ => return None,
+        })
     }
 }
 
-/// A value with the time of the event that it came with; of two, the later stays.
-type Dated<T> = (UnixSeconds, T);
+/// An invoice at one moment. Of two, the one whose status is further stays; then the later event.
+/// The fields stand in the order in which they are compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Invoice {
+    /// How far it is.
+    pub status: InvoiceStatus,
+    /// When Stripe made the event, or when Stripe was asked.
+    pub at: UnixSeconds,
+    /// What it asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Money>,
+    /// What was paid of it, through Stripe or out of band.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<Money>,
+}
+
+/// How far an invoice is, in the order in which a later one wins.
+/// <https://docs.stripe.com/invoicing/overview#invoice-statuses>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvoiceStatus {
+    /// Stripe still tries to collect it, or a word that we do not know.
+    Open,
+    /// The shop has given up.
+    Uncollectible,
+    /// It was a mistake: nobody owes anything.
+    Void,
+    /// Paid.
+    Paid,
+}
+
+/// Whether somebody must still decide if the payment is honest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Review {
+    /// It waits for a human.
+    Open,
+    /// It was decided.
+    Closed,
+}
+
+/// Whose a payment is, where several shops share one Stripe account (`OUR_ORDERS`); of two that are
+/// told the greater stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Belongs {
+    /// Nothing has told of it that must carry the mark.
+    Unknown,
+    /// What begins the sale does not carry the mark.
+    Other,
+    /// One of its objects carries the mark.
+    Ours,
+}
 
 /// Everything known of one payment. This is what the database keeps; the rest is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,19 +416,40 @@ pub struct Payment {
     sessions: BTreeMap<StripeId, Option<Session>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     intents: BTreeMap<StripeId, Intent>,
-    /// `None` for a charge of which only the id is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    charges: BTreeMap<StripeId, Option<Dated<Charge>>>,
+    charges: BTreeMap<StripeId, KnownCharge>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     refunds: BTreeMap<StripeId, Refund>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    disputes: BTreeMap<StripeId, Dated<DisputeStatus>>,
-    /// The smallest name that each source gave.
+    disputes: BTreeMap<StripeId, Dispute>,
+    /// `None` for an invoice of which only the id is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    names: BTreeMap<Source, OrderId>,
-    /// One source gave two names.
+    invoices: BTreeMap<StripeId, Option<Invoice>>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    invoice_payments: BTreeSet<StripeId>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reviews: BTreeMap<StripeId, Review>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    fraud_warnings: BTreeSet<StripeId>,
+    #[serde(skip_serializing_if = "Names::is_empty")]
+    names: Names,
+    /// Those that count even for the session of a Payment Link.
+    #[serde(skip_serializing_if = "Names::is_empty")]
+    link_names: Names,
+    /// `None` while nothing is asked about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    belongs: Option<Belongs>,
+}
+
+/// The order ids that the objects of a payment carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Names {
+    /// The smallest that each source gave.
+    best: BTreeMap<Source, OrderId>,
+    /// One source gave two.
     #[serde(skip_serializing_if = "is_false")]
-    renamed: bool,
+    several: bool,
 }
 
 impl Fact {
@@ -256,8 +464,12 @@ impl Fact {
             session: None,
             intent: None,
             charge: None,
+            invoice: None,
             names: Vec::new(),
+            link_names: Vec::new(),
             name_too_long: false,
+            belongs: None,
+            mode: None,
         }
     }
 
@@ -267,47 +479,58 @@ impl Fact {
             .chain(&self.session)
             .chain(&self.intent)
             .chain(&self.charge)
+            .chain(&self.invoice)
     }
 }
 
 impl Payment {
     /// Joins one fact.
     pub fn learn(&mut self, fact: Fact) {
-        let Fact {
-            at,
-            id,
-            made: _,
-            object,
-            session,
-            intent,
-            charge,
-            names,
-            name_too_long: _,
-        } = fact;
         let mut news = Payment {
-            since: Some(at),
+            since: Some(fact.at),
+            belongs: fact.belongs,
             ..Payment::default()
         };
-        news.sessions.extend(session.map(|id| (id, None)));
-        news.intents
-            .extend(intent.map(|id| (id, Intent::default())));
-        news.charges.extend(charge.map(|id| (id, None)));
-        for (source, name) in names {
-            news.claim(source, name);
+        news.sessions.extend(fact.session.map(|id| (id, None)));
+        news.invoices.extend(fact.invoice.map(|id| (id, None)));
+        if let Some(charge) = fact.charge {
+            news.charges.entry(charge).or_default().intent = fact.intent.clone();
         }
-        match object {
+        for (source, name) in fact.names {
+            news.names.add(source, name);
+        }
+        for (source, name) in fact.link_names {
+            news.link_names.add(source, name);
+        }
+        let id = fact.id;
+        match fact.object {
             Object::Session(session) => drop(news.sessions.insert(id, Some(session))),
-            Object::Intent(intent) => drop(news.intents.insert(id, intent)),
-            Object::Charge(charge) => drop(news.charges.insert(id, Some((at, charge)))),
+            Object::Intent(intent) => {
+                for charge in news.charges.values_mut() {
+                    charge.intent = Some(id.clone());
+                }
+                news.intents.insert(id, intent);
+            }
+            Object::Charge(mut charge) => {
+                charge.intent.clone_from(&fact.intent);
+                news.charges.insert(id, charge);
+            }
             Object::Refund(refund) => drop(news.refunds.insert(id, refund)),
-            Object::Dispute { status } => drop(news.disputes.insert(id, (at, status))),
+            Object::Dispute(dispute) => drop(news.disputes.insert(id, dispute)),
+            Object::Invoice(invoice) => drop(news.invoices.insert(id, Some(invoice))),
+            Object::InvoicePayment => drop(news.invoice_payments.insert(id)),
+            Object::Review(review) => drop(news.reviews.insert(id, review)),
+            Object::FraudWarning => drop(news.fraud_warnings.insert(id)),
+        }
+        if let Some(intent) = fact.intent {
+            news.intents.entry(intent).or_default();
         }
         self.join(news);
     }
 
     /// Joins all that is known of another group of objects, which turned out to be this payment.
     pub fn join(&mut self, other: Payment) {
-        self.since = earlier(self.since, other.since);
+        self.since = least(self.since, other.since);
         for (id, session) in other.sessions {
             let known = self.sessions.entry(id).or_default();
             if let Some(session) = session {
@@ -318,38 +541,95 @@ impl Payment {
             self.intents.entry(id).or_default().join(intent);
         }
         for (id, charge) in other.charges {
-            raise(self.charges.entry(id).or_default(), charge);
+            self.charges.entry(id).or_default().join(charge);
         }
-        for (id, refund) in other.refunds {
-            let known = self.refunds.entry(id).or_insert_with(|| refund.clone());
-            raise(known, refund);
-        }
-        for (id, dispute) in other.disputes {
-            raise(self.disputes.entry(id).or_insert(dispute), dispute);
-        }
-        for (source, name) in other.names {
-            self.claim(source, name);
-        }
-        self.renamed |= other.renamed;
+        raise_all(&mut self.refunds, other.refunds);
+        raise_all(&mut self.disputes, other.disputes);
+        raise_all(&mut self.invoices, other.invoices);
+        raise_all(&mut self.reviews, other.reviews);
+        self.invoice_payments.extend(other.invoice_payments);
+        self.fraud_warnings.extend(other.fraud_warnings);
+        self.names.join(other.names);
+        self.link_names.join(other.link_names);
+        raise(&mut self.belongs, other.belongs);
     }
 
     /// The order that this payment is for: the best name that it was given, else the first session
-    /// that told of itself. `None` while there is neither: then its events are parked.
+    /// that told of itself, else the first invoice. `None` while there is none of them: then its
+    /// events are parked.
+    ///
+    /// The session of a Payment Link has names that its buyer may have written, so they count only
+    /// where the shop says so.
     #[must_use]
     pub fn order(&self) -> Option<OrderId> {
-        let named = self.names.values().next().cloned();
-        let mut sessions = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.is_some());
-        named.or_else(|| sessions.next().map(|(id, _)| OrderId::from(id)))
+        let named = self.names_that_count().best.values().next().cloned();
+        named.or_else(|| self.own_name())
     }
 
-    /// Two different order ids were given for it.
+    /// What the order is called when no name counts.
+    #[must_use]
+    pub fn own_name(&self) -> Option<OrderId> {
+        let session = self.told_sessions().map(|(id, _)| id).next();
+        let mut invoices = self.invoices.iter().filter(|(_, known)| known.is_some());
+        session
+            .or_else(|| invoices.next().map(|(id, _)| id))
+            .map(OrderId::from)
+    }
+
+    /// What its objects say that it is for, where that is not what it is for; the buyer's own first.
+    #[must_use]
+    pub fn reference(&self) -> Option<&OrderId> {
+        let names = &self.names.best;
+        let mut by_buyer = names.iter().filter(|(source, _)| source.is_reference());
+        by_buyer
+            .next()
+            .or_else(|| names.iter().next())
+            .map(|(_, name)| name)
+    }
+
+    /// One of its sessions is of a Payment Link.
+    #[must_use]
+    pub fn is_of_link(&self) -> bool {
+        self.told_sessions().any(|(_, session)| session.of_link)
+    }
+
+    /// Two different order ids were given for it. A reference beside them is none.
     #[must_use]
     pub fn is_named_twice(&self) -> bool {
-        let first = self.names.values().next();
-        self.renamed || self.names.values().any(|name| Some(name) != first)
+        let names = self.names_that_count();
+        let mut metadata = names
+            .best
+            .iter()
+            .filter(|(source, _)| !source.is_reference());
+        let first = metadata.next();
+        names.several || metadata.any(|(_, name)| first.is_some_and(|(_, first)| first != name))
+    }
+
+    /// Whose it is, where several shops share the account; `None` where none does.
+    #[must_use]
+    pub fn belongs(&self) -> Option<Belongs> {
+        self.belongs
+    }
+
+    /// Makes it this shop's for good.
+    pub fn keep(&mut self) {
+        if self.belongs.is_some() {
+            self.belongs = Some(Belongs::Ours);
+        }
+    }
+
+    /// The buyer has begun to pay, or has paid.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.is_paid() || matches!(self.standing(), Standing::Authorized | Standing::Processing)
+    }
+
+    fn names_that_count(&self) -> &Names {
+        if self.is_of_link() {
+            &self.link_names
+        } else {
+            &self.names
+        }
     }
 
     /// The ids of all its objects.
@@ -360,14 +640,21 @@ impl Payment {
             .chain(self.charges.keys())
             .chain(self.refunds.keys())
             .chain(self.disputes.keys())
+            .chain(self.invoices.keys())
+            .chain(&self.invoice_payments)
+            .chain(self.reviews.keys())
+            .chain(&self.fraud_warnings)
     }
 
-    /// Its Checkout Sessions, hardly ever more than one; `None` for one that is only named by another
+    /// Its Checkout Sessions, hardly ever more than one; also those that are only named by another
     /// object.
-    pub fn sessions(&self) -> impl Iterator<Item = (&StripeId, Option<&Session>)> {
-        self.sessions
-            .iter()
-            .map(|(id, session)| (id, session.as_ref()))
+    pub fn sessions(&self) -> impl Iterator<Item = &StripeId> {
+        self.sessions.keys()
+    }
+
+    /// Its intents: hardly ever more than one, but an invoice may be paid in parts.
+    pub fn intents(&self) -> impl Iterator<Item = &StripeId> {
+        self.intents.keys()
     }
 
     /// The ids of its charges; each attempt to take the money is one.
@@ -375,118 +662,210 @@ impl Payment {
         self.charges.keys()
     }
 
-    /// Its intent; the first by id, should there be several.
-    #[must_use]
-    pub fn intent(&self) -> Option<&StripeId> {
-        self.intents.keys().next()
+    /// Its invoices, hardly ever more than one.
+    pub fn invoices(&self) -> impl Iterator<Item = &StripeId> {
+        self.invoices.keys()
     }
 
-    /// Money was taken, or nothing was to pay: what a refund or a dispute proves as well.
+    /// Money was taken, or nothing was to pay.
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.sessions
-            .values()
-            .flatten()
-            .any(|session| session.paid || session.async_succeeded)
+        self.told_sessions()
+            .any(|(_, session)| session.paid.is_some())
+            || self.intents.values().any(Intent::took)
+            || self.charges.values().any(KnownCharge::took)
+            || self.paid_invoices().next().is_some()
             || self
-                .intents
+                .disputes
                 .values()
-                .any(|intent| intent.succeeded || intent.refunded.is_some())
-            || self.captured_charges().next().is_some()
-            || !self.refunds.is_empty()
-            || !self.disputes.is_empty()
+                .any(|dispute| dispute.amount != Some(0))
+            || self
+                .refunds
+                .values()
+                .any(|refund| self.proves_payment(refund))
     }
 
-    /// A delayed payment did not arrive.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.sessions
-            .values()
-            .flatten()
-            .any(|session| session.async_failed)
+    /// A refund proves that money was taken, unless what is known of its charge or its intent says that
+    /// the money was only held, or never came: then it is the release of the hold.
+    fn proves_payment(&self, refund: &Refund) -> bool {
+        let of_hold = |charge: &KnownCharge| {
+            charge
+                .version
+                .as_ref()
+                .is_some_and(|version| match version.status {
+                    ChargeStatus::Succeeded => !version.is_captured,
+                    ChargeStatus::Failed => true,
+                    ChargeStatus::Pending => false,
+                })
+        };
+        let released = |intent: &Intent| {
+            intent.canceled
+                || intent
+                    .attempt
+                    .is_some_and(|(_, attempt)| attempt == Attempt::Held)
+        };
+        let charge = refund.charge.as_ref().and_then(|id| self.charges.get(id));
+        let intent = refund.intent.as_ref();
+        let intent = intent.or_else(|| charge?.intent.as_ref());
+        let intent = intent.and_then(|id| self.intents.get(id));
+        !charge.is_some_and(of_hold) && !intent.is_some_and(released)
     }
 
-    /// The intent was canceled, or all its charges were authorisations that have been released.
+    /// Where the payment stands while no money was taken.
     #[must_use]
-    pub fn is_canceled(&self) -> bool {
-        let mut charges = self.charges.values().flatten().peekable();
-        self.intents.values().any(|intent| intent.canceled)
-            || charges.peek().is_some()
-                && charges.all(|(_, charge)| !charge.is_captured && charge.refunded > 0)
+    pub fn standing(&self) -> Standing {
+        let completed = self.completed();
+        if self.has_failed(completed) {
+            Standing::Failed
+        } else if self.is_canceled() {
+            Standing::Canceled
+        } else if self.is_held() {
+            Standing::Authorized
+        } else if completed.is_some() || self.is_on_its_way() {
+            Standing::Processing
+        } else if !self.sessions.is_empty() && self.sessions.values().all(has_expired) {
+            Standing::Expired
+        } else {
+            Standing::Pending
+        }
     }
 
-    /// The buyer has finished.
+    /// Somebody has warned that the payment is a fraud.
     #[must_use]
-    pub fn is_completed(&self) -> bool {
-        self.sessions
-            .values()
-            .flatten()
-            .any(|session| session.completed)
+    pub fn has_fraud_warning(&self) -> bool {
+        !self.fraud_warnings.is_empty()
     }
 
-    /// What the shop asks for.
+    /// Somebody must still decide whether the payment is honest.
     #[must_use]
-    pub fn asked(&self) -> Option<&Money> {
-        let sessions = self
-            .sessions
-            .values()
-            .flatten()
-            .filter_map(|session| session.total.as_ref());
-        sessions.map(|(_, total)| total).max().or_else(|| {
+    pub fn is_in_review(&self) -> bool {
+        self.reviews.values().any(|review| *review == Review::Open)
+    }
+
+    /// A debit that had succeeded came back.
+    #[must_use]
+    pub fn has_failed_after_payment(&self) -> bool {
+        let taken = self.told_sessions().filter_map(|(_, session)| session.paid);
+        let taken = taken.chain(self.intents.values().filter_map(|intent| intent.succeeded));
+        let taken = taken.min();
+        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
+        let by_charge =
+            |charge: &KnownCharge| charge.failed.is_some_and(|at| charge.took() || later(at));
+        let by_intent = |intent: &Intent| match intent.attempt {
+            Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
+            Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
+        };
+        self.charges.values().any(by_charge) || self.intents.values().any(by_intent)
+    }
+
+    /// The shop decides what is captured, so that need not be what the session asked for.
+    #[must_use]
+    pub fn is_captured_by_hand(&self) -> bool {
+        let by_hand = |intent: &Intent| {
+            let differs = match (&intent.asked, &intent.received) {
+                (Some(asked), Some(received)) => asked != received,
+                (Some(_) | None, _) => false,
+            };
+            intent.manual || differs
+        };
+        self.intents.values().any(by_hand)
+            || self
+                .charges
+                .values()
+                .any(|charge| charge.waited == Some(Wait::Capture))
+    }
+
+    /// What the session asked for.
+    #[must_use]
+    pub fn session_total(&self) -> Option<&Money> {
+        let totals = self
+            .told_sessions()
+            .filter_map(|(_, session)| session.total.as_ref());
+        totals.max().map(|(_, total)| total)
+    }
+
+    /// What the shop asks for: the session's total, else the intent's, the invoice's or the charge's.
+    #[must_use]
+    pub fn asked(&self) -> Option<Money> {
+        let of_intents = || {
             self.intents
                 .values()
                 .filter_map(|intent| intent.asked.as_ref())
                 .max()
-        })
+        };
+        let of_invoices = || {
+            let invoices = self.invoices.values().flatten();
+            invoices.filter_map(|invoice| invoice.due.as_ref()).max()
+        };
+        let of_charges = || {
+            let versions = self
+                .charges
+                .values()
+                .filter_map(|charge| charge.version.as_ref());
+            versions
+                .filter_map(|version| version.money(version.amount))
+                .max()
+        };
+        let asked = self
+            .session_total()
+            .or_else(of_invoices)
+            .or_else(of_intents);
+        asked.cloned().or_else(of_charges)
     }
 
-    /// What was taken, as far as a charge or an intent says so.
+    /// What was taken, as far as a charge, an intent or an invoice says so.
     #[must_use]
     pub fn taken(&self) -> Option<Money> {
-        let charged = self.captured_charges().filter_map(|(_, _, charge)| {
-            Some(Money {
-                minor: charge.captured,
-                currency: charge.currency.clone()?,
-            })
+        let takings = self
+            .takings()
+            .into_iter()
+            .filter_map(|taking| taking.money());
+        let sum = takings.reduce(|sum, money| Money {
+            minor: sum.minor.saturating_add(money.minor),
+            currency: sum.currency.min(money.currency),
         });
-        let charged = charged.reduce(|sum, charge| Money {
-            minor: sum.minor.saturating_add(charge.minor),
-            currency: sum.currency.min(charge.currency),
-        });
-        charged.or_else(|| {
-            self.intents
-                .values()
-                .filter_map(|intent| intent.received.as_ref())
-                .max()
-                .cloned()
-        })
+        let invoiced = self
+            .paid_invoices()
+            .filter_map(|invoice| invoice.paid.clone())
+            .max();
+        match (sum, invoiced) {
+            (Some(sum), Some(invoiced)) if sum.currency == invoiced.currency => {
+                Some(sum.max(invoiced))
+            }
+            (sum, invoiced) => sum.or(invoiced),
+        }
     }
 
     /// What was given back of at most `taken`, in minor units.
     #[must_use]
-    pub fn refunded(&self, taken: i64) -> i64 {
-        let only = self.only_charge();
-        let mut groups: BTreeMap<Option<&StripeId>, Vec<&Refund>> = BTreeMap::new();
-        for (id, _, _) in self.captured_charges() {
-            groups.entry(Some(id)).or_default();
+    pub fn refunded(&self, taken: i64) -> Refunded {
+        let takings = self.takings();
+        let mut sum = Refunded::default();
+        let mut counted = 0;
+        for taking in &takings {
+            let of_taking = |refund: &&Refund| self.is_of(refund, taking, takings.len() == 1);
+            let refunds: Vec<_> = self.refunds.values().filter(of_taking).collect();
+            counted += refunds.len();
+            sum = sum.plus(self.refunded_of(taking, &refunds, taken));
         }
-        for refund in self.refunds.values() {
-            let charge = refund.charge.as_ref().or(only);
-            groups.entry(charge).or_default().push(refund);
+        if counted < self.refunds.len() {
+            let is_other = |refund: &&Refund| {
+                !takings
+                    .iter()
+                    .any(|taking| self.is_of(refund, taking, takings.len() == 1))
+            };
+            let others: Vec<_> = self.refunds.values().filter(is_other).collect();
+            sum = sum.plus(self.refunded_of(&Taking::default(), &others, taken));
+        } else if takings.is_empty() {
+            sum = self.refunded_of(&Taking::default(), &[], taken);
         }
-        if groups.is_empty() {
-            groups.insert(None, Vec::new());
-        }
-        let refunded = groups
-            .into_iter()
-            .map(|(id, refunds)| self.refunded_of(id, &refunds, taken));
-        refunded.fold(0, i64::saturating_add).min(taken)
+        sum.within(taken)
     }
 
     /// The disputes' joint state: one that is open wins, then one that is lost, then one that is won.
     #[must_use]
     pub fn dispute(&self) -> Option<DisputeStatus> {
-        let statuses = || self.disputes.values().map(|(_, status)| *status);
+        let statuses = || self.disputes.values().map(|dispute| dispute.status);
         [
             DisputeStatus::Open,
             DisputeStatus::Lost,
@@ -497,18 +876,181 @@ impl Payment {
         .find(|wanted| statuses().any(|status| status == *wanted))
     }
 
-    /// What was given back of one charge, in minor units. `id` is `None` for refunds whose charge is
-    /// not known.
+    /// What the disputes of that status hold of what was taken. One whose amount is not known or in
+    /// another currency holds all of it: what is kept must not contain what was lost.
+    #[must_use]
+    pub fn disputed(&self, wanted: DisputeStatus, taken: &Money) -> i64 {
+        let disputes = self
+            .disputes
+            .values()
+            .filter(|dispute| dispute.status == wanted);
+        let held = disputes.map(|dispute| match (dispute.amount, &dispute.currency) {
+            (Some(amount), Some(currency)) if *currency == taken.currency => amount,
+            (Some(_) | None, _) => taken.minor,
+        });
+        held.fold(0, i64::saturating_add).min(taken.minor)
+    }
+
+    fn told_sessions(&self) -> impl Iterator<Item = (&StripeId, &Session)> {
+        let told = self.sessions.iter();
+        told.filter_map(|(id, session)| Some((id, session.as_ref()?)))
+    }
+
+    fn paid_invoices(&self) -> impl Iterator<Item = &Invoice> {
+        let invoices = self.invoices.values().flatten();
+        invoices.filter(|invoice| invoice.status == InvoiceStatus::Paid)
+    }
+
+    fn invoice(&self) -> Option<InvoiceStatus> {
+        self.invoices
+            .values()
+            .flatten()
+            .map(|invoice| invoice.status)
+            .max()
+    }
+
+    /// When the buyer had finished, as far as is known.
+    fn completed(&self) -> Option<UnixSeconds> {
+        self.told_sessions()
+            .filter_map(|(_, session)| session.completed)
+            .min()
+    }
+
+    /// How the latest attempt stands. A pending charge is one, too.
+    fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
+        let pending = self.charges.values().filter_map(|charge| {
+            let version = charge.version.as_ref()?;
+            (version.status == ChargeStatus::Pending).then_some((version.at, Attempt::Processing))
+        });
+        let attempts = self.intents.values().filter_map(|intent| intent.attempt);
+        attempts.chain(pending).max()
+    }
+
+    /// A delayed payment did not arrive, or the shop has given up its invoice.
+    ///
+    /// A card that is declined is none: the buyer may try again, and while an invoice is open, Stripe
+    /// does. What tells them apart is that the buyer had finished, or that the money was on its way.
+    fn has_failed(&self, completed: Option<UnixSeconds>) -> bool {
+        let came_back = match self.attempt() {
+            Some((at, Attempt::Idle | Attempt::Failed)) => match completed {
+                Some(completed) => at > completed,
+                None => self.told_sessions().next().is_none() && self.was_on_its_way(),
+            },
+            Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
+        };
+        match self.invoice() {
+            Some(InvoiceStatus::Uncollectible) => true,
+            Some(InvoiceStatus::Open) if completed.is_none() => false,
+            Some(InvoiceStatus::Open | InvoiceStatus::Void | InvoiceStatus::Paid) | None => {
+                came_back
+                    || self
+                        .told_sessions()
+                        .any(|(_, session)| session.async_failed)
+            }
+        }
+    }
+
+    /// The intent was canceled, the invoice voided, or all its charges were holds that were released.
+    fn is_canceled(&self) -> bool {
+        let released = |charge: &KnownCharge| {
+            let version = charge.version.as_ref();
+            version.is_some_and(|version| !version.is_captured && version.refunded > 0)
+        };
+        let tried = self.charges.values().filter(|charge| {
+            let version = charge.version.as_ref();
+            version.is_some_and(|version| version.status != ChargeStatus::Failed)
+        });
+        let mut tried = tried.peekable();
+        self.intents.values().any(|intent| intent.canceled)
+            || self.invoice() == Some(InvoiceStatus::Void)
+            || tried.peek().is_some() && tried.all(released)
+    }
+
+    /// The money is held for the shop.
+    fn is_held(&self) -> bool {
+        let held = |charge: &KnownCharge| {
+            charge.version.as_ref().is_some_and(|version| {
+                version.status == ChargeStatus::Succeeded
+                    && !version.is_captured
+                    && version.refunded == 0
+            })
+        };
+        self.attempt()
+            .is_some_and(|(_, attempt)| attempt == Attempt::Held)
+            || self.charges.values().any(held)
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.attempt()
+            .is_some_and(|(_, attempt)| attempt == Attempt::Processing)
+    }
+
+    fn was_on_its_way(&self) -> bool {
+        self.intents.values().any(|intent| intent.delayed)
+            || self
+                .charges
+                .values()
+                .any(|charge| charge.waited == Some(Wait::Bank))
+    }
+
+    /// Each intent, and each charge without one, that took money.
+    fn takings(&self) -> Vec<Taking<'_>> {
+        let only_intent = match self.intents.len() {
+            1 => self.intents.keys().next(),
+            _ => None,
+        };
+        let mut takings: BTreeMap<(Option<&StripeId>, Option<&StripeId>), Taking<'_>> =
+            BTreeMap::new();
+        for (id, intent) in &self.intents {
+            let taking = takings.entry((Some(id), None)).or_default();
+            taking.intent = Some((id, intent));
+        }
+        for (id, charge) in &self.charges {
+            let intent = charge.intent.as_ref().or(only_intent);
+            let key = match intent {
+                Some(intent) => (Some(intent), None),
+                None => (None, Some(id)),
+            };
+            let taking = takings.entry(key).or_default();
+            taking.learn(id, charge);
+        }
+        let mut takings: Vec<_> = takings.into_values().collect();
+        takings.retain(Taking::took);
+        takings
+    }
+
+    /// Whether a refund is of that taking: it names its charge or its intent, or neither and there is
+    /// no other.
+    fn is_of(&self, refund: &Refund, taking: &Taking<'_>, is_only: bool) -> bool {
+        let intent_of = |id| {
+            self.charges
+                .get(id)
+                .and_then(|charge| charge.intent.as_ref())
+        };
+        let intent = refund.intent.as_ref();
+        let intent = intent.or_else(|| intent_of(refund.charge.as_ref()?));
+        match (&refund.charge, intent) {
+            (Some(charge), _) if taking.charge == Some(charge) => true,
+            (_, Some(intent)) => taking.intent.is_some_and(|(id, _)| id == intent) || is_only,
+            (Some(_) | None, None) => is_only,
+        }
+    }
+
+    /// What was given back of one taking.
     ///
     /// The charge has a running total, the refunds have their own amounts, and either may be the one
     /// that we were told of. A refund that failed after the running total was taken is still in it
-    /// (`gone`); one made after it is not yet in it (`new`).
-    fn refunded_of(&self, id: Option<&StripeId>, refunds: &[&Refund], taken: i64) -> i64 {
-        let charge = id
-            .and_then(|id| self.charges.get(id))
-            .and_then(Option::as_ref);
-        let captured = charge.map_or(taken, |(_, charge)| charge.captured);
-        let snapshot = charge.map(|(at, charge)| (*at, charge.refunded));
+    /// (`gone`); one made after it is not yet in it (`new`). Stripe shows the part of a hold that was
+    /// never captured as refunded, too (`release`): it is in the total, and may have a refund of its
+    /// own.
+    fn refunded_of(&self, taking: &Taking<'_>, refunds: &[&Refund], taken: i64) -> Refunded {
+        let captured = taking.captured().unwrap_or(taken);
+        let release = taking
+            .held()
+            .map_or(0, |held| held.saturating_sub(captured).max(0));
+        let version = taking.version.filter(|version| version.is_captured);
+        let snapshot =
+            version.map(|version| (version.at, version.refunded.saturating_sub(release).max(0)));
         // `payment_intent.refunded` says that all of it is refunded, as of its own time.
         let whole = self
             .intents
@@ -516,68 +1058,232 @@ impl Payment {
             .filter_map(|intent| intent.refunded)
             .max();
         let snapshot = snapshot.max(whole.map(|at| (at, captured)));
+        let as_of = version.map(|version| version.at);
+        let released = release_among(refunds, release, as_of);
+        let refunds = || {
+            refunds
+                .iter()
+                .filter(|refund| !released.is_some_and(|one| std::ptr::eq(one, **refund)))
+        };
         let sum = |wanted: &dyn Fn(&Refund) -> bool| {
-            let wanted = refunds.iter().filter(|refund| wanted(refund));
+            let wanted = refunds().filter(|refund| wanted(refund));
             wanted
                 .map(|refund| refund.amount)
                 .fold(0, i64::saturating_add)
         };
         let lives = |refund: &Refund| refund.status < RefundStatus::Failed;
         let live = sum(&lives);
+        let pending = sum(&|refund| refund.status == RefundStatus::Pending);
         let Some((as_of, total)) = snapshot else {
-            return live.min(captured);
+            return Refunded { all: live, pending }.within(captured);
         };
         let gone = sum(&|refund| !lives(refund) && refund.at >= as_of && refund.created <= as_of);
         let new = sum(&|refund| lives(refund) && refund.created > as_of);
         let told = total.saturating_sub(gone).max(0).saturating_add(new);
-        live.max(told).min(captured)
+        Refunded {
+            all: live.max(told),
+            pending,
+        }
+        .within(captured)
+    }
+}
+
+/// Where a payment stands that took no money, best first: an order is what the best of its payments is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// The money is held for the shop, which must capture it.
+    Authorized,
+    /// The buyer has finished, the money is on its way.
+    Processing,
+    /// The buyer may still pay.
+    Pending,
+    /// A delayed payment did not arrive, or an invoice was given up.
+    Failed,
+    /// It was canceled, the hold released, the invoice voided.
+    Canceled,
+    /// The session ended before anybody paid.
+    Expired,
+}
+
+/// What was given back, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refunded {
+    /// All of it.
+    pub all: i64,
+    /// The part that is not through yet.
+    pub pending: i64,
+}
+
+impl Refunded {
+    fn plus(self, other: Refunded) -> Refunded {
+        Refunded {
+            all: self.all.saturating_add(other.all),
+            pending: self.pending.saturating_add(other.pending),
+        }
     }
 
-    /// The charges that took money.
-    fn captured_charges(&self) -> impl Iterator<Item = (&StripeId, UnixSeconds, &Charge)> {
-        self.charges.iter().filter_map(|(id, charge)| {
-            let (at, charge) = charge.as_ref()?;
-            charge.is_captured.then_some((id, *at, charge))
-        })
-    }
-
-    /// The charge that a refund without one is of, when there is no doubt.
-    fn only_charge(&self) -> Option<&StripeId> {
-        let mut charges = self.captured_charges();
-        let (id, _, _) = charges.next()?;
-        charges.next().is_none().then_some(id)
-    }
-
-    fn claim(&mut self, source: Source, name: OrderId) {
-        let known = self.names.entry(source).or_insert_with(|| name.clone());
-        if *known != name {
-            self.renamed = true;
-            if name < *known {
-                *known = name;
-            }
+    fn within(self, max: i64) -> Refunded {
+        let all = self.all.min(max);
+        Refunded {
+            all,
+            pending: self.pending.min(all),
         }
     }
 }
 
+/// An intent with the charge that took its money, or such a charge alone.
+#[derive(Default)]
+struct Taking<'a> {
+    intent: Option<(&'a StripeId, &'a Intent)>,
+    charge: Option<&'a StripeId>,
+    version: Option<&'a Charge>,
+}
+
+impl<'a> Taking<'a> {
+    /// Of several attempts, the one that took or holds the money counts.
+    fn learn(&mut self, id: &'a StripeId, charge: &'a KnownCharge) {
+        let version = charge.version.as_ref();
+        let rank = |version: Option<&'a Charge>| version.map(|version| (version.takes(), version));
+        if self.charge.is_none() || rank(version) > rank(self.version) {
+            self.charge = Some(id);
+            self.version = version;
+        }
+    }
+
+    fn took(&self) -> bool {
+        self.intent.is_some_and(|(_, intent)| intent.took())
+            || self.version.is_some_and(Charge::takes)
+    }
+
+    fn captured(&self) -> Option<i64> {
+        let received = self.intent.and_then(|(_, intent)| intent.received.as_ref());
+        let received = received.map(|money| money.minor);
+        match self.version.filter(|version| version.takes()) {
+            Some(version) => match version.captured {
+                // What is captured later is heard of by the intent first.
+                Some(captured) => Some(captured.max(received.unwrap_or(0))),
+                None => received.or(Some(version.amount)),
+            },
+            None => received,
+        }
+    }
+
+    fn held(&self) -> Option<i64> {
+        let asked = self.intent.and_then(|(_, intent)| intent.asked.as_ref());
+        let held = self.version.map(|version| version.amount);
+        held.or_else(|| asked.map(|asked| asked.minor))
+    }
+
+    fn money(&self) -> Option<Money> {
+        let received = self.intent.and_then(|(_, intent)| intent.received.as_ref());
+        let of_charge = || self.version?.currency.clone();
+        let currency = received
+            .map(|money| money.currency.clone())
+            .or_else(of_charge)?;
+        let minor = self.captured()?;
+        Some(Money { minor, currency })
+    }
+}
+
+/// The refund that is the release of a hold: the first of that amount that is not younger than the
+/// capture.
+fn release_among<'a>(
+    refunds: &[&'a Refund],
+    release: i64,
+    captured_by: Option<UnixSeconds>,
+) -> Option<&'a Refund> {
+    let is_release = |refund: &&&Refund| {
+        refund.amount == release
+            && refund.status < RefundStatus::Failed
+            && captured_by.is_none_or(|at| refund.created <= at)
+    };
+    if release == 0 {
+        return None;
+    }
+    refunds
+        .iter()
+        .filter(is_release)
+        .min_by_key(|refund| refund.created)
+        .copied()
+}
+
+fn has_expired(session: &Option<Session>) -> bool {
+    session.as_ref().is_some_and(|session| session.expired)
+}
+
 impl Session {
     fn join(&mut self, other: Session) {
-        self.completed |= other.completed;
-        self.paid |= other.paid;
-        self.async_succeeded |= other.async_succeeded;
+        self.completed = least(self.completed, other.completed);
+        self.paid = least(self.paid, other.paid);
         self.async_failed |= other.async_failed;
         self.expired |= other.expired;
+        self.of_link |= other.of_link;
         raise(&mut self.total, other.total);
     }
 }
 
 impl Intent {
+    fn took(&self) -> bool {
+        self.succeeded.is_some() || self.refunded.is_some()
+    }
+
     fn join(&mut self, other: Intent) {
-        self.succeeded |= other.succeeded;
-        self.failed |= other.failed;
+        raise(&mut self.attempt, other.attempt);
+        self.succeeded = least(self.succeeded, other.succeeded);
+        self.delayed |= other.delayed;
         self.canceled |= other.canceled;
+        self.manual |= other.manual;
         raise(&mut self.refunded, other.refunded);
         raise(&mut self.received, other.received);
         raise(&mut self.asked, other.asked);
+    }
+}
+
+impl KnownCharge {
+    fn took(&self) -> bool {
+        self.version.as_ref().is_some_and(Charge::takes)
+    }
+
+    fn join(&mut self, other: KnownCharge) {
+        raise(&mut self.version, other.version);
+        raise(&mut self.failed, other.failed);
+        raise(&mut self.waited, other.waited);
+        self.intent = least(self.intent.take(), other.intent);
+    }
+}
+
+impl Charge {
+    /// Money was taken with it.
+    fn takes(&self) -> bool {
+        self.status == ChargeStatus::Succeeded && self.is_captured
+    }
+
+    fn money(&self, minor: i64) -> Option<Money> {
+        let currency = self.currency.clone()?;
+        Some(Money { minor, currency })
+    }
+}
+
+impl Names {
+    fn is_empty(&self) -> bool {
+        self.best.is_empty()
+    }
+
+    fn add(&mut self, source: Source, name: OrderId) {
+        let known = self.best.entry(source).or_insert_with(|| name.clone());
+        if *known != name {
+            self.several = true;
+            if name < *known {
+                *known = name;
+            }
+        }
+    }
+
+    fn join(&mut self, other: Names) {
+        for (source, name) in other.best {
+            self.add(source, name);
+        }
+        self.several |= other.several;
     }
 }
 
@@ -588,8 +1294,18 @@ fn raise<T: Ord>(known: &mut T, other: T) {
     }
 }
 
-/// The earlier of the two that are known.
-fn earlier(a: Option<UnixSeconds>, b: Option<UnixSeconds>) -> Option<UnixSeconds> {
+/// Keeps the greater of the two for each id.
+fn raise_all<T: Ord>(known: &mut BTreeMap<StripeId, T>, other: BTreeMap<StripeId, T>) {
+    for (id, value) in other {
+        match known.entry(id) {
+            Entry::Vacant(entry) => drop(entry.insert(value)),
+            Entry::Occupied(mut entry) => raise(entry.get_mut(), value),
+        }
+    }
+}
+
+/// The lesser of the two that are known.
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     a.into_iter().chain(b).min()
 }
 
@@ -610,11 +1326,18 @@ mod tests {
     }
 
     fn charge(at: i64, refunded: i64) -> Fact {
-        let charge = Charge {
-            refunded,
-            captured: 2500,
+        let version = Charge {
+            status: ChargeStatus::Succeeded,
+            at: UnixSeconds(at),
             is_captured: true,
+            captured: Some(2500),
+            refunded,
+            amount: 2500,
             currency: Some("eur".into()),
+        };
+        let charge = KnownCharge {
+            version: Some(version),
+            ..KnownCharge::default()
         };
         Fact::new(UnixSeconds(at), id("ch_1"), Object::Charge(charge))
     }
@@ -626,6 +1349,7 @@ mod tests {
             created: UnixSeconds(created),
             amount,
             charge: Some(id("ch_1")),
+            intent: None,
         };
         Fact::new(UnixSeconds(at), id(name), Object::Refund(refund))
     }
@@ -639,7 +1363,7 @@ mod tests {
         };
         let payment = learn(&mut facts.iter());
         assert_eq!(payment, learn(&mut facts.iter().rev()), "P2");
-        payment.refunded(2500)
+        payment.refunded(2500).all
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::config::{ConfigError, Reader, shown, text};
 use super::event::Mode;
+use super::reading::Reading;
 use super::secret::Secret;
 use super::variable::{
     PUBLIC_URL, STRIPE_API_BASE, STRIPE_API_PROXY, STRIPE_API_TIMEOUT_SECONDS, STRIPE_SECRET_KEY,
@@ -22,6 +23,8 @@ pub struct ApiSettings {
     pub key: Secret,
     /// The mode that the key belongs to.
     pub mode: Mode,
+    /// How what Stripe answers is to be read; of the mode that `STRIPE_MODE` says, if it does.
+    pub reading: Reading,
     /// The version that answers shall have.
     pub version: Box<str>,
     /// Scheme, host and port, without a slash at the end: https, or http on a loopback address.
@@ -91,10 +94,12 @@ pub(super) fn settings(
         1..=300,
         "Whoever waits for the answer waits that long when Stripe is silent.",
     );
+    let reading = reader.reading();
     let (key, mode) = key?;
     Some(ApiSettings {
         key,
         mode,
+        reading: reading?,
         version: version?,
         base: base?,
         proxy: proxy?,

@@ -1,6 +1,8 @@
 //! The environment variables that the service reads: one table for the code, `.env.example` and the
 //! README.
 
+use super::reading::NamePlaces;
+
 /// An environment variable that the service reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -22,6 +24,8 @@ pub const VARIABLES: &[Variable] = &[
     WEBHOOK_TOLERANCE_SECONDS,
     STRIPE_API_VERSION,
     STRIPE_MODE,
+    ORDER_ID_FROM,
+    OUR_ORDERS,
     RATE_LIMIT_WEBHOOK_MAX,
     RATE_LIMIT_WEBHOOK_EXEMPT,
     RATE_LIMIT_WEBHOOK_COUNT,
@@ -99,7 +103,17 @@ pub(super) const STRIPE_API_VERSION: Variable = Variable {
 pub(super) const STRIPE_MODE: Variable = Variable {
     name: "STRIPE_MODE",
     default: "",
-    doc: "live or test: events of the other mode change nothing. Not set: both count.",
+    doc: "live or test: events of the other mode change nothing. Not set: the first event decides.",
+};
+pub(super) const ORDER_ID_FROM: Variable = Variable {
+    name: "ORDER_ID_FROM",
+    default: NamePlaces::DEFAULT,
+    doc: "Where Stripe's objects carry the order id, best first: metadata.KEY, client_reference_id; after payment_link. also for Payment Links.",
+};
+pub(super) const OUR_ORDERS: Variable = Variable {
+    name: "OUR_ORDERS",
+    default: "",
+    doc: "For an account that several shops share: metadata.KEY=VALUE or BEGINNING* of the order id; all else is ignored.",
 };
 pub(super) const RATE_LIMIT_WEBHOOK_MAX: Variable = Variable {
     name: "RATE_LIMIT_WEBHOOK_MAX",

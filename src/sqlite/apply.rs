@@ -9,27 +9,37 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::rows::{ORDER_COLUMNS, UNREADABLE};
 use super::{StoreError, StoredOrder, checkout, object};
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
-use crate::domain::event::Meaning;
+use crate::domain::event::{Ignored, Meaning, Mode};
 use crate::domain::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::log_line::Message;
-use crate::domain::order::{Flag, State, Status};
-use crate::domain::payment::{Fact, Payment};
+use crate::domain::order::{Flag, Share, State, Status, Totals};
+use crate::domain::payment::{Belongs, Fact, Payment};
 
-/// One delivery inside its savepoint.
-pub(super) fn record_one(db: &Connection, delivery: &Delivery) -> Result<Receipt, StoreError> {
+/// One delivery inside its savepoint. `mode` is that of the file: the first event that is of one
+/// settles it.
+pub(super) fn record_one(
+    db: &Connection,
+    delivery: &Delivery,
+    mode: &mut Option<Mode>,
+) -> Result<Receipt, StoreError> {
     let known = ledger_outcome(db, &delivery.event.id)?;
-    match (&delivery.event.meaning, known.as_deref()) {
-        // What was ignored once may be of use today: another STRIPE_MODE, a newer paidup.
-        (Meaning::Fact(fact), None | Some("ignored")) => apply(db, delivery, fact),
-        (Meaning::Ignored(why), None) => {
-            let outcome = Outcome::Ignored(*why);
-            write_ledger(db, delivery, outcome, None)?;
-            Ok(Receipt {
-                outcome,
-                about: None,
-                news: Vec::new(),
-            })
+    let event = &delivery.event;
+    let of_other_mode = event
+        .mode
+        .is_some_and(|of| mode.is_some_and(|mode| mode != of));
+    match (&event.meaning, known.as_deref()) {
+        (Meaning::Fact(_), None | Some("ignored")) if of_other_mode => {
+            ignore(db, delivery, Ignored::Mode, None)
         }
+        // What was ignored once may be of use today: other settings, a newer paidup.
+        (Meaning::Fact(fact), None | Some("ignored")) => {
+            if mode.is_none() && !event.is_sample() {
+                *mode = event.mode;
+                super::settle_mode(db, event.mode)?;
+            }
+            apply(db, delivery, fact)
+        }
+        (Meaning::Ignored(why), None) => ignore(db, delivery, *why, None),
         (Meaning::Fact(_) | Meaning::Ignored(_), Some(_)) => Ok(Receipt {
             outcome: Outcome::Duplicate,
             about: None,
@@ -38,11 +48,64 @@ pub(super) fn record_one(db: &Connection, delivery: &Delivery) -> Result<Receipt
     }
 }
 
+fn ignore(
+    db: &Connection,
+    delivery: &Delivery,
+    why: Ignored,
+    fact: Option<&Fact>,
+) -> Result<Receipt, StoreError> {
+    let outcome = Outcome::Ignored(why);
+    write_ledger(db, delivery, outcome, fact)?;
+    Ok(Receipt {
+        outcome,
+        about: None,
+        news: Vec::new(),
+    })
+}
+
 /// A payment as it stands in the file.
 pub(super) struct StoredPayment {
     id: i64,
     order_id: Option<i64>,
     facts: Payment,
+}
+
+/// Where a payment belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// To this order.
+    Order(OrderId),
+    /// That is not known yet.
+    Unknown,
+    /// To another shop that shares the account.
+    OtherShop,
+}
+
+impl Home {
+    /// What the shop asked for is binding: an order of `POST /orders` is paid by the session that was
+    /// made for it, and another payment that names it is an order of its own as soon as its buyer has
+    /// begun to pay; or waits, while it has no session that it could be called after.
+    pub(super) fn of(db: &Connection, payment: &Payment) -> Result<Home, StoreError> {
+        if let Some(order) = checkout::order_of(db, payment.sessions())? {
+            return Ok(Home::Order(order));
+        }
+        match payment.belongs() {
+            Some(Belongs::Unknown) => return Ok(Home::Unknown),
+            Some(Belongs::Other) => return Ok(Home::OtherShop),
+            Some(Belongs::Ours) | None => {}
+        }
+        let name = payment.order();
+        let is_bound = match &name {
+            Some(name) => checkout::is_asked_for(db, name)?,
+            None => false,
+        };
+        let name = if is_bound && payment.has_begun() {
+            payment.own_name()
+        } else {
+            name
+        };
+        Ok(name.map_or(Home::Unknown, Home::Order))
+    }
 }
 
 /// Joins the fact to the payments that it touches, and computes anew the orders that they are for.
@@ -53,15 +116,20 @@ fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, S
         joined.join(payment.facts.clone());
     }
     joined.learn(fact.clone());
+    // What was ours once stays ours, whatever the settings say today.
+    if touched.iter().any(|payment| payment.order_id.is_some()) {
+        joined.keep();
+    }
     let known = match touched.as_slice() {
         [payment] if payment.facts == joined => Some(payment),
         _ => None,
     };
-    let name = joined.order();
-    let outcome = match (known, &name) {
-        (Some(_), _) => Outcome::Duplicate,
-        (None, Some(_)) => Outcome::Applied,
-        (None, None) => Outcome::Parked,
+    let home = Home::of(db, &joined)?;
+    let outcome = match (known, &home) {
+        (_, Home::OtherShop) => Outcome::Ignored(Ignored::OtherShop),
+        (Some(_), Home::Order(_) | Home::Unknown) => Outcome::Duplicate,
+        (None, Home::Order(_)) => Outcome::Applied,
+        (None, Home::Unknown) => Outcome::Parked,
     };
     let seq = write_ledger(db, delivery, outcome, Some(fact))?;
     if let Some(payment) = known {
@@ -79,23 +147,33 @@ fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, S
 
     let step = Step { db, delivery, seq };
     let mut news = Vec::new();
-    let order = name
-        .map(|name| step.write_order(&name, &touched, &joined, &mut news))
-        .transpose()?;
+    let order = match &home {
+        Home::Order(name) => {
+            let share = Share::of(&joined, name);
+            let order = step.write_order(name, &touched, &share, &mut news)?;
+            Some((order, share))
+        }
+        Home::Unknown | Home::OtherShop => None,
+    };
     step.write_payment(
         fact,
         &touched,
         &joined,
-        order.as_ref().map(|order| order.id),
+        order.as_ref().map(|(order, share)| (order.id, share)),
+        home == Home::OtherShop,
     )?;
+    let order = order.map(|(order, _)| order);
     let left = touched
         .iter()
         .filter_map(|payment| payment.order_id)
         .collect::<BTreeSet<_>>();
     for id in left {
-        if let Some(order) = order.as_ref().filter(|order| order.id != id) {
-            step.leave_order(id, order, &mut news)?;
+        if order.as_ref().is_none_or(|order| order.id != id) {
+            step.leave_order(id, &touched, order.as_ref(), &mut news)?;
         }
+    }
+    if let Some(order) = &order {
+        step.contest(order, &mut news)?;
     }
     Ok(Receipt {
         outcome,
@@ -113,33 +191,38 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Computes the order anew, from `joined` and the payments that it had besides `touched`. An
-    /// order that had only these payments and another name takes the new name.
+    /// Computes the order anew, from the new `share` and what the payments that it had besides
+    /// `touched` add up to. An order that had only these payments and another name takes the new name.
     fn write_order(
         &self,
         name: &OrderId,
         touched: &[StoredPayment],
-        joined: &Payment,
+        share: &Share,
         news: &mut Vec<News>,
     ) -> Result<StoredOrder, StoreError> {
         let mut before = order_by_name(self.db, name.as_str())?;
         if before.is_none() {
             before = self.rename_order(name, touched, news)?;
         }
-        let mut payments = match &before {
-            Some(order) => payments_for(self.db, order.id, touched)?,
-            None => Vec::new(),
+        let mut rest = match &before {
+            Some(order) => Rest::of(self.db, order, touched)?,
+            None => Rest::default(),
         };
-        payments.push(joined.clone());
-        let state = State::of(&payments);
-        let updated_at = self.delivery.received;
+        let since = match (&before, &rest.main) {
+            (Some(order), Some(_)) => order.state.since.min(share.since()),
+            (Some(_) | None, _) => share.since(),
+        };
+        rest.totals.add(share);
+        let main = share.clone().or_better(rest.main);
+        let is_contested = is_contested(self.db, name)?;
+        let state = State::from_totals(&rest.totals, &main, since, is_contested);
         match before {
             None => {
-                let order = insert_order(self.db, name, state, updated_at)?;
+                let order = insert_order(self.db, name, state, self.delivery.received)?;
                 self.tell(&order, None, news)?;
                 Ok(order)
             }
-            Some(before) => self.update_order(before, state, news),
+            Some(before) => self.update_order(before, state, &rest.totals, news),
         }
     }
 
@@ -151,7 +234,7 @@ impl Step<'_> {
         news: &mut Vec<News>,
     ) -> Result<Option<StoredOrder>, StoreError> {
         for id in touched.iter().filter_map(|payment| payment.order_id) {
-            if payments_for(self.db, id, touched)?.is_empty()
+            if first_payment(self.db, id, touched)?.is_none()
                 && !checkout::is_asked_for(self.db, &order_by_id(self.db, id)?.name)?
             {
                 let sql = "UPDATE orders SET name = ?2 WHERE id = ?1";
@@ -166,13 +249,21 @@ impl Step<'_> {
         Ok(None)
     }
 
-    /// Writes a known order's new state, if it is new.
+    /// Writes a known order's new state, if it is new, and what its payments add up to.
     fn update_order(
         &self,
         before: StoredOrder,
         state: State,
+        totals: &Totals,
         news: &mut Vec<News>,
     ) -> Result<StoredOrder, StoreError> {
+        let totals = in_json(totals)?;
+        if totals != before.totals {
+            let sql = "UPDATE orders SET totals = ?2 WHERE id = ?1";
+            self.db
+                .prepare_cached(sql)?
+                .execute(params![before.id, totals])?;
+        }
         if before.state == state {
             return Ok(before);
         }
@@ -227,22 +318,32 @@ impl Step<'_> {
         fact: &Fact,
         touched: &[StoredPayment],
         joined: &Payment,
-        order_id: Option<i64>,
+        order: Option<(i64, &Share)>,
+        is_of_other_shop: bool,
     ) -> Result<(), StoreError> {
         let facts = serde_json::to_string(joined).map_err(|_| StoreError::Unreadable)?;
+        let share = order.map(|(_, share)| share);
+        let row = params![
+            touched.first().map(|payment| payment.id),
+            order.map(|(id, _)| id),
+            share.map(|share| share.weight().rank()),
+            share.map(|share| share.since().0),
+            share.and_then(Share::lead).map(StripeId::as_str),
+            is_of_other_shop,
+            facts
+        ];
         let id = match touched.first() {
             Some(payment) => {
-                let sql = "UPDATE payment SET order_id = ?2, facts = ?3 WHERE id = ?1";
-                self.db
-                    .prepare_cached(sql)?
-                    .execute(params![payment.id, order_id, facts])?;
+                let sql = "UPDATE payment SET order_id = ?2, weight = ?3, since = ?4, lead = ?5,
+                                              other_shop = ?6, facts = ?7 WHERE id = ?1";
+                self.db.prepare_cached(sql)?.execute(row)?;
                 payment.id
             }
             None => {
-                let sql = "INSERT INTO payment (order_id, facts) VALUES (?1, ?2)";
-                self.db
-                    .prepare_cached(sql)?
-                    .insert(params![order_id, facts])?
+                let sql =
+                    "INSERT INTO payment (id, order_id, weight, since, lead, other_shop, facts)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                self.db.prepare_cached(sql)?.insert(row)?
             }
         };
         for absorbed in touched.iter().skip(1) {
@@ -256,25 +357,35 @@ impl Step<'_> {
         object::insert(self.db, fact, id)
     }
 
-    /// Computes anew an order that a payment has left for `to`. If it was the last one, and the shop
-    /// has not asked for the order itself, it was only another name for `to`, which takes its story.
+    /// Computes anew an order that a payment has left. If it was the last one, and the shop has not
+    /// asked for the order itself, it was only another name for `to`, which takes its story.
     fn leave_order(
         &self,
         id: i64,
-        to: &StoredOrder,
+        touched: &[StoredPayment],
+        to: Option<&StoredOrder>,
         news: &mut Vec<News>,
     ) -> Result<(), StoreError> {
-        let payments = payments_for(self.db, id, &[])?;
         let order = order_by_id(self.db, id)?;
-        if !payments.is_empty() || checkout::is_asked_for(self.db, &order.name)? {
-            let state = if payments.is_empty() {
-                State::before_payment(order.state.since)
-            } else {
-                State::of(&payments)
-            };
-            self.update_order(order, state, news)?;
+        let rest = Rest::of(self.db, &order, touched)?;
+        if let Some(main) = rest.main {
+            let sql = "SELECT min(since) FROM payment WHERE order_id = ?1";
+            let since: i64 = self
+                .db
+                .prepare_cached(sql)?
+                .query_row([id], |row| row.get(0))?;
+            let is_contested = is_contested(self.db, &order.name)?;
+            let state = State::from_totals(&rest.totals, &main, UnixSeconds(since), is_contested);
+            self.update_order(order, state, &rest.totals, news)?;
             return Ok(());
         }
+        let is_asked_for = checkout::is_asked_for(self.db, &order.name)?;
+        let Some(to) = to.filter(|_| !is_asked_for) else {
+            let state =
+                State::before_payment(order.state.since, is_contested(self.db, &order.name)?);
+            self.update_order(order, state, &rest.totals, news)?;
+            return Ok(());
+        };
         // Before the other goes, so that the greatest number of a change never falls.
         self.show_as_changed(to.id)?;
         // An event that changed both orders keeps the change of the one that stays.
@@ -289,6 +400,89 @@ impl Step<'_> {
         news.push(renamed(to));
         Ok(())
     }
+
+    /// Flags the order that `other` names, and that the shop has asked for itself.
+    fn contest(&self, other: &StoredOrder, news: &mut Vec<News>) -> Result<(), StoreError> {
+        let Some(name) = &other.state.reference else {
+            return Ok(());
+        };
+        if !is_contested(self.db, name)? {
+            return Ok(());
+        }
+        let Some(order) = order_by_name(self.db, name.as_str())? else {
+            return Ok(());
+        };
+        let mut state = order.state.clone();
+        if !state.flags.contains(&Flag::NameConflict) {
+            state.flags.push(Flag::NameConflict);
+            state.flags.sort_unstable();
+            let after = update_order(
+                self.db,
+                StoredOrder {
+                    state,
+                    updated_at: self.delivery.received,
+                    ..order.clone()
+                },
+            )?;
+            self.tell(&after, Some(&order.state), news)?;
+        }
+        Ok(())
+    }
+}
+
+/// The payments of an order without some of them: what they add up to, and which counts most.
+#[derive(Default)]
+struct Rest {
+    totals: Totals,
+    main: Option<Share>,
+}
+
+impl Rest {
+    fn of(
+        db: &Connection,
+        order: &StoredOrder,
+        touched: &[StoredPayment],
+    ) -> Result<Rest, StoreError> {
+        let Some(first) = first_payment(db, order.id, touched)? else {
+            return Ok(Rest::default());
+        };
+        let main = Share::of(&first, &order.name);
+        let mut totals = Totals::default();
+        match &order.totals {
+            Some(json) => {
+                totals = serde_json::from_str(json).map_err(|_| StoreError::Unreadable)?;
+                for payment in touched
+                    .iter()
+                    .filter(|payment| payment.order_id == Some(order.id))
+                {
+                    totals.remove(&Share::of(&payment.facts, &order.name));
+                }
+            }
+            None => totals.add(&main),
+        }
+        Ok(Rest {
+            totals,
+            main: Some(main),
+        })
+    }
+}
+
+/// As it stands in the table: an order with one payment needs no totals.
+pub(super) fn in_json(totals: &Totals) -> Result<Option<String>, StoreError> {
+    if totals.payments() < 2 {
+        return Ok(None);
+    }
+    let json = serde_json::to_string(totals).map_err(|_| StoreError::Unreadable)?;
+    Ok(Some(json))
+}
+
+/// Whether a payment of another order names this one, which the shop has asked for itself.
+pub(super) fn is_contested(db: &Connection, name: &OrderId) -> Result<bool, StoreError> {
+    if !checkout::is_asked_for(db, name)? {
+        return Ok(false);
+    }
+    let sql = "SELECT 1 FROM orders WHERE reference = ?1 AND flags LIKE '%name_conflict%'";
+    Ok(db.prepare_cached(sql)?.exists([name.as_str()])?)
 }
 
 fn renamed(order: &StoredOrder) -> News {
@@ -353,22 +547,30 @@ fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, Store
     Ok(ids.map(payment).collect::<Result<_, _>>()?)
 }
 
-/// The facts of an order's payments, without those that are named.
-pub(super) fn payments_for(
+/// The payment that counts most in an order, without those that are named.
+fn first_payment(
     db: &Connection,
     order_id: i64,
     without: &[StoredPayment],
-) -> Result<Vec<Payment>, StoreError> {
-    let mut read = db.prepare_cached("SELECT id, facts FROM payment WHERE order_id = ?1")?;
+) -> Result<Option<Payment>, StoreError> {
+    let mut read = db.prepare_cached(
+        "SELECT id, facts FROM payment WHERE order_id = ?1 ORDER BY weight, since, lead",
+    )?;
     let mut rows = read.query([order_id])?;
-    let mut payments = Vec::new();
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
         if without.iter().all(|payment| payment.id != id) {
-            payments.push(read_facts(row, 1)?);
+            return Ok(Some(read_facts(row, 1)?));
         }
     }
-    Ok(payments)
+    Ok(None)
+}
+
+/// The facts of all payments of an order.
+pub(super) fn payments_for(db: &Connection, order_id: i64) -> Result<Vec<Payment>, StoreError> {
+    let mut read = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
+    let payments = read.query_map([order_id], |row| read_facts(row, 0))?;
+    Ok(payments.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn read_facts(row: &Row<'_>, index: usize) -> rusqlite::Result<Payment> {
@@ -401,8 +603,8 @@ pub(super) fn insert_order(
 ) -> Result<StoredOrder, StoreError> {
     let mut statement = db.prepare_cached(
         "INSERT INTO orders (name, status, dispute, amount, refunded, currency, flags, session,
-                             intent, created, updated_at, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                             intent, created, updated_at, changed, pending, disputed, lost, reference)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     let changed = next_change(db)?;
     let id = statement.insert(params![
@@ -418,10 +620,15 @@ pub(super) fn insert_order(
         state.since.0,
         updated_at.0,
         changed,
+        state.pending,
+        state.disputed,
+        state.lost,
+        state.reference.as_ref().map(OrderId::as_str),
     ])?;
     Ok(StoredOrder {
         id,
         name: name.clone(),
+        totals: None,
         state,
         updated_at,
         changed,
@@ -433,7 +640,7 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
     let mut statement = db.prepare_cached(
         "UPDATE orders SET status = ?2, dispute = ?3, amount = ?4, refunded = ?5, currency = ?6,
                            flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11,
-                           changed = ?12
+                           changed = ?12, pending = ?13, disputed = ?14, lost = ?15, reference = ?16
          WHERE id = ?1",
     )?;
     let changed = next_change(db)?;
@@ -451,6 +658,10 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
         state.since.0,
         order.updated_at.0,
         changed,
+        state.pending,
+        state.disputed,
+        state.lost,
+        state.reference.as_ref().map(OrderId::as_str),
     ])?;
     Ok(StoredOrder { changed, ..order })
 }

@@ -164,6 +164,19 @@ pub(super) fn is_asked_for(db: &Connection, order: &OrderId) -> Result<bool, Sto
         .exists([order.as_str()])?)
 }
 
+/// The order that one of these sessions was made for, if the shop has asked for one.
+pub(super) fn order_of<'a>(
+    db: &Connection,
+    mut sessions: impl Iterator<Item = &'a StripeId>,
+) -> Result<Option<OrderId>, StoreError> {
+    let mut find = db.prepare_cached("SELECT order_name FROM checkout WHERE session = ?1")?;
+    let order = sessions.find_map(|session| {
+        let found = find.query_row([session.as_str()], |row| row.get(0));
+        found.optional().transpose()
+    });
+    Ok(order.transpose()?.map(OrderId::stored))
+}
+
 /// What a key stands for.
 struct Known {
     /// None once Stripe has refused it.
@@ -240,9 +253,11 @@ fn is_taken(db: &Connection, ask: &Ask<'_>, order: &OrderId) -> Result<bool, Sto
             Status::Expired | Status::Canceled | Status::Failed => false,
             // An order that Stripe refused, or that nobody has begun to pay.
             Status::Pending => order.state.session.is_some() || order.state.intent.is_some(),
-            Status::Processing | Status::Paid | Status::PartiallyRefunded | Status::Refunded => {
-                true
-            }
+            Status::Authorized
+            | Status::Processing
+            | Status::Paid
+            | Status::PartiallyRefunded
+            | Status::Refunded => true,
         }))
 }
 
@@ -281,7 +296,12 @@ fn next_attempt(db: &Connection, order: &OrderId) -> Result<i64, StoreError> {
 
 /// An order without a payment yet, and the first line of its story.
 fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
-    let order = insert_order(db, ask.order, State::before_payment(ask.now), ask.now)?;
+    let order = insert_order(
+        db,
+        ask.order,
+        State::before_payment(ask.now, false),
+        ask.now,
+    )?;
     let mut digest = hex::encode(ask.sha256);
     digest.truncate(16);
     let id = format!("asked_{digest}_{}", order.changed);
@@ -291,6 +311,7 @@ fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
             kind: "paidup.asked".into(),
             created: Some(ask.now),
             api_version: None,
+            mode: None,
             meaning: Meaning::Ignored(Ignored::Type),
         },
         sha256: ask.sha256,

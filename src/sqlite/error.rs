@@ -5,6 +5,7 @@ use std::fmt;
 use rusqlite::{ErrorCode as Code, ffi};
 
 use super::SCHEMA_VERSION;
+use crate::domain::event::Mode;
 use crate::domain::log_line::ErrorCode;
 
 /// Why the database could not be used.
@@ -31,6 +32,10 @@ pub enum StoreError {
     /// An older paidup has written the file, and only the server brings it up to date: the version
     /// found.
     Older(i64),
+    /// A paidup that was never released has written the file.
+    Unreleased,
+    /// The file is of this mode, and something of the other was wanted.
+    OtherMode(Mode),
     /// The file was to be brought up to date, and the backup before that failed: why.
     NotBackedUp(String),
     /// There is a log (`-wal`) with events in it, and the file that it belongs to is missing or
@@ -54,6 +59,8 @@ impl StoreError {
             | StoreError::NotOurs
             | StoreError::Newer(_)
             | StoreError::Older(_)
+            | StoreError::Unreleased
+            | StoreError::OtherMode(_)
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
             | StoreError::Other(_) => false,
@@ -74,6 +81,8 @@ impl StoreError {
             | StoreError::NotOurs
             | StoreError::Newer(_)
             | StoreError::Older(_)
+            | StoreError::Unreleased
+            | StoreError::OtherMode(_)
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
             | StoreError::Other(_) => ErrorCode::StoreFailed,
@@ -128,6 +137,17 @@ impl fmt::Display for StoreError {
                 f,
                 "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the \
                  server: it makes a backup and brings the file up to date"
+            ),
+            StoreError::Unreleased => f.write_str(
+                "the database was written by a paidup from before its first release, and this one cannot \
+                 read it. It is left alone. Move it away with its -wal, start the server, and run \
+                 `paidup reconcile`: Stripe has the events of 30 days",
+            ),
+            StoreError::OtherMode(mode) => write!(
+                f,
+                "the database is of {} mode, and test and live never mix. Set STRIPE_MODE and \
+                 STRIPE_SECRET_KEY to {0} mode, or name another file in DATABASE_PATH",
+                mode.as_str()
             ),
             StoreError::NotBackedUp(why) => write!(
                 f,

@@ -18,6 +18,8 @@ pub struct StoredOrder {
     pub updated_at: UnixSeconds,
     /// Greater than that of every order that changed before it.
     pub changed: i64,
+    /// What its payments add up to, as JSON; none with one payment or without any.
+    pub(super) totals: Option<String>,
 }
 
 /// Part of the orders, in the order of their last changes.
@@ -86,7 +88,7 @@ pub struct StoredEvent {
 /// What `StoredOrder::read` expects, in this order.
 pub(super) const ORDER_COLUMNS: &str =
     "id, name, status, dispute, amount, refunded, currency, flags,
-     session, intent, created, updated_at, changed";
+     session, intent, created, updated_at, changed, pending, disputed, lost, reference, totals";
 
 /// What `StoredEvent::read` expects, in this order.
 pub(super) const EVENT_COLUMNS: &str =
@@ -115,9 +117,14 @@ impl StoredOrder {
                 session: stripe_id(8)?,
                 intent: stripe_id(9)?,
                 since: UnixSeconds(row.get(10)?),
+                pending: row.get(13)?,
+                disputed: row.get(14)?,
+                lost: row.get(15)?,
+                reference: text(16)?.map(OrderId::stored),
             },
             updated_at: UnixSeconds(row.get(11)?),
             changed: row.get(12)?,
+            totals: row.get(17)?,
         })
     }
 

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::apply::read_facts;
+use super::apply::{Home, in_json, is_contested, read_facts};
 use super::rows::{ORDER_COLUMNS, UNREADABLE};
-use super::{APPLICATION_ID, SCHEMA_VERSION, Store, StoreError, StoredOrder};
+use super::{APPLICATION_ID, SCHEMA_VERSION, Store, StoreError, StoredOrder, checkout};
 use crate::domain::id::UnixSeconds;
-use crate::domain::order::{Flag, State, Status};
-use crate::domain::payment::Payment;
+use crate::domain::order::{Flag, Share, State, Status, Totals};
 
 /// Problems told at most; after so many nobody reads on.
 const PROBLEMS_MAX: usize = 100;
@@ -113,34 +112,14 @@ impl Store {
         // One moment for all of it, or what is written meanwhile would look like a disagreement.
         let moment = self.connection.unchecked_transaction()?;
         let mut problems = Vec::new();
-        let sql = format!(
-            "SELECT o.*, p.facts, EXISTS (SELECT 1 FROM checkout WHERE order_name = o.name) AS is_asked_for
-             FROM (SELECT {ORDER_COLUMNS} FROM orders) o
-             LEFT JOIN payment p ON p.order_id = o.id ORDER BY o.id"
-        );
+        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders ORDER BY id");
         let mut statement = moment.prepare(&sql)?;
         let mut rows = statement.query([])?;
-        let mut present: Option<(StoredOrder, Vec<Payment>)> = None;
-        while let Some(row) = rows.next()? {
-            let order = StoredOrder::read(row)?;
-            let facts = payment_of(row)?;
-            let is_asked_for: bool = row.get("is_asked_for")?;
-            if facts.is_none() && is_asked_for {
-                problems.extend(disagreement_before_payment(&order));
-                continue;
-            }
-            match &mut present {
-                Some((same, payments)) if same.id == order.id => payments.extend(facts),
-                Some(_) | None => {
-                    let done = present.replace((order, facts.into_iter().collect()));
-                    problems.extend(done.and_then(|(order, facts)| disagreement(&order, &facts)));
-                }
-            }
-            if problems.len() >= PROBLEMS_MAX {
-                return Ok(problems);
-            }
+        while let Some(row) = rows.next()?
+            && problems.len() < PROBLEMS_MAX
+        {
+            problems.extend(disagreement(&moment, &StoredOrder::read(row)?)?);
         }
-        problems.extend(present.and_then(|(order, facts)| disagreement(&order, &facts)));
         problems.extend(parked_with_a_name(&moment)?);
         problems.extend(miscounted(&moment)?);
         Ok(problems)
@@ -281,64 +260,70 @@ fn leave_wal(path: &Path) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "DELETE")
 }
 
-fn payment_of(row: &Row<'_>) -> rusqlite::Result<Option<Payment>> {
-    const FACTS: usize = 13;
-    match row.get_ref(FACTS)?.as_str_or_null()? {
-        Some(_) => read_facts(row, FACTS).map(Some),
-        None => Ok(None),
-    }
-}
-
 /// An order that is not what its payments make of it.
-fn disagreement(order: &StoredOrder, payments: &[Payment]) -> Option<String> {
+fn disagreement(db: &Connection, order: &StoredOrder) -> Result<Option<String>, StoreError> {
     let name = order.name.as_str();
-    if payments.is_empty() {
-        return Some(format!("order {name:?} has no payment"));
+    let mut statement = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
+    let mut rows = statement.query([order.id])?;
+    let mut totals = Totals::default();
+    let mut main: Option<Share> = None;
+    let mut since = UnixSeconds(i64::MAX);
+    while let Some(row) = rows.next()? {
+        let payment = read_facts(row, 0)?;
+        if Home::of(db, &payment)? != Home::Order(order.name.clone()) {
+            return Ok(Some(format!(
+                "order {name:?} has a payment that is for another order"
+            )));
+        }
+        let share = Share::of(&payment, &order.name);
+        totals.add(&share);
+        since = since.min(share.since());
+        main = Some(share.or_better(main));
     }
-    if payments
-        .iter()
-        .any(|payment| payment.order().as_ref() != Some(&order.name))
-    {
-        return Some(format!(
-            "order {name:?} has a payment that is for another order"
-        ));
+    let is_contested = is_contested(db, &order.name)?;
+    let state = match &main {
+        Some(main) => State::from_totals(&totals, main, since, is_contested),
+        // The shop has asked for the order, and nobody has told of a payment.
+        None if checkout::is_asked_for(db, &order.name)? => {
+            State::before_payment(order.state.since, is_contested)
+        }
+        None => return Ok(Some(format!("order {name:?} has no payment"))),
+    };
+    if in_json(&totals)? != order.totals {
+        return Ok(Some(format!(
+            "order {name:?} has payments that do not add up to its totals"
+        )));
     }
-    let state = State::of(payments);
-    (state != order.state).then(|| {
+    Ok((state != order.state).then(|| {
         let (stored, computed) = (in_words(&order.state), in_words(&state));
         format!("order {name:?} is stored as {stored}, and the facts say {computed}")
-    })
-}
-
-/// The shop has asked for the order, and nobody has told of a payment.
-fn disagreement_before_payment(order: &StoredOrder) -> Option<String> {
-    let state = State::before_payment(order.state.since);
-    (state != order.state).then(|| {
-        let (name, stored) = (order.name.as_str(), in_words(&order.state));
-        format!("order {name:?} is stored as {stored}, and has no payment")
-    })
+    }))
 }
 
 fn in_words(state: &State) -> String {
     format!(
-        "{}, dispute {}, {} of {} refunded, flags [{}], created {}",
+        "{}, dispute {} of {} ({} lost), {} of {} refunded ({} pending), flags [{}], created {}",
         state.status.as_str(),
         state.dispute.as_str(),
+        state.disputed,
+        state.lost,
         state.refunded,
         state.amount,
+        state.pending,
         Flag::join_list(&state.flags),
         state.since.0
     )
 }
 
 fn parked_with_a_name(db: &Connection) -> Result<Vec<String>, StoreError> {
-    let mut statement = db.prepare("SELECT id, facts FROM payment WHERE order_id IS NULL")?;
+    let mut statement =
+        db.prepare("SELECT id, facts FROM payment WHERE order_id IS NULL AND other_shop = 0")?;
     let mut rows = statement.query([])?;
     let mut problems = Vec::new();
     while let Some(row) = rows.next()?
         && problems.len() < PROBLEMS_MAX
     {
-        if let Some(name) = read_facts(row, 1)?.order() {
+        if let Home::Order(name) = Home::of(db, &read_facts(row, 1)?)? {
             let id: i64 = row.get(0)?;
             let name = name.as_str();
             problems.push(format!(

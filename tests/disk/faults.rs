@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use paidup::domain::delivery::Delivery;
 use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
+use paidup::domain::reading::Reading;
 use paidup::sqlite::Store;
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -360,7 +361,7 @@ fn copy_files(from: &Path, to: &Path) {
 
 fn delivered(name: &str) -> Delivery {
     Delivery {
-        event: Event::from_json(&paid(name), None).unwrap(),
+        event: Event::from_json(&paid(name), &Reading::default()).unwrap(),
         sha256: [0; 32],
         request_id: None,
         received: UnixSeconds(1),

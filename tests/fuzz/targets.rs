@@ -10,9 +10,10 @@ use paidup::cli;
 use paidup::domain::client::{Peer, client_address};
 use paidup::domain::env_file;
 use paidup::domain::event::{Event, Meaning};
-use paidup::domain::id::UnixSeconds;
+use paidup::domain::id::{OrderId, UnixSeconds};
 use paidup::domain::order::State;
 use paidup::domain::payment::{Fact, Payment};
+use paidup::domain::reading::Reading;
 use paidup::domain::secret::Secret;
 use paidup::domain::signature::{SignatureError, SigningSecret, verify};
 use paidup::edge;
@@ -145,7 +146,7 @@ pub(crate) fn event(bytes: &[u8]) {
     };
     let mut facts: Vec<Fact> = Vec::new();
     for line in text.lines().take(8) {
-        if let Ok(event) = Event::from_json(line, None) {
+        if let Ok(event) = Event::from_json(line, &Reading::default()) {
             assert!(!event.kind.is_empty());
             match event.meaning {
                 Meaning::Fact(fact) => facts.push(*fact),
@@ -169,8 +170,10 @@ pub(crate) fn event(bytes: &[u8]) {
     let read: Payment = serde_json::from_str(&stored).expect("and is read again");
     assert_eq!(read, forwards);
 
-    let state = State::of(&[forwards]);
-    assert_eq!(state, State::of(&[read]));
+    let name = forwards.own_name();
+    let name = name.unwrap_or_else(|| OrderId::stored("ord_1".to_owned()));
+    let state = State::of(&name, &[forwards]);
+    assert_eq!(state, State::of(&name, &[read]));
     if state.status.is_paid() && state.amount >= 0 {
         assert!((0..=state.amount).contains(&state.refunded), "{state:?}");
     }

@@ -12,6 +12,7 @@ use paidup::domain::delivery::Delivery;
 use paidup::domain::event::Event;
 use paidup::domain::id::UnixSeconds;
 use paidup::domain::order::Status;
+use paidup::domain::reading::Reading;
 use paidup::sqlite::{SCHEMA_VERSION, Store, StoreError, backup_before_migration};
 use rusqlite::Connection;
 
@@ -302,7 +303,8 @@ fn shop(path: &Path, name: &str, orders: usize) -> Store {
 fn add(store: &mut Store, name: &str, from: usize, count: usize) {
     let batch: Vec<Delivery> = (from..from + count)
         .map(|number| Delivery {
-            event: Event::from_json(&paid(&format!("{name}{number}")), None).unwrap(),
+            event: Event::from_json(&paid(&format!("{name}{number}")), &Reading::default())
+                .unwrap(),
             sha256: [0; 32],
             request_id: None,
             received: UnixSeconds(1_795_499_186),
