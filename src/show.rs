@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::id::{OrderId, StripeId, UnixSeconds};
-use crate::domain::order::{Dispute, Flag, Status};
+use crate::domain::order::{Dispute, Flag, State, Status};
 use crate::domain::{money, plain, time};
 use crate::exit::{Exit, Failure};
 use crate::sqlite::{Change, Store, StoredEvent, StoredOrder};
@@ -176,11 +176,10 @@ pub fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write)
         plain::text(order.name.as_str()),
         state.status.as_str()
     )?;
-    writeln!(
-        out,
-        "  money    {}",
-        money_sentence(state.status, state.amount, state.refunded, currency)
-    )?;
+    writeln!(out, "  money    {}", money_sentence(state))?;
+    if let Some(reference) = &state.reference {
+        writeln!(out, "  says     {}", plain::text(reference.as_str()))?;
+    }
     for (label, id) in [("session", &state.session), ("intent", &state.intent)] {
         if let Some(id) = id {
             writeln!(out, "  {label:<8} {}", id.as_str())?;
@@ -232,23 +231,48 @@ fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
     }
 }
 
-fn money_sentence(status: Status, amount: i64, refunded: i64, currency: Option<&str>) -> String {
-    let written = |minor| money::written(minor, currency);
-    let all = written(amount);
-    match status {
-        Status::Paid => format!("{all} taken"),
-        Status::Refunded => format!("{all} taken, all of it given back"),
-        Status::PartiallyRefunded => {
-            let kept = written(amount.saturating_sub(refunded));
-            format!("{all} taken, {} given back, {kept} kept", written(refunded))
-        }
-        Status::Authorized => format!("{all} held, nothing taken"),
-        Status::Pending
-        | Status::Processing
-        | Status::Failed
-        | Status::Canceled
-        | Status::Expired => format!("{all} asked for, nothing taken"),
+/// What became of the money: each part is told once, and `kept` is what is left.
+fn money_sentence(state: &State) -> String {
+    let written = |minor| money::written(minor, state.currency.as_deref());
+    let all = written(state.amount);
+    if !state.status.is_paid() {
+        return match state.status {
+            Status::Authorized => format!("{all} held, nothing taken"),
+            Status::Pending
+            | Status::Processing
+            | Status::Failed
+            | Status::Canceled
+            | Status::Expired
+            | Status::Paid
+            | Status::PartiallyRefunded
+            | Status::Refunded => format!("{all} asked for, nothing taken"),
+        };
     }
+    let mut words = format!("{all} taken");
+    match state.refunded {
+        0 => {}
+        given if given >= state.amount => words.push_str(", all of it given back"),
+        given => words.push_str(&format!(", {} given back", written(given))),
+    }
+    if state.pending > 0 {
+        words.push_str(&format!(
+            " ({} of that not through yet)",
+            written(state.pending)
+        ));
+    }
+    if state.disputed > state.lost {
+        words.push_str(&format!(
+            ", {} disputed",
+            written(state.disputed - state.lost)
+        ));
+    }
+    if state.lost > 0 {
+        words.push_str(&format!(", {} lost to a dispute", written(state.lost)));
+    }
+    if state.kept() < state.amount && state.refunded < state.amount {
+        words.push_str(&format!(", {} kept", written(state.kept())));
+    }
+    words
 }
 
 /// What one step changed, in words.
@@ -666,8 +690,8 @@ mod tests {
             "payment_intent": "pi_1"});
         shop.tell("charge.dispute.created", &dispute);
         let expected = "\
-Order ord_1 is partially_refunded
-  money    50.00 EUR taken, 25.00 EUR given back, 25.00 EUR kept
+Order ord_1 is paid
+  money    25.00 EUR taken, 25.00 EUR disputed
   session  cs_1
   intent   pi_1
   created  2026-11-24 06:00:59 UTC, changed 2026-11-24 06:04:00 UTC
@@ -678,9 +702,9 @@ Order ord_1 is partially_refunded
     checkout.session.completed     evt_1  request request-1
   2026-11-24 06:02:00  paid, double_payment            50.00 EUR
     checkout.session.completed     evt_2  request request-2
-  2026-11-24 06:03:00  paid → partially_refunded, double_payment settled  50.00 EUR, 25.00 EUR back
+  2026-11-24 06:03:00  paid, double_payment settled    25.00 EUR
     refund.created                 evt_3  request request-3
-  2026-11-24 06:04:00  partially_refunded, dispute open  50.00 EUR, 25.00 EUR back
+  2026-11-24 06:04:00  paid, dispute open              25.00 EUR
     charge.dispute.created         evt_4  request request-4
 ";
         assert_eq!(shop.story("ord_1"), expected);
@@ -718,7 +742,7 @@ Order ord_1 is partially_refunded
         let text = shop.shown(|store, out| orders_show(store, "ord_1", true, out));
         let order: Value = serde_json::from_str(&text).unwrap();
         let expected = json!({"orderId": "ord_1", "status": "paid", "dispute": "none",
-            "amount": 2500, "amountRefunded": 0, "currency": "eur", "stripeSessionId": "cs_1",
+            "amount": 2500, "amountRefunded": 0, "amountRefundPending": 0, "amountDisputed": 0, "amountKept": 2500, "reference": null, "currency": "eur", "stripeSessionId": "cs_1",
             "stripePaymentIntentId": "pi_1", "flags": [], "createdAt": "2026-11-24T06:00:59Z",
             "updatedAt": "2026-11-24T06:01:00Z", "history": [{"at": "2026-11-24T06:01:00Z",
                 "from": null, "to": "paid", "dispute": "none", "amount": 2500, "amountRefunded": 0,

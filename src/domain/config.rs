@@ -432,7 +432,7 @@ impl<'a> Reader<'a> {
             Ok(names) => Some(names),
             Err(problem) => self.refuse(
                 &ORDER_ID_FROM,
-                format!("cannot be used: {problem}"),
+                problem.to_string(),
                 "Payments could not be told which order they are for.",
                 format!("Write places such as {}.", ORDER_ID_FROM.default),
             ),

@@ -914,6 +914,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::payment::Payment;
 
     fn read(text: &str) -> Result<Event, EventError> {
         Event::from_json(text, &Reading::default())
@@ -1069,11 +1070,26 @@ mod tests {
                 r#"{"id":"du_1","object":"dispute","status":"lost"}"#,
             ),
         ] {
+            // Stripe was asked a moment after it became so.
+            let asked = UnixSeconds(at.0 + 1);
+            let mut told = fact(kind, object);
+            let fetched = Fact::from_object(object, asked, &Reading::default()).unwrap();
+            let payment = |fact: Fact| {
+                let mut payment = Payment::default();
+                payment.learn(fact);
+                (
+                    payment.is_paid(),
+                    payment.standing(),
+                    payment.refunded(5),
+                    payment.dispute(),
+                )
+            };
+            (told.at, told.made) = (asked, asked);
             assert_eq!(
-                Fact::from_object(object, at, &Reading::default()).unwrap(),
-                fact(kind, object),
-                "{kind}"
+                fetched.ids().collect::<Vec<_>>(),
+                told.ids().collect::<Vec<_>>()
             );
+            assert_eq!(payment(fetched), payment(told), "{kind}");
         }
         let other = Fact::from_object(
             r#"{"id":"cus_1","object":"customer"}"#,

@@ -98,7 +98,7 @@ impl NamePlaces {
                 Some(place) => (&mut places.link, place),
                 None => (&mut places.shop, entry),
             };
-            let place = Place::parse(place).ok_or_else(|| BadPlace::Entry(entry.into()))?;
+            let place = Place::parse(place).ok_or_else(|| BadPlace::Entry)?;
             let last = list.last();
             let rank = match last {
                 Some((rank, Place::Metadata(_))) if place != Place::Reference => *rank,
@@ -144,8 +144,8 @@ impl Place {
 /// Why a list names no places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadPlace {
-    /// This entry is none.
-    Entry(Box<str>),
+    /// One of its entries is none.
+    Entry,
     /// There are over 16.
     TooMany,
     /// There is none for the shop's own sessions.
@@ -155,12 +155,12 @@ pub enum BadPlace {
 impl fmt::Display for BadPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadPlace::Entry(entry) => write!(
-                f,
-                "{entry:?} is not a place: client_reference_id, metadata.KEY, or one of them after payment_link."
+            BadPlace::Entry => f.write_str(
+                "names a place that is none: they are client_reference_id and metadata.KEY, and both after \
+                 payment_link.",
             ),
-            BadPlace::TooMany => write!(f, "it names more than {PLACES_MAX} places"),
-            BadPlace::Empty => f.write_str("it names no place for the shop's own sessions"),
+            BadPlace::TooMany => write!(f, "names more than {PLACES_MAX} places"),
+            BadPlace::Empty => f.write_str("names no place for the shop's own sessions"),
         }
     }
 }

@@ -108,12 +108,12 @@ pub(super) const STRIPE_MODE: Variable = Variable {
 pub(super) const ORDER_ID_FROM: Variable = Variable {
     name: "ORDER_ID_FROM",
     default: NamePlaces::DEFAULT,
-    doc: "Where Stripe's objects carry the order id, best first: metadata.KEY, client_reference_id; after payment_link. also for Payment Links.",
+    doc: "Where Stripe's objects carry the order id, best first: metadata.KEY or client_reference_id.",
 };
 pub(super) const OUR_ORDERS: Variable = Variable {
     name: "OUR_ORDERS",
     default: "",
-    doc: "For an account that several shops share: metadata.KEY=VALUE or BEGINNING* of the order id; all else is ignored.",
+    doc: "In an account that shops share, what marks our orders: metadata.KEY=VALUE, or BEGINNING* of the id.",
 };
 pub(super) const RATE_LIMIT_WEBHOOK_MAX: Variable = Variable {
     name: "RATE_LIMIT_WEBHOOK_MAX",
