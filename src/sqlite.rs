@@ -31,6 +31,7 @@ mod apply;
 mod checkout;
 mod copy;
 mod error;
+mod feed;
 mod lock;
 mod object;
 mod rows;
@@ -39,8 +40,9 @@ mod upkeep;
 pub use checkout::{Ask, Asked, Checkout};
 pub use copy::CopyError;
 pub use error::StoreError;
+pub use feed::{Changes, Gone};
 pub use lock::ServeLock;
-pub use rows::{Change, ChangedOrders, StoredEvent, StoredOrder};
+pub use rows::{Change, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
 use apply::{order_by_id, order_by_name, payments_for, record_one};
@@ -51,9 +53,9 @@ use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 5;
+pub const SCHEMA_VERSION: i64 = 6;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "CREATE TABLE chore (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
     "ALTER TABLE orders ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
      UPDATE orders SET changed = id;
@@ -70,6 +72,16 @@ const MIGRATIONS: [&str; 4] = [
          WHERE kind.key IN ('sessions', 'intents', 'charges', 'refunds', 'disputes');
      DROP TABLE object;
      ALTER TABLE keyed RENAME TO object",
+    "CREATE TABLE gone (changed INTEGER PRIMARY KEY, name TEXT NOT NULL, became TEXT);
+     CREATE TABLE history (began INTEGER PRIMARY KEY, after INTEGER NOT NULL);
+     CREATE VIEW last_number AS SELECT max((SELECT coalesce(max(changed), 0) FROM orders),
+         (SELECT coalesce(max(changed), 0) FROM gone), (SELECT coalesce(max(began), 0) FROM history)) AS number;
+     CREATE TRIGGER gone_rename AFTER UPDATE OF name ON orders WHEN OLD.name <> NEW.name BEGIN
+         INSERT INTO gone SELECT number + 1, OLD.name, NEW.name FROM last_number;
+     END;
+     CREATE TRIGGER gone_delete AFTER DELETE ON orders BEGIN
+         INSERT INTO gone SELECT number + 1, OLD.name, NULL FROM last_number;
+     END",
 ];
 /// "paid" in ASCII, in the file's `application_id`: tells our file from any other.
 const APPLICATION_ID: i64 = 0x7061_6964;
@@ -82,8 +94,6 @@ const LOG_PAGES: i32 = 4_000;
 const LOG_PAGES_MAX: i32 = 12_000;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
-/// Orders that one question for changes reads at most, in some 20 ms.
-const READ_MAX: i64 = 10_000;
 /// Statements kept ready. There are fewer.
 const STATEMENTS_MAX: usize = 64;
 
@@ -354,44 +364,6 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Orders that changed after `cursor`, first change first, at most `limit` and only those that
-    /// fit. Bounded in time as well: after 10,000 orders it says that there is more.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn orders_changed(
-        &self,
-        cursor: i64,
-        limit: usize,
-        fits: impl Fn(&StoredOrder) -> bool,
-    ) -> Result<ChangedOrders, StoreError> {
-        let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1 ORDER BY changed LIMIT ?2"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([cursor, READ_MAX], StoredOrder::read)?;
-        let mut found = ChangedOrders {
-            orders: Vec::new(),
-            cursor,
-            has_more: false,
-        };
-        let mut read = 0;
-        for order in rows {
-            let order = order?;
-            read += 1;
-            if found.orders.len() == limit {
-                found.has_more = true;
-                return Ok(found);
-            }
-            found.cursor = order.changed;
-            if fits(&order) {
-                found.orders.push(order);
-            }
-        }
-        found.has_more = read == READ_MAX;
-        Ok(found)
-    }
-
     /// The story of one order, first change first.
     ///
     /// # Errors
@@ -529,7 +501,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] and others.
     pub fn touch_every_tree(&self) -> Result<(), StoreError> {
-        const TREES: [(&str, &str); 14] = [
+        const TREES: [(&str, &str); 16] = [
             ("payment", "id"),
             (
                 "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -549,6 +521,8 @@ impl Store {
             ("checkout", "key"),
             ("checkout", "order_name"),
             ("change", "order_id"),
+            ("gone", "changed"),
+            ("history", "began"),
             ("tally", "status"),
         ];
         for (tree, key) in TREES {
