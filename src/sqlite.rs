@@ -121,9 +121,7 @@ impl Store {
         match made {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(StoreError::Full);
-            }
+            Err(error) if error::is_full(&error) => return Err(StoreError::Full),
             Err(_) => return Err(StoreError::CannotOpen),
         }
         let mut store = Store::connect(path)?;
