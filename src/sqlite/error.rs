@@ -174,16 +174,10 @@ fn is_write(extended: i32) -> bool {
 /// no call that fails; tests/disk lets every single write of a delivery fail to show it. Were it lost
 /// after all, the error would be the fatal one: nothing is committed either way.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the system's list, and it may grow"
-    )]
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            true
-        }
-        _ => false,
-    }
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
