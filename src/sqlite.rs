@@ -34,6 +34,7 @@ mod error;
 mod feed;
 mod lock;
 mod object;
+mod readers;
 mod rows;
 mod upkeep;
 
@@ -42,6 +43,7 @@ pub use copy::CopyError;
 pub use error::StoreError;
 pub use feed::{Changes, Gone};
 pub use lock::ServeLock;
+pub use readers::{Reader, readers};
 pub use rows::{Change, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
@@ -92,6 +94,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_PAGES: i32 = 4_000;
 /// Pages at which a commit moves it itself, because nobody else has.
 const LOG_PAGES_MAX: i32 = 12_000;
+/// Bytes that the log's file keeps when it begins anew. It is longer only while somebody reads.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
 /// Statements kept ready. There are fewer.
@@ -101,6 +105,8 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// The file of its log.
+    log: PathBuf,
     /// Pages in the log after the last commit.
     log_pages: Arc<AtomicI32>,
 }
@@ -171,6 +177,7 @@ impl Store {
         add_object_key(&connection)?;
         let store = Store {
             connection,
+            log: files::beside(path, "-wal"),
             log_pages,
         };
         store.refuse_what_is_not_ours()?;
@@ -195,6 +202,7 @@ impl Store {
         add_object_key(&connection)?;
         let store = Store {
             connection,
+            log: files::beside(path, "-wal"),
             log_pages,
         };
         store.refuse_what_is_not_ours()?;
@@ -211,6 +219,9 @@ impl Store {
         store
             .connection
             .pragma_update(None, "temp_store", "MEMORY")?;
+        store
+            .connection
+            .pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
         Ok(store)
     }
 
@@ -224,6 +235,7 @@ impl Store {
         &mut self,
         batch: &[Delivery],
     ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        self.keep_room_for_log()?;
         let (transaction, answers) = self.record_uncommitted(batch)?;
         transaction.commit()?;
         self.move_long_log()?;
@@ -280,6 +292,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
     pub fn probe(&mut self, now: UnixSeconds) -> Result<(), StoreError> {
+        self.keep_room_for_log()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -313,6 +326,7 @@ impl Store {
             database_bytes: number(
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
             )?,
+            log_bytes: self.log_bytes(),
         })
     }
 
@@ -532,12 +546,48 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the log into the file when nobody else has. To be called after each commit.
+    /// Moves the log into the file when nobody else has, and cuts it when somebody has read for long.
+    /// To be called after each commit.
     fn move_long_log(&self) -> Result<(), StoreError> {
         if self.log_pages.load(Relaxed) < LOG_PAGES_MAX {
             return Ok(());
         }
-        self.move_log()
+        self.move_log()?;
+        match self.overlong_log() {
+            Some(_) => self.cut_log(),
+            None => Ok(()),
+        }
+    }
+
+    /// As long as somebody reads what was before, the log only grows. To move it into the file when
+    /// that is over takes up to as much room as it has: before more is written, that much is free.
+    /// Without it, a disk that the log has filled would be full for good.
+    fn keep_room_for_log(&self) -> Result<(), StoreError> {
+        if self.log_pages.load(Relaxed) < LOG_PAGES_MAX || self.has_room_for_log() {
+            return Ok(());
+        }
+        self.cut_log()?;
+        match self.has_room_for_log() {
+            true => Ok(()),
+            false => Err(StoreError::Full),
+        }
+    }
+
+    fn has_room_for_log(&self) -> bool {
+        files::free_bytes(files::folder_of(&self.log))
+            .is_ok_and(|free| i64::try_from(free).map_or(true, |free| free >= self.log_bytes()))
+    }
+
+    /// How long the log's file is, if that is longer than it is left when nobody reads.
+    #[must_use]
+    pub fn overlong_log(&self) -> Option<i64> {
+        Some(self.log_bytes()).filter(|bytes| *bytes > LOG_BYTES_KEPT)
+    }
+
+    /// How long the log's file is, with what of it is no longer needed.
+    fn log_bytes(&self) -> i64 {
+        let bytes = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 
     /// Whether the log has become so long that it is time to [`Store::move_log`].
@@ -562,16 +612,21 @@ impl Store {
     /// the kernel shows what never reached the disk. Both would be told to Stripe as stored already
     /// when it sends them again, and be lost with the next power cut.
     fn settle_log(&self, path: &Path) -> Result<(), StoreError> {
-        // What another process still reads cannot be moved, and that is nothing to wait for.
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let moved = self.connection.query_row(sql, [], |_| Ok(()));
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        unless_it_may_wait(moved)?;
+        self.cut_log()?;
         File::open(files::beside(path, "-wal"))
             .and_then(|log| log.sync_all())
             .and_then(|()| files::sync_folder_of(path))
             .map_err(|_| StoreError::Io(ffi::SQLITE_IOERR_FSYNC))
+    }
+
+    /// Moves all of the log into the file and makes it empty, unless somebody reads or writes.
+    fn cut_log(&self) -> Result<(), StoreError> {
+        // What another process still reads cannot be moved, and that is nothing to wait for.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let cut = self.connection.query_row(sql, [], |_| Ok(()));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(unless_it_may_wait(cut)?)
     }
 
     fn schema_version(&self) -> Result<i64, StoreError> {
@@ -632,4 +687,6 @@ pub struct Figures {
     pub parked: i64,
     /// Size of the file, without its log.
     pub database_bytes: i64,
+    /// Size of its log.
+    pub log_bytes: i64,
 }
