@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::serve::{self, StartError, Stop};
 use crate::show;
-use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError};
+use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
 use crate::stripe_api::{NewSession, Session, StripeApi};
 use crate::systemd::Systemd;
 use crate::webhook;
@@ -217,7 +217,7 @@ impl Api {
         let id = request.path.strip_prefix("/orders/");
         match (id, request.method) {
             (None, "POST") => self.make(request, now, fields),
-            (None, "GET" | "HEAD") => self.list(request, fields),
+            (None, "GET" | "HEAD") => self.list(request, now, fields),
             (None, _) => Err(Reply::method_not_allowed("GET, HEAD, POST")),
             (Some(id), "GET" | "HEAD") => self.show(id, request, now, fields),
             (Some(_), _) => Err(Reply::method_not_allowed("GET, HEAD")),
@@ -466,7 +466,7 @@ impl Api {
         }
     }
 
-    fn list(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
+    fn list(&self, request: &Request<'_>, now: Now, fields: &LogFields) -> Result<Reply, Reply> {
         let known = ["status", "updatedSince", "limit", "cursor"];
         let wrong = |error: FieldError| invalid(&[error], fields);
         let query = Query::parse(request, &known).map_err(wrong)?;
@@ -490,16 +490,32 @@ impl Api {
             |text| text.parse().ok().filter(|cursor| *cursor >= 0),
         );
         let cursor = cursor.map_err(wrong)?.unwrap_or(0);
-        let found = self.stored(self.store()?.orders_changed(cursor, limit, |order| {
+        let fits = |order: &StoredOrder| {
             status.is_none_or(|status| order.state.status == status)
                 && since.is_none_or(|since| order.updated_at >= since)
-        }))?;
+        };
+        let found = self.store()?.changes_after(cursor, limit, now.unix, fits);
+        let Some(found) = self.stored(found)? else {
+            return Err(wrong(FieldError {
+                field: "cursor".to_owned(),
+                message:
+                    "is of a time that has not come by this machine's clock. Set the clock, or \
+                          forget what was read so far and begin without a cursor"
+                        .to_owned(),
+            }));
+        };
         let orders = found
             .orders
             .iter()
             .map(|order| show::order_json(order, None));
+        let gone = found
+            .gone
+            .iter()
+            .map(|gone| json!({"orderId": gone.name, "replacedBy": gone.became}));
         let body = json!({
             "orders": orders.collect::<Vec<_>>(),
+            "gone": gone.collect::<Vec<_>>(),
+            "reset": found.is_reset,
             "cursor": found.cursor.to_string(),
             "hasMore": found.has_more,
         });

@@ -145,7 +145,18 @@ pub fn restore(
             time::rfc3339(last)
         )?;
     }
+    begin_history(database, now)?;
     Ok(Exit::Done)
+}
+
+/// Cursors of the changes that the restore has undone are known as such from here on, whoever
+/// writes first. To an older file the server does it, when it has brought it up to date.
+fn begin_history(database: &Path, now: UnixSeconds) -> Result<(), StoreError> {
+    match Store::open_existing(database) {
+        Ok(mut store) => store.begin_history(now),
+        Err(StoreError::Older(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a database holds, in a line.

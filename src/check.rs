@@ -1,14 +1,13 @@
 //! `paidup check`: whether the server could start and work here, without starting it.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::domain::config::{Config, ConfigError};
-use crate::files::folder_of;
+use crate::files::{self, folder_of};
 use crate::finding::Finding;
-use crate::sqlite::{Store, StoreError};
+use crate::sqlite::{Reader, Store, StoreError, readers};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
@@ -71,7 +70,11 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
 #[must_use]
 pub fn database(path: &Path) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
-        Ok(store) => contents(path, &store),
+        Ok(store) => {
+            let mut findings = contents(path, &store);
+            findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
+            findings
+        }
         Err(StoreError::Missing) => vec![missing(path)],
         Err(StoreError::Older(version)) => vec![Finding::good(
             "database",
@@ -115,6 +118,43 @@ fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     findings
 }
 
+/// Somebody reads for long, or did until now.
+fn long_log(path: &Path, bytes: i64) -> Finding {
+    let named = |reader: &Reader| match &reader.program {
+        Some(program) => format!("{program} (process {})", reader.pid),
+        None => format!("process {}", reader.pid),
+    };
+    let mib = bytes / (1024 * 1024);
+    let readers = readers(path);
+    let (who, next) = match readers.as_deref() {
+        Ok([]) => (
+            "nobody reads it now".to_owned(),
+            "Nothing: the next delivery cuts it".to_owned(),
+        ),
+        Ok(readers) => {
+            let readers: Vec<String> = readers.iter().map(named).collect();
+            (
+                format!("read by {}", readers.join(", ")),
+                "End what does not end by itself, as a backup and `paidup db check` do".to_owned(),
+            )
+        }
+        Err(_) => (
+            "who reads it is not to be seen from here".to_owned(),
+            format!(
+                "Run `paidup check` as root outside the sandbox, or `fuser -v {}-shm`",
+                path.display()
+            ),
+        ),
+    };
+    Finding::warning(
+        "log",
+        format!("the database's log (-wal) has {mib} MiB; {who}"),
+        "It grows until nobody reads what was before. When the disk has no more room than the log has, \
+         deliveries are answered 503 store_full.",
+        next,
+    )
+}
+
 fn damaged(what: &str) -> Finding {
     Finding::problem(
         "database",
@@ -156,7 +196,7 @@ fn missing(path: &Path) -> Finding {
 }
 
 fn room(path: &Path) -> Option<Finding> {
-    let free = free_bytes(folder_of(path)).ok()?;
+    let free = files::free_bytes(folder_of(path)).ok()?;
     let what = format!("{} MiB free for the database", free / (1024 * 1024));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
     let next = "Make room on the disk that holds DATABASE_PATH";
@@ -165,10 +205,4 @@ fn room(path: &Path) -> Option<Finding> {
         FREE_PROBLEM_BYTES..FREE_WARNING_BYTES => Finding::warning("disk", what, why, next),
         FREE_WARNING_BYTES.. => Finding::good("disk", what),
     })
-}
-
-/// Bytes that a process without privileges may still write to the folder's file system.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -120,3 +120,12 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(wanted.mode() & 0o7777))?;
     file.sync_all()
 }
+
+/// Bytes that a process without privileges may still write to the folder's file system.
+///
+/// # Errors
+/// The operating system's.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use paidup::cli::{self, Command, Invocation};
 use paidup::clock::Now;
@@ -22,8 +23,11 @@ use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
 use paidup::{api, backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
+use signal_hook::consts::SIGXFSZ;
 
 fn main() -> ExitCode {
+    // A file that would grow beyond a limit is an error like a full disk, not the end of us.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let exit = match cli::parse(env::args_os().skip(1)) {
         // Not locked: while the server runs, the log writes there as well.
         Ok(invocation) => match run(&invocation, &mut io::stdout()) {

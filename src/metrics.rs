@@ -346,7 +346,10 @@ fn write_figures(text: &mut String, figures: &Figures) -> fmt::Result {
         text,
         "paidup_database_size_bytes {}",
         figures.database_bytes
-    )
+    )?;
+    let help = "Size of the database's write-ahead log; long while somebody reads for long.";
+    head(text, "paidup_database_log_size_bytes", "gauge", help)?;
+    writeln!(text, "paidup_database_log_size_bytes {}", figures.log_bytes)
 }
 
 #[cfg(test)]

@@ -153,7 +153,8 @@ fn start_with(
     check_descriptors(config.http_connections)?;
     let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
-    let store = Store::open(&config.database).map_err(StartError::Store)?;
+    let mut store = Store::open(&config.database).map_err(StartError::Store)?;
+    begin_history(&mut store)?;
     let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, mover, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
@@ -207,6 +208,14 @@ fn start_with(
         stops,
         _lock: lock,
     })
+}
+
+/// Without room or its turn it is left out: the numbers of changes follow the clock all the same.
+fn begin_history(store: &mut Store) -> Result<(), StartError> {
+    match store.begin_history(Now::read().unix) {
+        Err(error) if error.is_fatal() => Err(StartError::Store(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Running {

@@ -85,7 +85,8 @@ type Waiting = VecDeque<(Delivery, Arc<Waiter>)>;
 struct Queue {
     waiting: Waiting,
     has_leader: bool,
-    is_broken: bool,
+    /// Why nothing is written any more.
+    broken: Option<StoreError>,
 }
 
 /// A caller that sleeps until somebody tells it how to go on.
@@ -135,7 +136,7 @@ impl Writer {
         });
         let leads = {
             let mut queue = lock(&self.queue);
-            if queue.is_broken {
+            if queue.broken.is_some() {
                 return Err(WriteError::Broken);
             }
             if queue.waiting.len() >= QUEUE_MAX {
@@ -160,7 +161,7 @@ impl Writer {
     /// # Errors
     /// [`WriteError`]; [`WriteError::Stuck`] when the writer does not come free within two seconds.
     pub fn probe(&self, now: UnixSeconds) -> Result<(), WriteError> {
-        if lock(&self.queue).is_broken {
+        if lock(&self.queue).broken.is_some() {
             return Err(WriteError::Broken);
         }
         let mut waited = Duration::ZERO;
@@ -210,6 +211,10 @@ impl Writer {
     fn write(&self, batch: &[Delivery]) -> (Answers, bool) {
         let mut store = lock(&self.store);
         let write = || {
+            // The mover may have failed since this thread was told to lead.
+            if let Some(error) = &lock(&self.queue).broken {
+                return Err(error.clone());
+            }
             let answers = store.record(batch)?;
             if self.log_is_moved.swap(false, Relaxed) {
                 store.move_log()?;
@@ -258,7 +263,8 @@ impl Writer {
 
     /// Nothing is written from here on. Returns those who still waited.
     fn break_off(&self, queue: &mut Queue, error: &StoreError) -> Waiting {
-        if !std::mem::replace(&mut queue.is_broken, true) {
+        if queue.broken.is_none() {
+            queue.broken = Some(error.clone());
             (self.on_broken)(error.clone());
         }
         std::mem::take(&mut queue.waiting)
@@ -447,6 +453,21 @@ mod tests {
             bench.writer.record(paid("evt_7")).is_ok(),
             "and it may come again"
         );
+    }
+
+    /// Also not by the one who was told to lead before the log could not be moved.
+    #[test]
+    fn nothing_is_written_after_a_fatal_error() {
+        let bench = Bench::new(BATCH_MAX);
+        let failed = StoreError::Io(10);
+        bench
+            .writer
+            .break_off(&mut lock(&bench.writer.queue), &failed);
+        let (answers, has_long_log) = bench.writer.write(&[paid("evt_1")]);
+        assert_eq!((answers, has_long_log), (Err(failed), false));
+        let file = Store::open_existing(&bench.folder.path().join("paidup.db")).unwrap();
+        assert_eq!(file.event("evt_1").unwrap(), None);
+        assert_eq!(bench.writer.record(paid("evt_2")), Err(WriteError::Broken));
     }
 
     #[test]

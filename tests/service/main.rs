@@ -17,6 +17,7 @@ mod data;
 mod durability;
 mod full_disk;
 mod hostile;
+mod long_log;
 mod privacy;
 mod rate_limit;
 mod rotation;
