@@ -109,7 +109,8 @@ impl Store {
             .mode(0o600)
             .open(path);
         match made {
-            Ok(_) => {}
+            // Closed before SQLite opens it. Later, that would drop the locks of this process.
+            Ok(made) => drop(made),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(StoreError::Full);
