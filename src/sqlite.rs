@@ -114,7 +114,8 @@ impl Store {
             .mode(0o600)
             .open(path);
         match made {
-            Ok(_) => {}
+            // Closed before SQLite opens it. Later, that would drop the locks of this process.
+            Ok(made) => drop(made),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error::is_full(&error) => return Err(StoreError::Full),
             Err(_) => return Err(StoreError::CannotOpen),
