@@ -40,6 +40,7 @@ pub mod exit;
 pub mod files;
 pub mod finding;
 pub mod http;
+pub mod identity;
 pub mod install;
 pub mod logger;
 pub mod metrics;

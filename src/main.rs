@@ -22,7 +22,9 @@ use paidup::finding::{self, Finding};
 use paidup::serve::{self, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
-use paidup::{api, backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
+use paidup::{
+    api, backup, check, db, demo, identity, install, logger, reconcile, rotate, send_test, show,
+};
 use signal_hook::consts::SIGXFSZ;
 
 fn main() -> ExitCode {
@@ -83,7 +85,12 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
         )?,
         Command::Backup(target) => backup::backup(&database()?, target, now(), out)?,
-        Command::Restore { file } => backup::restore(&database()?, file, now(), out)?,
+        Command::Restore { file } => {
+            // While we are root: it may lie where only root can read.
+            let source = identity::within(file, || Store::open_read_only(file))
+                .map_err(|error| not_taken(file, &error))?;
+            backup::restore(&database()?, file, source, now(), out)?
+        }
         Command::DbCheck { json } => db::check(&database()?, now(), *json, out)?,
         Command::DbInfo { json } => db::info(&database()?, *json, out)?,
         Command::DbPrune { days } => db::prune(&database()?, *days, now(), out)?,
@@ -138,6 +145,7 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
     for warning in &config.warnings {
         tell(&format!("warning: {warning}"));
     }
+    take_identity(&config.database)?;
     logger::start(config.log_level);
     let running = serve::start_under_manager(&config, &environment.vars)
         .map_err(|error| Failure::Other(error.to_string()))?;
@@ -153,6 +161,7 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
 fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
     let config = ApiConfig::parse(&environment.vars, &|path| fs::read_to_string(path))
         .map_err(|errors| all_of(&errors))?;
+    take_identity(&config.database)?;
     logger::start(config.log_level);
     api::run(config, &environment.vars, &|line| tell(&line))
         .map_err(|error| Failure::Other(error.to_string()))?;
@@ -160,17 +169,18 @@ fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
 }
 
 fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let findings = environment.findings(&environment.config());
+    let findings = environment.findings(&environment.config())?;
     finding::write(&findings, json, out)?;
     Ok(finding::exit(&findings))
 }
 
 fn examine(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = environment.config();
-    let mut findings = environment.findings(&config);
+    let settings = environment.stripe();
+    let mut findings = environment.findings(&config)?;
     if let Ok(config) = &config {
         let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
-        let settings = environment.stripe()?;
+        let settings = settings?;
         let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
         let store = Store::open_existing(&config.database).ok();
         findings.extend(doctor::examine(&Patient {
@@ -193,7 +203,7 @@ fn fetch(
 ) -> Result<Exit, Failure> {
     let settings = environment.stripe()?;
     let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
-    let path = config::database_path(&environment.vars).map_err(|error| all_of(&[error]))?;
+    let path = environment.database()?;
     let mut progress: Box<dyn Write> = if io::stderr().is_terminal() {
         Box::new(io::stderr())
     } else {
@@ -222,6 +232,18 @@ fn input(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
 }
 
+fn take_identity(database: &Path) -> Result<(), Failure> {
+    identity::take(database).map_err(|error| not_taken(database, &error))
+}
+
+fn not_taken(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!(
+        "{}: {error}. Root works there only as the owner of its folder, and cannot become that user: run this \
+         as that user.",
+        path.display()
+    ))
+}
+
 /// Every mistake in the configuration, as one text.
 fn all_of(errors: &[ConfigError]) -> Failure {
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -238,15 +260,16 @@ struct Environment {
 
 impl Environment {
     /// What `check` finds.
-    fn findings(&self, config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+    fn findings(&self, config: &Result<Config, Vec<ConfigError>>) -> Result<Vec<Finding>, Failure> {
         let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
         let mut findings: Vec<Finding> = self.problems.iter().map(odd).collect();
         findings.extend(check::configuration(config));
         findings.extend(self.secret_files().filter_map(check::secret_file));
         if let Ok(path) = config::database_path(&self.vars) {
+            take_identity(&path)?;
             findings.extend(check::database(&path));
         }
-        findings
+        Ok(findings)
     }
 
     /// What calls to Stripe need.
@@ -297,8 +320,11 @@ impl Environment {
             .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
     }
 
+    /// Where it is. From now on root is its folder's owner, so secrets must have been read.
     fn database(&self) -> Result<PathBuf, Failure> {
-        config::database_path(&self.vars).map_err(|error| all_of(&[error]))
+        let path = config::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        take_identity(&path)?;
+        Ok(path)
     }
 
     /// The files that hold secrets.

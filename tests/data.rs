@@ -692,7 +692,15 @@ impl Shop {
     }
 
     fn restore(&self, from: &Path) -> Result<String, Failure> {
-        said(|out| backup::restore(&self.database(), from, NOW, out))
+        said(|out| {
+            backup::restore(
+                &self.database(),
+                from,
+                Store::open_read_only(from),
+                NOW,
+                out,
+            )
+        })
     }
 
     fn check(&self) -> (Exit, String) {

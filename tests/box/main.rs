@@ -20,6 +20,7 @@ mod package;
 mod calls_stripe;
 mod documented;
 mod documents;
+mod planted;
 mod runbook;
 
 use std::collections::BTreeSet;
