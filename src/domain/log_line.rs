@@ -92,7 +92,6 @@ pub enum Message {
     AddressNotUsed,
     StoreBroken,
     AcceptFailed,
-    AdminReopened,
     Panicked,
     // A request
     RequestServed,
@@ -152,7 +151,6 @@ impl Message {
                 "Database failed: stopping, because what is on disk is not known"
             }
             Message::AcceptFailed => "Cannot accept connections",
-            Message::AdminReopened => "Admin server opened again",
             Message::Panicked => "Panic",
             Message::RequestServed => "Request served",
             Message::RequestRefused => "Request refused",
