@@ -242,6 +242,7 @@ impl Environment {
         if let Ok(path) = config::database_path(&self.vars) {
             findings.extend(check::database(&path));
         }
+        findings.extend(config.as_ref().ok().and_then(check::proxy));
         findings
     }
 

@@ -111,6 +111,7 @@ pub enum Message {
     StoreUnavailable,
     ApiVersionDiffers,
     ClockBehind,
+    ProxyNamesNobody,
     OrderIdTooLong,
     // A request of the shop
     CheckoutMade,
@@ -168,6 +169,9 @@ impl Message {
             Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
             Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
             Message::ClockBehind => "Clock is behind Stripe's: check timedatectl",
+            Message::ProxyNamesNobody => {
+                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there"
+            }
             Message::OrderIdTooLong => "Order id over 200 characters is not used",
             Message::CheckoutMade => "Checkout Session made",
             Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
