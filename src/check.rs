@@ -1,18 +1,28 @@
 //! `paidup check`: whether the server could start and work here, without starting it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::domain::config::{Config, ConfigError};
+use socket2::Socket;
+
+use crate::domain::config::{Address, Config, ConfigError};
 use crate::files::{self, folder_of};
 use crate::finding::Finding;
+use crate::metrics::UNNAMED;
 use crate::sqlite::{Reader, Store, StoreError, readers};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
 /// With less room than this the next hour may.
 const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long the running server may take to tell its figures.
+const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the configuration's mistakes and oddities are, each with its remedy.
 #[must_use]
@@ -205,4 +215,50 @@ fn room(path: &Path) -> Option<Finding> {
         FREE_PROBLEM_BYTES..FREE_WARNING_BYTES => Finding::warning("disk", what, why, next),
         FREE_WARNING_BYTES.. => Finding::good("disk", what),
     })
+}
+
+/// Whether the proxy tells its clients apart, as far as a server that runs has seen.
+#[must_use]
+pub fn proxy(config: &Config) -> Option<Finding> {
+    let unnamed = ServerFigures::read(config.admin.as_ref()?)?.sum(UNNAMED);
+    (unnamed > 0.0).then(|| {
+        Finding::warning(
+            "proxy",
+            format!("{unnamed} deliveries since the server started came by a trusted proxy that named no client"),
+            "All its clients share one rate limit: a stranger's hundred forgeries a minute make Stripe's \
+             deliveries 429.",
+            "Have it set X-Forwarded-For as systemd/nginx.conf does; if there is no proxy, set \
+             TRUSTED_PROXIES=none",
+        )
+    })
+}
+
+/// What the running server has counted since it started.
+pub(crate) struct ServerFigures(String);
+
+impl ServerFigures {
+    /// From this machine's own admin address; none when nobody answers there.
+    pub(crate) fn read(address: &Address) -> Option<ServerFigures> {
+        let mut stream: Socket = match address {
+            Address::Tcp(address) => TcpStream::connect_timeout(address, FIGURES_TIMEOUT)
+                .ok()?
+                .into(),
+            Address::Unix(path) => UnixStream::connect(path).ok()?.into(),
+        };
+        stream.set_read_timeout(Some(FIGURES_TIMEOUT)).ok()?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.take(1024 * 1024).read_to_string(&mut answer).ok()?;
+        answer
+            .starts_with("HTTP/1.1 200")
+            .then_some(ServerFigures(answer))
+    }
+
+    /// The sum of the series whose names begin so.
+    pub(crate) fn sum(&self, name: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
 }

@@ -286,7 +286,7 @@ const TOPICS: &[Topic] = &[
         arguments: "",
         summary: "Say whether `serve` could work here: configuration, files, database, disk",
         details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
-                  before each restart.",
+                  before each restart. One that runs is asked whether the proxy names its clients.",
         options: &[ENV_FILE, JSON_LINES],
         exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Problems],
         examples: &["paidup check --env-file /etc/paidup/paidup.env"],

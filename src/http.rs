@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use log::Level;
 
 use crate::clock::Now;
-use crate::domain::client::{Peer, client_address};
+use crate::domain::client::{Peer, client_address, names_nobody};
 use crate::domain::id::RequestId;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::logger;
@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// Whom the rate limit counts: see [`client_address`].
     pub client: IpAddr,
+    /// Whether `client` is a proxy that should have named another: see [`names_nobody`].
+    pub client_is_unnamed: bool,
     headers: &'a [(&'a str, &'a str)],
 }
 
@@ -209,13 +211,15 @@ impl Http {
             None => (target, None),
         };
         let forwarded_for = header(headers, "x-forwarded-for");
+        let (proxies, forwarded_for) = (&self.trusted_proxies, forwarded_for.as_deref());
         Request {
             method,
             path,
             query,
             body: &[],
             peer,
-            client: client_address(peer, &self.trusted_proxies, forwarded_for.as_deref()),
+            client: client_address(peer, proxies, forwarded_for),
+            client_is_unnamed: names_nobody(peer, proxies, forwarded_for),
             headers,
         }
     }

@@ -11,7 +11,7 @@
 //! ```text
 //! 4  main, cli, serve, api, check, install, backup, db, rotate, doctor, reconcile,
 //!    show, send_test, demo                  lexopt, ureq
-//! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
+//! 3  admin → edge → http                    std sockets, httparse, socket2, rustix
 //! 2  public → webhook → writer → sqlite     std threads
 //!    public → checkout_status → sqlite
 //! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix

@@ -269,6 +269,7 @@ impl Environment {
             take_identity(&path)?;
             findings.extend(check::database(&path));
         }
+        findings.extend(config.as_ref().ok().and_then(check::proxy));
         Ok(findings)
     }
 

@@ -83,6 +83,7 @@ pub struct Metrics {
     routes: [RouteCounters; Route::ALL.len()],
     outcomes: [AtomicU64; OUTCOMES.len()],
     rate_limited: AtomicU64,
+    unnamed: AtomicU64,
     last_verified_event: AtomicI64,
     last_backup: AtomicI64,
     commits: AtomicU64,
@@ -129,6 +130,11 @@ impl Metrics {
     /// Counts a 429.
     pub fn count_rate_limited(&self) {
         self.rate_limited.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a webhook of a trusted proxy that named no client.
+    pub fn count_unnamed(&self) {
+        self.unnamed.fetch_add(1, Relaxed);
     }
 
     /// Remembers that an event with a good signature arrived at `now`.
@@ -253,6 +259,10 @@ impl Metrics {
         head(text, name, "counter", "Webhooks answered 429.")?;
         writeln!(text, "{name} {}", self.rate_limited.load(Relaxed))?;
 
+        let help = "Webhooks of a trusted proxy that named no client.";
+        head(text, UNNAMED, "counter", help)?;
+        writeln!(text, "{UNNAMED} {}", self.unnamed.load(Relaxed))?;
+
         let name = "paidup_webhook_last_verified_timestamp_seconds";
         let help = "When the last event with a good signature arrived; 0 before the first.";
         head(text, name, "gauge", help)?;
@@ -273,6 +283,9 @@ impl Metrics {
         writeln!(text, "{name} {}", self.committed_events.load(Relaxed))
     }
 }
+
+/// The counter of webhooks whose client is not known.
+pub const UNNAMED: &str = "paidup_webhook_unnamed_total";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -361,7 +361,8 @@ fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
     let signature = SigningSecret::new(secret).sign(body.as_bytes(), now);
     let request = format!(
         "POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Stripe-Signature: {signature}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         X-Forwarded-For: 127.0.0.1\r\nStripe-Signature: {signature}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
         body.len()
     );
     match address {

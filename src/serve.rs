@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 
-use crate::admin::{Admin, AdminApp};
+use crate::admin::{self, AdminApp};
 use crate::checkout_status::CheckoutStatus;
 use crate::clock::Now;
 use crate::domain::config::{Address, Config, ConfigError};
@@ -35,7 +35,7 @@ use crate::writer::{BATCH_MAX, WriteError, Writer};
 /// A server that runs.
 pub struct Running {
     edge: Edge,
-    admin: Option<Admin>,
+    admin: Option<Edge>,
     writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
@@ -170,7 +170,7 @@ fn start_with(
         let app = admin_app(&writer, reader, Arc::clone(&metrics));
         let bound = local_address(&listener);
         let http = http(Arc::new(app)).map_err(StartError::System)?;
-        let admin = Admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
+        let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
         Ok((admin, bound))
     });
     let (admin, admin_address) = admin.transpose()?.unzip();

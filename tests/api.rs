@@ -731,6 +731,11 @@ fn nothing_is_told_without_the_token() {
         })
         .collect();
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+    for number in 0..8 {
+        let other = format!("X-Forwarded-For: 203.0.113.{number}\r\n");
+        let request = format!("GET /orders HTTP/1.1\r\nHost: localhost\r\n{other}\r\n");
+        assert_eq!(ask(shop.address, request).status, 429, "{other}");
+    }
     assert_eq!(
         shop.get("/orders/ord_1").status,
         200,
@@ -801,6 +806,19 @@ fn it_does_not_start_without_its_settings_and_says_all_of_them() {
     );
     let (code, said) = open.set("API_ADDR", "127.0.0.1:0").run(&["api"]);
     assert!(code == 1 && said.contains("no database"), "{said}");
+}
+
+#[test]
+fn silent_connections_do_not_hold_the_api() {
+    let shop = Shop::open();
+    let held: Vec<_> = (0..64).map(|_| connect(shop.address)).collect();
+    let began = Instant::now();
+    assert_eq!(shop.get("/orders").status, 200);
+    // For each of them ten seconds, 16 at a time, are forty.
+    let took = began.elapsed();
+    eprintln!("behind 64 silent connections: {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop(held);
 }
 
 // ── The shop ────────────────────────────────────────────────────────────────────────────────────

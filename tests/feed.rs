@@ -242,7 +242,14 @@ impl Shop {
     }
 
     fn restore(&self, from: &Path, at: i64) {
-        backup::restore(&self.database(), from, UnixSeconds(at), &mut Vec::new()).unwrap();
+        backup::restore(
+            &self.database(),
+            from,
+            Store::open_read_only(from),
+            UnixSeconds(at),
+            &mut Vec::new(),
+        )
+        .unwrap();
     }
 
     /// Reads to the end, and compares.

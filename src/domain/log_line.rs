@@ -92,7 +92,6 @@ pub enum Message {
     AddressNotUsed,
     StoreBroken,
     AcceptFailed,
-    AdminReopened,
     Panicked,
     // A request
     RequestServed,
@@ -114,6 +113,7 @@ pub enum Message {
     StoreUnavailable,
     ApiVersionDiffers,
     ClockBehind,
+    ProxyNamesNobody,
     OrderIdTooLong,
     // A request of the shop
     CheckoutMade,
@@ -158,7 +158,6 @@ impl Message {
                 "Database failed: stopping, because what is on disk is not known"
             }
             Message::AcceptFailed => "Cannot accept connections",
-            Message::AdminReopened => "Admin server opened again",
             Message::Panicked => "Panic",
             Message::RequestServed => "Request served",
             Message::RequestRefused => "Request refused",
@@ -178,6 +177,9 @@ impl Message {
             Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
             Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
             Message::ClockBehind => "Clock is behind Stripe's: check timedatectl",
+            Message::ProxyNamesNobody => {
+                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there"
+            }
             Message::OrderIdTooLong => "Order id over 200 characters is not used",
             Message::CheckoutMade => "Checkout Session made",
             Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
