@@ -93,6 +93,7 @@ pub enum Message {
     StoreBroken,
     AcceptFailed,
     AdminReopened,
+    LinesDropped,
     Panicked,
     // A request
     RequestServed,
@@ -153,6 +154,7 @@ impl Message {
             }
             Message::AcceptFailed => "Cannot accept connections",
             Message::AdminReopened => "Admin server opened again",
+            Message::LinesDropped => "Log lines dropped: whoever reads the log stood still",
             Message::Panicked => "Panic",
             Message::RequestServed => "Request served",
             Message::RequestRefused => "Request refused",
@@ -239,6 +241,9 @@ pub enum ErrorCode {
     StripeTimeout,
     StripeUnreadable,
     StripeBusy,
+    LogStalled,
+    /// How many log lines were dropped.
+    LinesDropped(u64),
     /// A failed `accept()` or another call of the operating system: its number.
     System(i32),
     /// Where a panic came from: file and line, nothing else.
@@ -288,6 +293,8 @@ impl fmt::Display for ErrorCode {
             ErrorCode::StripeTimeout => "stripe_timeout",
             ErrorCode::StripeUnreadable => "stripe_unreadable",
             ErrorCode::StripeBusy => "stripe_busy",
+            ErrorCode::LogStalled => "log_stalled",
+            ErrorCode::LinesDropped(count) => return write!(f, "lines_dropped_{count}"),
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
             ErrorCode::At(file, line) => return write!(f, "{file}:{line}"),
         })
