@@ -3,7 +3,6 @@
 //! A process of its own, and the only one that runs for long and holds the key to the Stripe account.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -66,20 +65,15 @@ const PAGE_SECONDS: i64 = 23 * 3600;
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 100;
 
-/// Serves until SIGTERM or SIGINT. `vars` is the environment; `tell` gets one line for people.
+/// Serves until SIGTERM or SIGINT, and tells why it stopped. `tell` gets one line for people.
 ///
 /// # Errors
-/// [`StartError`] when it cannot start, or when the database has failed and nothing may touch it again.
-pub fn run(
-    config: ApiConfig,
-    vars: &BTreeMap<String, String>,
-    tell: &dyn Fn(&str),
-) -> Result<(), StartError> {
-    let manager = Systemd::take(vars)
-        .map_err(StartError::Passed)?
-        .into_manager();
+/// [`StartError`] when it cannot start.
+pub fn run(config: ApiConfig, systemd: Systemd, tell: &dyn Fn(&str)) -> Result<Stop, StartError> {
+    let manager = systemd.into_manager();
     let (stop, stops) = mpsc::channel();
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
+    serve::stop_without_log(&manager, stop.clone());
     Store::open_existing(&config.database).map_err(StartError::Store)?;
     let listener = serve::listen("API_ADDR", &config.listen)?;
     let bound = serve::local_address(&listener);
@@ -107,10 +101,7 @@ pub fn run(
     logger::write(Level::Info, Message::Stopping, &LogFields::default());
     edge.stop();
     logger::write(Level::Info, Message::Stopped, &LogFields::default());
-    match why {
-        Stop::Asked => Ok(()),
-        Stop::Broken(error) => Err(StartError::Store(error)),
-    }
+    Ok(why)
 }
 
 /// A token that nobody guesses: 256 random bits in hexadecimal.

@@ -277,7 +277,13 @@ const TOPICS: &[Topic] = &[
         details: "Listens on LISTEN_ADDR for Stripe and on ADMIN_ADDR for this machine (health, metrics), keeps\n\
                   orders in DATABASE_PATH, and logs one JSON line a request on stdout.",
         options: &[ENV_FILE],
-        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::LogLost,
+            Exit::Configuration,
+        ],
         examples: &["STRIPE_WEBHOOK_SECRET=whsec_... paidup serve"],
         build: |given| given.no_words(Command::Serve),
     },
@@ -700,7 +706,13 @@ const TOPICS: &[Topic] = &[
                   STRIPE_SECRET_KEY (a restricted key with Checkout Sessions: Write is enough to make orders)\n\
                   and the database of `paidup serve`.",
         options: &[ENV_FILE],
-        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::LogLost,
+            Exit::Configuration,
+        ],
         examples: &["paidup api --env-file /etc/paidup/paidup.env"],
         build: |given| given.no_words(Command::Api),
     },

@@ -21,6 +21,7 @@ use crate::domain::id::RequestId;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::logger;
 use crate::metrics::{Metrics, Route};
+use crate::turns::Turns;
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +177,7 @@ pub struct Http {
     trusted_proxies: Vec<IpNet>,
     process: u64,
     requests: AtomicU64,
+    turns: Turns,
 }
 
 impl Http {
@@ -194,6 +196,7 @@ impl Http {
             trusted_proxies,
             process: getrandom::u64()?,
             requests: AtomicU64::new(0),
+            turns: Turns::default(),
         })
     }
 
@@ -224,9 +227,16 @@ impl Http {
         }
     }
 
+    /// The requests that the application is at.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     /// Asks the application, sends its answer with `send`, counts it and logs it.
     pub fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
         let answer = |now, fields: &mut LogFields| {
+            let _turn = self.turns.begin();
             catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
                 .unwrap_or_else(|_| failed())
         };

@@ -15,6 +15,7 @@
 //! 2  public → webhook → writer → sqlite     std threads
 //!    public → checkout_status → sqlite
 //! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix
+//!    turns
 //!    stripe_api                             ureq
 //! 0  domain/*                               no I/O, no clock, no environment, no threads
 //! ```
@@ -54,5 +55,6 @@ pub mod show;
 pub mod sqlite;
 pub mod stripe_api;
 pub mod systemd;
+pub mod turns;
 pub mod webhook;
 pub mod writer;

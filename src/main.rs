@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use paidup::cli::{self, Command, Invocation};
 use paidup::clock::Now;
@@ -19,9 +20,10 @@ use paidup::domain::env_file;
 use paidup::domain::stripe_config::{ApiSettings, webhook_url};
 use paidup::exit::{Exit, Failure};
 use paidup::finding::{self, Finding};
-use paidup::serve::{self, Stop};
+use paidup::serve::{self, StartError, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
+use paidup::systemd::Systemd;
 use paidup::{
     api, backup, check, db, demo, identity, install, logger, reconcile, rotate, send_test, show,
 };
@@ -47,12 +49,21 @@ fn main() -> ExitCode {
             Exit::Usage
         }
     };
+    logger::flush(logger::END_PATIENCE);
     ExitCode::from(exit.code())
 }
 
-/// Tells the operator. A closed stderr changes nothing else.
+/// Tells the operator. A stderr that is closed, or that nobody reads, changes nothing else.
 fn tell(text: &dyn Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let text = format!("{text}\n");
+    let (told, is_told) = mpsc::channel();
+    let write = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = told.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_told.recv_timeout(logger::END_PATIENCE);
+    }
 }
 
 fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -138,6 +149,7 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
 }
 
 fn serve(environment: &Environment) -> Result<Exit, Failure> {
+    let systemd = take_systemd(environment)?;
     for problem in &environment.problems {
         tell(&format!("warning: {problem}"));
     }
@@ -146,26 +158,41 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
         tell(&format!("warning: {warning}"));
     }
     take_identity(&config.database)?;
-    logger::start(config.log_level);
-    let running = serve::start_under_manager(&config, &environment.vars)
+    logger::start(config.log_level).map_err(no_thread)?;
+    let running = serve::start_under_manager(&config, systemd)
         .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
     let why = running.wait();
     running.stop(&why);
-    match why {
-        Stop::Asked => Ok(Exit::Done),
-        Stop::Broken(error) => Err(Failure::Store(error)),
-    }
+    ended(why)
 }
 
 fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
+    let systemd = take_systemd(environment)?;
     let config = ApiConfig::parse(&environment.vars, &|path| fs::read_to_string(path))
         .map_err(|errors| all_of(&errors))?;
     take_identity(&config.database)?;
-    logger::start(config.log_level);
-    api::run(config, &environment.vars, &|line| tell(&line))
+    logger::start(config.log_level).map_err(no_thread)?;
+    let why = api::run(config, systemd, &|line| tell(&line))
         .map_err(|error| Failure::Other(error.to_string()))?;
-    Ok(Exit::Done)
+    ended(why)
+}
+
+/// What the service manager gave us. First of all: there must not be another thread yet.
+fn take_systemd(environment: &Environment) -> Result<Systemd, Failure> {
+    Systemd::take(&environment.vars).map_err(|error| Failure::Other(error.to_string()))
+}
+
+fn no_thread(error: io::Error) -> Failure {
+    Failure::Other(StartError::System(error).to_string())
+}
+
+fn ended(why: Stop) -> Result<Exit, Failure> {
+    match why {
+        Stop::Asked => Ok(Exit::Done),
+        Stop::Broken(error) => Err(Failure::Store(error)),
+        Stop::LogLost => Err(Failure::LogLost),
+    }
 }
 
 fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::domain::delivery::Outcome;
 use crate::domain::id::UnixSeconds;
 use crate::domain::order::Status;
+use crate::logger;
 use crate::sqlite::Figures;
 
 /// Which of our addresses a request was for.
@@ -154,12 +155,6 @@ impl Metrics {
         self.last_backup.store(at.0, Relaxed);
     }
 
-    /// Commits so far.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Relaxed)
-    }
-
     /// Everything in Prometheus' text format; without `figures` when the database cannot be read.
     #[must_use]
     pub fn render(&self, figures: Option<&Figures>) -> String {
@@ -280,7 +275,12 @@ impl Metrics {
         let name = "paidup_store_committed_events_total";
         let help = "Events in those commits; divided by them: events per commit.";
         head(text, name, "counter", help)?;
-        writeln!(text, "{name} {}", self.committed_events.load(Relaxed))
+        writeln!(text, "{name} {}", self.committed_events.load(Relaxed))?;
+
+        let name = "paidup_log_dropped_lines_total";
+        let help = "Log lines dropped because whoever reads the log stood still.";
+        head(text, name, "counter", help)?;
+        writeln!(text, "{name} {}", logger::dropped())
     }
 }
 

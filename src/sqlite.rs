@@ -328,6 +328,17 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
+    /// As [`Store::probe`], without waiting for another process's lock.
+    ///
+    /// # Errors
+    /// As [`Store::probe`]; [`StoreError::Busy`] while another process writes.
+    pub fn probe_at_once(&mut self, now: UnixSeconds) -> Result<(), StoreError> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let probed = self.probe(now);
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        probed
+    }
+
     /// Figures for the metrics; none of them takes longer as the history grows.
     ///
     /// # Errors

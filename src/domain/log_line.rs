@@ -92,6 +92,7 @@ pub enum Message {
     AddressNotUsed,
     StoreBroken,
     AcceptFailed,
+    LinesDropped,
     Panicked,
     // A request
     RequestServed,
@@ -158,6 +159,7 @@ impl Message {
                 "Database failed: stopping, because what is on disk is not known"
             }
             Message::AcceptFailed => "Cannot accept connections",
+            Message::LinesDropped => "Log lines dropped: whoever reads the log stood still",
             Message::Panicked => "Panic",
             Message::RequestServed => "Request served",
             Message::RequestRefused => "Request refused",
@@ -253,6 +255,9 @@ pub enum ErrorCode {
     StripeTimeout,
     StripeUnreadable,
     StripeBusy,
+    LogStalled,
+    /// How many log lines were dropped.
+    LinesDropped(u64),
     /// A failed `accept()` or another call of the operating system: its number.
     System(i32),
     /// Where a panic came from: file and line, nothing else.
@@ -302,6 +307,8 @@ impl fmt::Display for ErrorCode {
             ErrorCode::StripeTimeout => "stripe_timeout",
             ErrorCode::StripeUnreadable => "stripe_unreadable",
             ErrorCode::StripeBusy => "stripe_busy",
+            ErrorCode::LogStalled => "log_stalled",
+            ErrorCode::LinesDropped(count) => return write!(f, "lines_dropped_{count}"),
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
             ErrorCode::At(file, line) => return write!(f, "{file}:{line}"),
         })

@@ -144,6 +144,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     ("systemctl status paidup.service", ""),
+    ("systemctl status systemd-journald@paidup.service", ""),
+    ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
     (

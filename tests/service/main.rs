@@ -21,4 +21,5 @@ mod long_log;
 mod privacy;
 mod rate_limit;
 mod rotation;
+mod stalled;
 mod webhook;
