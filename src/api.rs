@@ -77,7 +77,7 @@ pub fn run(
     let (stop, stops) = mpsc::channel();
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
     Store::open_existing(&config.database).map_err(StartError::Store)?;
-    let listener = serve::listen("API_ADDR", &config.listen)?;
+    let listener = serve::listen("API_ADDR", &config.listen, config.socket_group)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
     let metrics = Arc::new(Metrics::new());

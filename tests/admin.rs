@@ -86,7 +86,7 @@ fn an_address_that_others_can_reach_is_refused() {
 fn a_unix_socket_is_served_whatever_the_host_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
-    let admin = Admin::start(listen_unix(&path).unwrap(), test_http()).unwrap();
+    let admin = Admin::start(listen_unix(&path, None).unwrap(), test_http()).unwrap();
     for headers in ["", "Host: whatever\r\n"] {
         let mut stream = UnixStream::connect(&path).unwrap();
         let request = format!("GET /readyz HTTP/1.1\r\n{headers}\r\n");

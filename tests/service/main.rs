@@ -20,4 +20,5 @@ mod hostile;
 mod privacy;
 mod rate_limit;
 mod rotation;
+mod sockets;
 mod webhook;
