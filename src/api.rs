@@ -75,7 +75,7 @@ pub fn run(config: ApiConfig, systemd: Systemd, tell: &dyn Fn(&str)) -> Result<S
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
     serve::stop_without_log(&manager, stop.clone());
     Store::open_existing(&config.database).map_err(StartError::Store)?;
-    let listener = serve::listen("API_ADDR", &config.listen)?;
+    let listener = serve::listen("API_ADDR", &config.listen, config.socket_group)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
     let metrics = Arc::new(Metrics::new());
