@@ -18,6 +18,8 @@ use socket2::Socket;
 
 /// The name of the edge's socket: `FileDescriptorName=` of its unit.
 pub const EDGE: &str = "edge";
+/// How long a manager that has no room for our word is waited for.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
 pub const ADMIN: &str = "admin";
 
@@ -170,12 +172,15 @@ impl Manager {
     }
 
     /// A manager that cannot be told does not hear from us and acts on that: nothing is left for us
-    /// to do about it.
+    /// to do about it. One that stands still must not hold us up.
     fn tell(&self, text: &str) {
-        if let Some(address) = &self.address {
-            let _ =
-                UnixDatagram::unbound().and_then(|it| it.send_to_addr(text.as_bytes(), address));
-        }
+        let Some(address) = &self.address else { return };
+        let send = || {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(TELL_PATIENCE))?;
+            socket.send_to_addr(text.as_bytes(), address)
+        };
+        let _: io::Result<usize> = send();
     }
 }
 

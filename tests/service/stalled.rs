@@ -120,13 +120,13 @@ fn who_loses_the_log_goes_on_when_nobody_would_start_it_again() {
 fn a_log_that_stands_still_for_ten_of_the_watchdogs_turns_is_given_up() {
     let manager = Manager::new();
     let mut service = manager
-        .watches(Setup::new().without_reader(), "700000")
+        .watches(Setup::new().without_reader(), "2000000")
         .start();
-    for number in 0..MANY {
+    for number in 0..200 {
         service.accepts(paid(&format!("g{number}")), "applied");
     }
-    let (beats, status) = manager.listen(Duration::from_secs(6));
-    assert!(beats.iter().all(|gap| *gap < 0.7), "{beats:?}");
+    let (gaps, status) = manager.listen(Duration::from_secs(9));
+    assert!(gaps.iter().all(|gap| *gap < 2.0), "{gaps:?}");
     assert!(status.contains("nobody reads the log"), "{status}");
     assert_eq!(service.wait().code(), Some(74));
 }
@@ -178,7 +178,7 @@ fn told(log: &[Value]) -> u64 {
 #[test]
 fn a_watchdog_hears_every_beat_while_another_program_holds_the_write_lock() {
     let manager = Manager::new();
-    let service = manager.watches(Setup::new(), "2000000").start();
+    let service = manager.watches(Setup::new(), "3000000").start();
     service.accepts(paid("w1"), "applied");
     let other = rusqlite::Connection::open(service.database()).unwrap();
     // Long enough that a delivery is refused, and that each beat of the old kind came late.
@@ -198,7 +198,7 @@ fn a_watchdog_hears_every_beat_while_another_program_holds_the_write_lock() {
                 });
             }
             let (gaps, status) = manager.listen(Duration::from_secs(9));
-            assert!(gaps.iter().all(|gap| *gap < 2.0), "{gaps:?}");
+            assert!(gaps.iter().all(|gap| *gap < 3.0), "{gaps:?}");
             assert!(status.contains("Another process holds"), "{status}");
             assert_eq!(service.admin_get("/readyz").status, 503);
             is_over.store(true, SeqCst);
@@ -206,7 +206,7 @@ fn a_watchdog_hears_every_beat_while_another_program_holds_the_write_lock() {
         });
     }
     eventually("the status is well again", || {
-        let (_, status) = manager.listen(Duration::from_secs(1));
+        let (_, status) = manager.listen(Duration::from_secs(2));
         status == "Taking deliveries"
     });
     assert_eq!(service.admin_get("/readyz").status, 200);
