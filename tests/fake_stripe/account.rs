@@ -75,8 +75,9 @@ impl Account {
     }
 
     pub fn add(&mut self, id: &str, object: Value) {
-        self.made.push(id.to_owned());
-        self.objects.insert(id.to_owned(), object);
+        if self.objects.insert(id.to_owned(), object).is_none() {
+            self.made.push(id.to_owned());
+        }
     }
 
     pub fn object(&self, id: &str) -> Value {

@@ -199,6 +199,12 @@ impl FakeStripe {
         id
     }
 
+    /// An object as it stands, whoever made it: no event tells of it.
+    pub fn put(&self, object: Value) {
+        let id = object["id"].as_str().unwrap().to_owned();
+        self.account().add(&id, object);
+    }
+
     /// Changes fields of an object behind everybody's back.
     pub fn change(&self, id: &str, fields: Value) {
         let mut account = self.account();
