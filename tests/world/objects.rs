@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stripe::{CURRENCY, Payment, World};
+use crate::stripe::{CURRENCY, Emitted, Payment, World};
 
 impl World {
     pub fn event_text(&self, id: &str, kind: &str, object: &Value) -> String {
@@ -215,6 +215,39 @@ impl World {
         objects.extend((0..payment.disputes.len()).map(|n| self.dispute_object(payment, n)));
         objects
     }
+}
+
+impl Emitted {
+    /// In one line, for whoever reads a story.
+    pub fn brief(&self) -> String {
+        let event: Value = serde_json::from_str(&self.text).unwrap();
+        format!(
+            "{} {} {}",
+            self.id,
+            self.kind,
+            brief(&event["data"]["object"])
+        )
+    }
+}
+
+/// What of an object matters to its order.
+pub fn brief(object: &Value) -> String {
+    let left_out = [
+        "object",
+        "livemode",
+        "currency",
+        "mode",
+        "fraud_type",
+        "reason",
+    ];
+    let fields = object.as_object().unwrap().iter().filter(|(name, value)| {
+        let is_said = !value.is_null() && **value != json!({}) && **value != json!(false);
+        is_said && !left_out.contains(&name.as_str())
+    });
+    let said: Vec<String> = fields
+        .map(|(name, value)| format!("{name}={}", value.to_string().replace('"', "")))
+        .collect();
+    said.join(" ")
 }
 
 fn names(order: Option<&String>) -> Value {

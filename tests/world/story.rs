@@ -7,6 +7,7 @@ use paidup::domain::delivery::Delivery;
 use serde_json::Value;
 
 use crate::driver::{Files, Shop, delivered, fetched};
+use crate::objects::brief;
 use crate::stripe::{DAY, Habits, Kind, Method, Part, WHOLE, World};
 use crate::truth;
 
@@ -268,7 +269,7 @@ pub fn run(story: &Story, mut aloud: Option<&mut String>) -> Outcome {
             Ok(Some(told)) => {
                 say(&format!("{} {told}", world.now));
                 for event in &world.events[before..] {
-                    say(&format!("    {} {}", event.id, event.text));
+                    say(&format!("    {}", event.brief()));
                 }
                 listener.waiting.extend(before..world.events.len());
             }
@@ -434,7 +435,8 @@ impl Listener {
                     self.shop.record(&batch)?;
                 }
                 self.kinds.insert("an object is asked for in between");
-                format!("→ paidup asks, and records at once, {at_once}: {object:?}")
+                let what = object.map(brief);
+                format!("→ paidup asks, and records at once, {at_once}: {what:?}")
             }
             Hear::Refresh(_) if world.payments.is_empty() => return Ok(None),
             Hear::Refresh(n) => {

@@ -809,6 +809,7 @@ impl World {
         if self.payments[place].standing != Standing::Processing {
             return false;
         }
+        self.strictly_later();
         let pending = |charge: &Charge| charge.status == "pending";
         let known = self.payments[place].charges.iter().position(pending);
         let charge = match known {
@@ -833,6 +834,7 @@ impl World {
         let pending = |charge: &Charge| charge.status == "pending";
         let known = payment.charges.iter().position(pending);
         let (alone, by_invoice) = (payment.session.is_none(), payment.invoice.is_some());
+        self.strictly_later();
         self.set_intent(place, "requires_payment_method", 0);
         let payment = &mut self.payments[place];
         payment.standing = if by_invoice {
@@ -1147,10 +1149,11 @@ impl World {
         let Some(charge) = payment.taken() else {
             return false;
         };
-        if payment.ledger.came_back || payment.disputes.len() > 1 {
+        let amount = (payment.ledger.took * share / WHOLE).max(1);
+        let known: i64 = payment.disputes.iter().map(|dispute| dispute.amount).sum();
+        if payment.ledger.came_back || known + amount > payment.ledger.took {
             return false;
         }
-        let amount = (payment.ledger.took * share / WHOLE).max(1);
         let id = self.id("du_");
         let status = if inquiry {
             "warning_needs_response"
