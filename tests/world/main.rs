@@ -42,7 +42,7 @@ fn every_order_is_what_the_money_did() {
     );
     let next = AtomicU64::new(0);
     let lives: Mutex<BTreeMap<&str, u64>> = Mutex::default();
-    let wrong: Mutex<Vec<u64>> = Mutex::default();
+    let wrong: Mutex<Vec<(u64, Vec<String>)>> = Mutex::default();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -59,7 +59,7 @@ fn every_order_is_what_the_money_did() {
                         *lives.entry(kind).or_default() += 1;
                     }
                     if !outcome.wrong.is_empty() {
-                        wrong.lock().unwrap().push(seed);
+                        wrong.lock().unwrap().push((seed, outcome.wrong));
                     }
                 }
             });
@@ -71,7 +71,13 @@ fn every_order_is_what_the_money_did() {
     }
     let mut wrong = wrong.into_inner().unwrap();
     wrong.sort_unstable();
-    for seed in wrong
+    let mut ways: BTreeMap<String, usize> = BTreeMap::new();
+    for line in wrong.iter().flat_map(|(_, lines)| lines) {
+        let way = line.split_once(": ").map_or(line.as_str(), |(_, way)| way);
+        *ways.entry(way.replace(char::is_numeric, "")).or_default() += 1;
+    }
+    println!("{ways:#?}");
+    for (seed, _) in wrong
         .iter()
         .take(number("STORIES").map_or(1, |count| usize::try_from(count).unwrap()))
     {

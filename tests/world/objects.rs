@@ -190,10 +190,16 @@ impl World {
 
     // ── The API, which speaks the newest version whatever the events do ─────────────────────────
 
-    /// Every object that can be asked for, as it is now.
+    /// Every object that can be asked for, as it is now; but not an intent whose names stand for
+    /// something else until its session tells.
     pub fn objects(&self) -> Vec<Value> {
+        let is_sure = |payment: &&Payment| {
+            let conflict = payment.sale.is_some_and(|sale| self.sales[sale].conflict);
+            payment.is_completed() || !conflict && !payment.is_link()
+        };
         self.payments
             .iter()
+            .filter(is_sure)
             .flat_map(|payment| self.objects_of(payment))
             .collect()
     }

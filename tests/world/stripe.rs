@@ -133,8 +133,8 @@ pub struct Payment {
     pub told: bool,
     /// Asking cannot tell what its events told.
     pub unaskable: bool,
-    /// A debit of an intent alone that failed looks like a declined card when asked.
-    pub vague: bool,
+    /// What may be said as well, where what Stripe says does not tell one from the other.
+    pub vague: Vec<&'static str>,
     pub session: Option<Session>,
     pub invoice: Option<Invoice>,
     pub intent: Option<Intent>,
@@ -538,7 +538,7 @@ impl Payment {
             ledger: Ledger::default(),
             told: false,
             unaskable: false,
-            vague: false,
+            vague: Vec::new(),
             session: None,
             invoice: None,
             intent: None,
@@ -591,7 +591,7 @@ impl Payment {
         ) && is(
             self.intent.as_ref().map(|intent| intent.status),
             &["requires_payment_method"],
-        ) && !self.vague
+        ) && self.vague.is_empty()
     }
 }
 
@@ -665,7 +665,6 @@ impl World {
     pub fn decline(&mut self, place: usize) -> bool {
         let payment = &self.payments[place];
         let conflict = payment.sale.is_some_and(|sale| self.sales[sale].conflict);
-        let is_tied = self.habits.old || self.habits.reference;
         let of_session = payment.session.as_ref().map(|session| session.mode);
         if !payment.is_payable()
             || payment.standing != Standing::Pending
@@ -673,7 +672,7 @@ impl World {
             || !matches!(payment.method, Method::Card | Method::Hold)
             || of_session.is_some_and(|mode| mode != "payment")
             // Its names would make another order until its session tells.
-            || conflict && !is_tied
+            || conflict
             || payment.is_link() && payment.intent_order.is_some()
             || payment.charges.len() > 2
         {
@@ -842,7 +841,10 @@ impl World {
         } else {
             Standing::Failed
         };
-        payment.vague = alone && !by_invoice;
+        if alone && !by_invoice {
+            // Asked, it looks like a card that was declined.
+            payment.vague.push("pending");
+        }
         if let Some(charge) = known {
             self.payments[place].charges[charge].status = "failed";
             self.tell_charge(place, charge, "charge.failed");
@@ -902,7 +904,7 @@ impl World {
         let payment = &self.payments[place];
         let voucher = payment.method == Method::Voucher && payment.standing == Standing::Processing;
         let alone = payment.session.is_none() && payment.invoice.is_none();
-        let is_idle = payment.standing == Standing::Pending && alone && !payment.vague;
+        let is_idle = payment.standing == Standing::Pending && alone && payment.vague.is_empty();
         if !voucher && !is_idle {
             return false;
         }
@@ -933,8 +935,15 @@ impl World {
             self.set_intent(place, "canceled", 0);
             if is_tied {
                 self.payments[place].standing = Standing::Canceled;
+                // The session, asked for, does not name its intent any more.
+                self.payments[place].vague.push("expired");
             }
             self.tell_intent(place, "payment_intent.canceled");
+        }
+        let payment = &mut self.payments[place];
+        if payment.intent_order.is_some() && !payment.charges.is_empty() {
+            // Nothing may say that the attempt was one of this session.
+            payment.vague.push("pending");
         }
         self.tell_session(place, "expired");
         self.lived("a session expires");

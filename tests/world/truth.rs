@@ -8,7 +8,8 @@ use crate::stripe::{Payment, Standing, World};
 /// What must be said of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Any of them. More than one only while a payment that nobody has told of yet is open.
+    /// Any of them. More than one only where what was told does not tell one from the other, and
+    /// while a page is open that nobody has told of.
     pub status: BTreeSet<&'static str>,
     /// Nothing that names it may have been told.
     pub may_be_absent: bool,
@@ -60,7 +61,8 @@ pub fn expected(world: &World) -> BTreeMap<String, Expected> {
                 .extend(payment.ledger.came_back.then_some("failed_after_paid"));
         }
         if sale.conflict {
-            let is_whole = payments.iter().any(|payment| payment.is_completed());
+            let is_whole = |p: &&Payment| p.is_completed() && p.good().is_some();
+            let is_whole = payments.iter().any(is_whole);
             let flags = if is_whole {
                 &mut one.flags
             } else {
@@ -118,9 +120,9 @@ fn unpaid(payments: &[&Payment]) -> BTreeSet<&'static str> {
     let mut words = BTreeSet::new();
     words.extend(best(&mut payments.iter()));
     words.extend(best(&mut payments.iter().filter(|p| p.told)));
-    let is_vague = payments.iter().any(|payment| payment.vague);
+    words.extend(payments.iter().flat_map(|payment| &payment.vague));
     let is_untold = payments.iter().all(|payment| !payment.told);
-    words.extend((is_vague || is_untold).then_some("pending"));
+    words.extend(is_untold.then_some("pending"));
     words
 }
 
