@@ -280,6 +280,48 @@ impl FakeStripe {
         self.account().fail_payment(session);
     }
 
+    /// The money of [`FakeStripe::pay_later`] had come, and the buyer's bank takes it back.
+    pub fn come_back(&self, session: &str) {
+        self.account().come_back(session);
+    }
+
+    /// The buyer pays, and the money is held; [`FakeStripe::capture`] or [`FakeStripe::release`]
+    /// follows.
+    pub fn hold(&self, session: &str) {
+        self.account().hold(session);
+    }
+
+    /// Takes `amount` of what is held, or all of it; the rest is let go.
+    pub fn capture(&self, session: &str, amount: Option<i64>) {
+        self.account().capture(session, amount);
+    }
+
+    pub fn release(&self, session: &str) {
+        self.account().release(session);
+    }
+
+    /// The session becomes a subscription's, and its first invoice is paid; returns that.
+    pub fn subscribe(&self, session: &str) -> String {
+        self.account().subscribe(session)
+    }
+
+    /// The next month of a session that was subscribed; returns the invoice.
+    pub fn renew(&self, session: &str, is_paid: bool) -> String {
+        self.account().renew(session, is_paid)
+    }
+
+    pub fn open_review(&self, session: &str) -> String {
+        self.account().open_review(session)
+    }
+
+    pub fn close_review(&self, review: &str) {
+        self.account().close_review(review);
+    }
+
+    pub fn warn_of_fraud(&self, session: &str) -> String {
+        self.account().warn_of_fraud(session)
+    }
+
     pub fn expire(&self, session: &str) {
         self.account().expire(session);
     }

@@ -71,9 +71,15 @@ def objects():
         api.refunds.list({"charge": charge, "limit": 100}),
         api.charges.list({"payment_intent": intent, "limit": 100}),
         api.radar.early_fraud_warnings.list({"charge": charge, "limit": 100}),
+        api.invoice_payments.list({"invoice": given["open_invoice"], "status": "open"}),
+        api.refunds.list({"charge": given["held"]}),
     ]
     paid = api.invoices.retrieve(invoice)
-    taken = api.charges.retrieve(charge)
+
+    def money(id):
+        one = api.charges.retrieve(id)
+        return [one.status, one.captured, one.amount_captured, one.amount_refunded]
+
     looked = api.reviews.retrieve(given["review"])
     try:
         nobody = api.disputes.list({"charge": "ch_1nobody"}).data
@@ -89,7 +95,8 @@ def objects():
             paid.billing_reason,
             paid.parent.subscription_details.subscription,
         ],
-        "charge": [taken.status, taken.captured, taken.amount_captured, taken.amount_refunded],
+        "charge": money(charge),
+        "held": money(given["held"]),
         "review": [looked.open, looked.reason, looked.payment_intent],
         "nobody": nobody,
     }

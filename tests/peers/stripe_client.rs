@@ -50,49 +50,45 @@ fn our_requests_are_those_of_stripes_own_libraries_field_for_field() {
     assert_eq!(lengths, [2, 2, 2, 1, 1]);
 }
 
-/// A subscription's first invoice, part of it given back, contested, under review and warned of.
+/// A subscription's first invoice, part of it given back, contested, under review and warned of;
+/// beside it a hold of which a part was captured.
 #[test]
 fn stripes_own_libraries_find_all_that_belongs_to_a_payment() {
     let stripe = FakeStripe::start();
-    let (invoice, intent, charge) = ("in_1Fake1", "pi_3Fake1", "ch_3Fake1");
-    let payment = json!({"type": "payment_intent", "payment_intent": intent});
-    let of_payment = |id: &str, object: &str| {
-        json!({"id": id, "object": object, "amount": 500, "currency": "eur", "created": 1,
-               "charge": charge, "payment_intent": intent, "livemode": false})
+    let session = stripe.create_session("ord_1", 1500);
+    let invoice = stripe.subscribe(&session);
+    let renewal = stripe.renew(&session, false);
+    let refund = stripe.refund(&session, Some(500));
+    let dispute = stripe.open_dispute(&session);
+    let review = stripe.open_review(&session);
+    let warning = stripe.warn_of_fraud(&session);
+    let held = stripe.create_session("ord_2", 2500);
+    stripe.hold(&held);
+    stripe.capture(&held, Some(1500));
+    let newest = |kind: &str| stripe.objects(kind)[0].clone();
+    let (charge, hold) = (stripe.objects("charge")[1].clone(), newest("charge"));
+    let intent = &charge["payment_intent"];
+    let of_invoice = |invoice: &str| {
+        let mut payments = stripe.objects("invoice_payment").into_iter();
+        payments
+            .find(|payment| payment["invoice"] == invoice)
+            .unwrap()["id"]
+            .clone()
     };
-    for object in [
-        json!({"id": invoice, "object": "invoice", "status": "paid", "amount_due": 1500,
-               "amount_paid": 1500, "billing_reason": "subscription_create", "currency": "eur",
-               "parent": {"type": "subscription_details",
-                          "subscription_details": {"subscription": "sub_1Fake1"}}}),
-        json!({"id": "inpay_1Fake1", "object": "invoice_payment", "invoice": invoice,
-               "amount_paid": 1500, "status": "paid", "payment": payment}),
-        json!({"id": intent, "object": "payment_intent", "status": "succeeded", "amount": 1500,
-               "review": "prv_1Fake1"}),
-        json!({"id": charge, "object": "charge", "status": "succeeded", "captured": true,
-               "amount": 1500, "amount_captured": 1500, "amount_refunded": 500,
-               "payment_intent": intent}),
-        json!({"id": "ch_3Fake2", "object": "charge", "status": "failed", "payment_intent": intent}),
-        json!({"id": "ch_3Fake3", "object": "charge", "status": "failed", "payment_intent": "pi_3Fake2"}),
-        of_payment("re_3Fake1", "refund"),
-        of_payment("du_1Fake1", "dispute"),
-        of_payment("issfr_1Fake1", "radar.early_fraud_warning"),
-        json!({"id": "prv_1Fake1", "object": "review", "open": true, "reason": "rule",
-               "charge": charge, "payment_intent": intent}),
-    ] {
-        stripe.put(object);
-    }
     let input = json!({
-        "invoice": invoice, "intent": intent, "charge": charge, "review": "prv_1Fake1",
+        "invoice": invoice, "intent": intent, "charge": charge["id"], "review": review,
+        "open_invoice": renewal, "held": hold["id"],
     });
     for run in [node_js, python_py] {
         let learned = ask(run, &stripe, "objects", input.clone());
         let expected = json!({
-            "lists": [["inpay_1Fake1"], ["du_1Fake1"], ["du_1Fake1"], ["re_3Fake1"],
-                      ["ch_3Fake2", charge], ["issfr_1Fake1"]],
+            "lists": [[of_invoice(&invoice)], [dispute], [dispute], [refund], [charge["id"]],
+                      [warning], [of_invoice(&renewal)], [newest("refund")["id"]]],
             "payment": intent,
-            "invoice": ["paid", 1500, 1500, "subscription_create", "sub_1Fake1"],
+            "invoice": ["paid", 1500, 1500, "subscription_create",
+                        stripe.object(&session)["subscription"]],
             "charge": ["succeeded", true, 1500, 500],
+            "held": ["succeeded", true, 1500, 1000],
             "review": [true, "rule", intent],
             "nobody": ["resource_missing", "charge"],
         });
