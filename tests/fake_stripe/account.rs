@@ -126,6 +126,19 @@ impl Account {
         id
     }
 
+    /// An event that somebody else has written, with nobody waiting for it.
+    pub fn add_event(&mut self, text: &str) {
+        let value: Value = serde_json::from_str(text).unwrap();
+        self.events.push(Logged {
+            id: value["id"].as_str().unwrap().to_owned(),
+            kind: value["type"].as_str().unwrap().to_owned(),
+            created: value["created"].as_i64().unwrap(),
+            text: text.to_owned(),
+            value,
+            is_pending: false,
+        });
+    }
+
     /// Changes an object and logs it.
     fn change(&mut self, kind: &str, id: &str, fields: Value) {
         let (object, _) = self.changed(id, fields);

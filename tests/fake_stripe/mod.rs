@@ -205,6 +205,11 @@ impl FakeStripe {
         self.account().add(&id, object);
     }
 
+    /// An event that somebody else has written, and that is in the list from now on.
+    pub fn put_event(&self, text: &str) {
+        self.account().add_event(text);
+    }
+
     /// Changes fields of an object behind everybody's back.
     pub fn change(&self, id: &str, fields: Value) {
         let mut account = self.account();

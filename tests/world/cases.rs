@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::story::{Move, happen};
-use crate::stripe::{Habits, Kind, Method, Part, WHOLE, World};
+use crate::stripe::{BEGIN, Habits, Kind, Method, Part, WHOLE, World};
 use crate::truth::{check_sanity, expected};
 
 const FIFTH: i64 = WHOLE / 5;
@@ -39,7 +39,7 @@ fn check(case: &Value, life: &[Move]) {
         expiry_cancels: false,
         twins: false,
     };
-    let mut world = World::new("c", habits);
+    let mut world = World::new("c", habits, BEGIN);
     for step in life {
         assert!(happen(&mut world, *step), "{name}: {step:?}");
         world.now += 60;

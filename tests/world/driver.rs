@@ -43,11 +43,15 @@ impl Shop {
         shop
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("paidup.db")
     }
 
-    fn reopen(&mut self) {
+    pub fn close(&mut self) {
+        self.store = None;
+    }
+
+    pub fn reopen(&mut self) {
         self.store = Some(Store::open(&self.path()).unwrap());
     }
 
@@ -132,7 +136,7 @@ fn said(order: &StoredOrder) -> Said {
 
 /// An event as it is delivered, or listed.
 pub fn delivered(text: &str) -> Delivery {
-    let event = Event::from_json(text, Some(Mode::Live)).unwrap();
+    let event = Event::from_json(text, Some(Mode::Test)).unwrap();
     delivery(event, text)
 }
 

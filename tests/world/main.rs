@@ -14,7 +14,10 @@
 
 mod cases;
 mod driver;
+#[path = "../fake_stripe/mod.rs"]
+mod fake_stripe;
 mod objects;
+mod real;
 mod story;
 mod stripe;
 mod truth;

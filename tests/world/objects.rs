@@ -13,7 +13,7 @@ impl World {
         };
         json!({
             "id": id, "object": "event", "api_version": version, "created": self.now,
-            "data": {"object": object}, "livemode": true, "pending_webhooks": 1,
+            "data": {"object": object}, "livemode": false, "pending_webhooks": 1,
             "request": {"id": null, "idempotency_key": null}, "type": kind,
         })
         .to_string()
@@ -37,7 +37,7 @@ impl World {
             "subscription": session.subscription.as_ref().filter(|_| is_complete),
             "setup_intent": is_setup.then(|| format!("seti_{}", session.id)),
             "payment_link": session.link.then_some("plink_1"),
-            "livemode": true, "created": session.made,
+            "livemode": false, "created": session.made,
         });
         if old {
             // It has been there since 2021.
@@ -55,7 +55,7 @@ impl World {
             "id": intent.id, "object": "payment_intent", "amount": payment.amount,
             "amount_received": intent.received, "currency": CURRENCY, "status": intent.status,
             "amount_capturable": payment.ledger.held, "metadata": names(intent.order.as_ref()),
-            "created": intent.made, "livemode": true,
+            "created": intent.made, "livemode": false,
             "last_payment_error": failed.then(|| json!({"code": "payment_intent_payment_attempt_failed"})),
             "review": payment.review.as_ref().map(|review| &review.id),
         });
@@ -86,7 +86,7 @@ impl World {
             "amount_captured": charge.amount_captured, "amount_refunded": charge.amount_refunded,
             "captured": charge.captured, "currency": CURRENCY, "created": charge.made,
             "refunded": charge.amount_refunded == charge.amount && charge.amount > 0,
-            "paid": good, "status": charge.status, "livemode": true,
+            "paid": good, "status": charge.status, "livemode": false,
             "payment_intent": intent.map(|intent| &intent.id),
             "metadata": names(intent.and_then(|intent| intent.order.as_ref())),
             "disputed": good && !payment.disputes.is_empty(),
@@ -104,7 +104,7 @@ impl World {
             "id": refund.id, "object": "refund", "amount": refund.amount, "currency": CURRENCY,
             "charge": payment.charges[refund.charge].id, "created": refund.made, "metadata": {},
             "payment_intent": payment.intent.as_ref().map(|intent| &intent.id),
-            "status": refund.status, "livemode": true,
+            "status": refund.status, "livemode": false,
         })
     }
 
@@ -114,7 +114,7 @@ impl World {
             "id": dispute.id, "object": "dispute", "amount": dispute.amount, "currency": CURRENCY,
             "charge": payment.charges[dispute.charge].id, "created": dispute.made, "metadata": {},
             "payment_intent": payment.intent.as_ref().map(|intent| &intent.id),
-            "reason": "general", "status": dispute.status, "livemode": true,
+            "reason": "general", "status": dispute.status, "livemode": false,
         })
     }
 
@@ -131,7 +131,7 @@ impl World {
             "billing_reason": invoice.reason, "amount_due": payment.amount,
             "amount_paid": if is_paid { payment.amount } else { 0 }, "total": payment.amount,
             "currency": CURRENCY, "metadata": names(invoice.order.as_ref()),
-            "created": invoice.made, "livemode": true,
+            "created": invoice.made, "livemode": false,
         });
         if old {
             let by_intent = payment
@@ -156,7 +156,7 @@ impl World {
         Some(json!({
             "id": invoice.payment.as_ref()?, "object": "invoice_payment", "invoice": invoice.id,
             "amount_paid": is_paid.then_some(payment.amount), "amount_requested": payment.amount,
-            "currency": CURRENCY, "created": invoice.made, "is_default": true, "livemode": true,
+            "currency": CURRENCY, "created": invoice.made, "is_default": true, "livemode": false,
             "status": match (is_paid, invoice.status) {
                 (true, _) => "paid",
                 (false, "open" | "uncollectible") => "open",
@@ -171,7 +171,7 @@ impl World {
         let reason = if review.open { "rule" } else { "approved" };
         Some(json!({
             "id": review.id, "object": "review", "open": review.open, "reason": reason,
-            "opened_reason": "rule", "created": review.made, "livemode": true,
+            "opened_reason": "rule", "created": review.made, "livemode": false,
             "charge": payment.good().map(|charge| &payment.charges[charge].id),
             "payment_intent": payment.intent.as_ref().map(|intent| &intent.id),
         }))
@@ -182,7 +182,7 @@ impl World {
         Some(json!({
             "id": id, "object": "radar.early_fraud_warning", "actionable": true,
             "fraud_type": "unauthorized_use_of_card",
-            "created": payment.intent.as_ref().map(|intent| intent.made), "livemode": true,
+            "created": payment.intent.as_ref().map(|intent| intent.made), "livemode": false,
             "charge": payment.good().map(|charge| &payment.charges[charge].id),
             "payment_intent": payment.intent.as_ref().map(|intent| &intent.id),
         }))
@@ -190,7 +190,7 @@ impl World {
 
     // ── The API, which speaks the newest version whatever the events do ─────────────────────────
 
-    /// Every object that can be asked for, as it is now; but not an intent whose names stand for
+    /// What is asked for while the world lives: every object as it is now, but not an intent whose names stand for
     /// something else until its session tells.
     pub fn objects(&self) -> Vec<Value> {
         let is_sure = |payment: &&Payment| {
@@ -200,6 +200,14 @@ impl World {
         self.payments
             .iter()
             .filter(is_sure)
+            .flat_map(|payment| self.objects_of(payment))
+            .collect()
+    }
+
+    /// Every object that there is.
+    pub fn objects_of_all(&self) -> Vec<Value> {
+        let payments = self.payments.iter();
+        payments
             .flat_map(|payment| self.objects_of(payment))
             .collect()
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::driver::{Files, Shop, delivered, fetched};
 use crate::objects::brief;
-use crate::stripe::{DAY, Habits, Kind, Method, Part, WHOLE, World};
+use crate::stripe::{BEGIN, DAY, Habits, Kind, Method, Part, WHOLE, World};
 use crate::truth;
 
 /// A small generator: the same seed, the same numbers.
@@ -248,7 +248,7 @@ struct Saved {
 /// Tells a story; with `aloud`, writes what happens there.
 pub fn run(story: &Story, mut aloud: Option<&mut String>) -> Outcome {
     let mut dice = Dice::new(story.seed ^ 0x5EED);
-    let mut world = World::new("w", Habits::of(dice.next()));
+    let mut world = World::new("w", Habits::of(dice.next()), BEGIN);
     let mut listener = Listener::new();
     let mut say = |line: &str| {
         if let Some(aloud) = &mut aloud {
@@ -521,7 +521,7 @@ fn noise(world: &World, n: usize) -> String {
     let known = (!world.events.is_empty()).then(|| &world.events[n % world.events.len()]);
     let mut event: Value = known.map_or_else(
         || {
-            serde_json::json!({"id": "evt_n", "object": "event", "created": 1, "livemode": true,
+            serde_json::json!({"id": "evt_n", "object": "event", "created": 1, "livemode": false,
                               "type": "customer.created", "data": {"object": {"id": "cus_1"}}})
         },
         |known| serde_json::from_str(&known.text).unwrap(),
@@ -529,7 +529,7 @@ fn noise(world: &World, n: usize) -> String {
     event["id"] = serde_json::json!(format!("evt_noise{n}"));
     match n % 3 {
         0 => event["account"] = serde_json::json!("acct_1"),
-        1 => event["livemode"] = serde_json::json!(false),
+        1 => event["livemode"] = serde_json::json!(true),
         _ => event["type"] = serde_json::json!("customer.created"),
     }
     // Whatever is in it would change the order.

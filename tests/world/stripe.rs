@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 pub const DAY: i64 = 24 * 60 * 60;
-/// The first second of a world.
-const BEGIN: i64 = 1_794_000_000;
+/// The first second of most worlds.
+pub const BEGIN: i64 = 1_794_000_000;
 /// The share that is all of it.
 pub const WHOLE: i64 = 60;
 pub const CURRENCY: &str = "eur";
@@ -292,9 +292,9 @@ pub enum Part {
 }
 
 impl World {
-    pub fn new(tag: &str, habits: Habits) -> World {
+    pub fn new(tag: &str, habits: Habits, begin: i64) -> World {
         World {
-            now: BEGIN,
+            now: begin,
             habits,
             sales: Vec::new(),
             payments: Vec::new(),
@@ -495,7 +495,7 @@ impl World {
     }
 
     fn session(&mut self, mode: &'static str) -> Session {
-        let id = format!("{}{:0>40}", self.id("cs_live_"), "");
+        let id = format!("{}{:0>40}", self.id("cs_test_"), "");
         Session {
             id,
             made: self.now,
