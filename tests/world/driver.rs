@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use paidup::domain::delivery::Delivery;
 use paidup::domain::event::{Event, Meaning, Mode};
-use paidup::domain::id::{StripeId, UnixSeconds};
+use paidup::domain::id::{OrderId, StripeId, UnixSeconds};
 use paidup::domain::order::Flag;
 use paidup::domain::payment::Fact;
-use paidup::sqlite::{Store, StoredOrder};
+use paidup::sqlite::{Ask, Asked, Store, StoredOrder};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::stripe::World;
 use crate::truth::Said;
 
 /// The database as it lies on the disk.
@@ -69,6 +70,29 @@ impl Shop {
             answer.map_err(|error| format!("{error:?}"))?;
         }
         Ok(())
+    }
+
+    /// The shop asks for the pages that Stripe has made for it by now; again, where it did before.
+    pub fn ask_for(&mut self, world: &World) {
+        for (name, session) in world.asked_for() {
+            let ask = Ask {
+                key: name,
+                order: &OrderId::parse(name).unwrap(),
+                is_named: true,
+                sha256: [0; 32],
+                expires_at: UnixSeconds(world.now + 3600),
+                request_id: None,
+                now: UnixSeconds(world.now),
+            };
+            let asked = self.store().ask(&ask).unwrap();
+            if matches!(asked, Asked::New(_)) {
+                let id = StripeId::parse(session).unwrap();
+                let url = "https://checkout.stripe.com/c/pay/1";
+                self.store()
+                    .answered(name, &id, url, ask.expires_at)
+                    .unwrap();
+            }
+        }
     }
 
     /// What `kill -9` leaves: the file and its log as they are while they are open.

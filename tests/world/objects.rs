@@ -194,8 +194,7 @@ impl World {
     /// something else until its session tells.
     pub fn objects(&self) -> Vec<Value> {
         let is_sure = |payment: &&Payment| {
-            let conflict = payment.sale.is_some_and(|sale| self.sales[sale].conflict);
-            payment.is_completed() || !conflict && !payment.is_link()
+            payment.is_completed() || !self.is_misnamed(payment) && !payment.is_link()
         };
         self.payments
             .iter()

@@ -65,6 +65,7 @@ fn ask(
     let mut shop = Shop::open();
     let came = world.events.iter().filter(|_| dice.below(3) == 0);
     let batch: Vec<_> = came.map(|event| delivered(&event.text)).collect();
+    shop.ask_for(world);
     shop.record(&batch).unwrap();
     shop.close();
     let run = |words: &[&str]| {

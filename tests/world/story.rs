@@ -148,7 +148,9 @@ fn sale(dice: &mut Dice) -> Move {
     let method = METHODS[dice.below(4)];
     let no_voucher = METHODS[dice.below(3)];
     let of_invoice = [Method::Card, Method::Card, Method::Debit][dice.below(3)];
-    let kind = match dice.below(20) {
+    let kind = match dice.below(24) {
+        20 => Kind::AskedFor(method),
+        21..24 => Kind::Stranger(method),
         0..5 => Kind::Named(method),
         5..7 => Kind::Referred(method),
         7 => Kind::Customer(method),
@@ -261,7 +263,13 @@ pub fn run(story: &Story, mut aloud: Option<&mut String>) -> Outcome {
     for step in &story.steps {
         let before = world.events.len();
         let told = match step {
-            Step::Happens(step) => Ok(happen(&mut world, *step).then(|| format!("{step:?}"))),
+            Step::Happens(step) => {
+                let is_done = happen(&mut world, *step);
+                if is_done && matches!(step, Move::Sell(..)) {
+                    listener.shop.ask_for(&world);
+                }
+                Ok(is_done.then(|| format!("{step:?}")))
+            }
             Step::Heard(step) => listener.hear(&world, *step),
         };
         match told {
@@ -370,6 +378,8 @@ fn tied(kind: Kind, world: &World) -> Kind {
         | Kind::Referred(_)
         | Kind::Customer(_)
         | Kind::Nameless(_)
+        | Kind::AskedFor(_)
+        | Kind::Stranger(_)
         | Kind::Link { .. }
         | Kind::Free
         | Kind::Setup
@@ -465,6 +475,7 @@ impl Listener {
                     return Ok(None);
                 };
                 self.shop.put_back(&saved.files);
+                self.shop.ask_for(world);
                 self.lost.extend(self.came.split_off(saved.came));
                 self.kinds.insert("a backup is put back");
                 "→ the copy is put back: what came since is lost".to_owned()

@@ -104,6 +104,10 @@ pub struct Sale {
     /// The shop may make another page for it.
     pub can_repeat: bool,
     pub conflict: bool,
+    /// paidup made its page.
+    pub is_asked_for: bool,
+    /// The order that paidup was asked for, and that this one says it is.
+    pub stands_for: Option<usize>,
 }
 
 /// Money that really moved, in cents.
@@ -259,6 +263,10 @@ pub enum Kind {
     Customer(Method),
     /// Named by nothing but its session.
     Nameless(Method),
+    /// Made by paidup itself.
+    AskedFor(Method),
+    /// Made elsewhere, with the name of an order that paidup made.
+    Stranger(Method),
     /// A Payment Link on which the buyer wrote the name of another order, or that carries its own.
     Link {
         own: bool,
@@ -304,6 +312,16 @@ impl World {
             tag: tag.to_owned(),
             made: 0,
         }
+    }
+
+    /// The orders that paidup made, and their sessions.
+    pub fn asked_for(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.payments.iter().filter_map(|payment| {
+            let sale = &self.sales[payment.sale?];
+            let session = payment.session.as_ref()?;
+            sale.is_asked_for
+                .then_some((sale.name.as_str(), session.id.as_str()))
+        })
     }
 
     fn id(&mut self, start: &str) -> String {
@@ -361,6 +379,37 @@ impl World {
                 payment.session = Some(session);
                 self.lived("named by its session alone");
                 self.begin(payment, None);
+            }
+            Kind::AskedFor(method) => {
+                let mut payment = new(amount, method);
+                let mut session = self.session("payment");
+                session.order = Some(name.clone());
+                session.reference = Some(name.clone());
+                payment.session = Some(session);
+                payment.sale = Some(self.order(name.clone(), None, amount, false));
+                self.sales[number].is_asked_for = true;
+                self.lived("made by paidup itself");
+                self.begin(payment, Some(name));
+            }
+            Kind::Stranger(method) => {
+                let asked = self.sales.iter().position(|sale| sale.is_asked_for);
+                let Some(asked) = asked else {
+                    return self.sell(Kind::AskedFor(method), amount, odd);
+                };
+                let name = self.sales[asked].name.clone();
+                let mut payment = new(amount, method);
+                let mut session = self.session("payment");
+                let written = Some(name.clone());
+                if odd {
+                    session.order.clone_from(&written);
+                } else {
+                    session.reference.clone_from(&written);
+                }
+                payment.sale = Some(self.order(session.id.clone(), written.clone(), amount, false));
+                payment.session = Some(session);
+                self.sales[number].stands_for = Some(asked);
+                self.lived("made elsewhere under the name of another order");
+                self.begin(payment, written.filter(|_| odd));
             }
             Kind::Link { own } => {
                 let mut payment = new(amount, Method::Card);
@@ -480,6 +529,8 @@ impl World {
             asked,
             can_repeat,
             conflict: false,
+            is_asked_for: false,
+            stands_for: None,
         });
         self.sales.len() - 1
     }
@@ -661,10 +712,18 @@ impl World {
         self.payments[place].charges.len() - 1
     }
 
+    /// Its intent and charge name what it is not, unless its session is known.
+    pub fn is_misnamed(&self, payment: &Payment) -> bool {
+        payment
+            .sale
+            .map(|sale| &self.sales[sale])
+            .is_some_and(|sale| sale.conflict || sale.stands_for.is_some())
+    }
+
     /// One attempt that the buyer's bank refuses.
     pub fn decline(&mut self, place: usize) -> bool {
         let payment = &self.payments[place];
-        let conflict = payment.sale.is_some_and(|sale| self.sales[sale].conflict);
+        let conflict = self.is_misnamed(payment);
         let of_session = payment.session.as_ref().map(|session| session.mode);
         if !payment.is_payable()
             || payment.standing != Standing::Pending
@@ -927,7 +986,7 @@ impl World {
         }
         let is_tied = self.habits.old
             || self.habits.reference
-            || payment.intent_order.is_some() && !payment.is_link();
+            || payment.intent_order.is_some() && !payment.is_link() && !self.is_misnamed(payment);
         let cancels = self.habits.expiry_cancels && payment.intent.is_some();
         self.set_session(place, "expired", "unpaid");
         self.payments[place].standing = Standing::Expired;
@@ -1378,8 +1437,9 @@ impl World {
     }
 
     fn tell_intent(&mut self, place: usize, kind: &str) {
+        let is_misnamed = self.is_misnamed(&self.payments[place]);
         let payment = &mut self.payments[place];
-        payment.told |= payment.intent_order.is_some() && !payment.is_link();
+        payment.told |= payment.intent_order.is_some() && !payment.is_link() && !is_misnamed;
         if let Some(object) = self.intent_object(&self.payments[place], self.habits.old) {
             self.tell(kind, &object);
         }

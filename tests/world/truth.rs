@@ -13,6 +13,8 @@ pub struct Expected {
     pub status: BTreeSet<&'static str>,
     /// Nothing that names it may have been told.
     pub may_be_absent: bool,
+    /// Nothing that tells the amount may have been told.
+    pub is_untold: bool,
     pub amount: i64,
     pub refunded: i64,
     /// Of that, on its way.
@@ -51,7 +53,21 @@ pub fn expected(world: &World) -> BTreeMap<String, Expected> {
         // Where no event tells of a refund, nothing says that it is on its way.
         one.pending = one.pending.filter(|_| !world.habits.old);
         one.reference.clone_from(&sale.reference);
-        one.may_be_absent = payments.iter().filter(is_told).count() == 0;
+        one.is_untold = payments.iter().filter(is_told).count() == 0;
+        one.may_be_absent = one.is_untold && !sale.is_asked_for;
+        let strangers = world.payments.iter().filter(|stranger| {
+            let of = stranger.sale.map(|sale| &world.sales[sale]);
+            let is_stranger = stranger.sale == Some(number) && sale.stands_for.is_some();
+            is_stranger || of.is_some_and(|of| of.stands_for == Some(number))
+        });
+        for stranger in strangers {
+            let flags = if stranger.told {
+                &mut one.flags
+            } else {
+                &mut one.perhaps
+            };
+            flags.insert("name_conflict");
+        }
         for payment in &payments {
             let is_open = payment.review.as_ref().is_some_and(|review| review.open);
             one.flags.extend(is_open.then_some("in_review"));
@@ -101,6 +117,7 @@ fn of_money(payments: &[&Payment], asked: i64) -> Expected {
     Expected {
         status,
         may_be_absent: false,
+        is_untold: false,
         amount: if paid.is_empty() { asked } else { took },
         refunded: given,
         pending: is_all.then(|| sum(|p| p.ledger.pending)),
@@ -199,7 +216,7 @@ fn differ(name: &str, right: &Expected, said: &Said, wrong: &mut Vec<String>) {
         text(&status),
     );
     // A page that nobody has told of has not said what it asks for.
-    let amount = said.amount == right.amount || right.may_be_absent && said.amount == 0;
+    let amount = said.amount == right.amount || right.is_untold && said.amount == 0;
     check("amount", amount, text(&right.amount), text(&said.amount));
     check(
         "refunded",
