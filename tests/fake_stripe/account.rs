@@ -75,8 +75,9 @@ impl Account {
     }
 
     pub fn add(&mut self, id: &str, object: Value) {
-        self.made.push(id.to_owned());
-        self.objects.insert(id.to_owned(), object);
+        if self.objects.insert(id.to_owned(), object).is_none() {
+            self.made.push(id.to_owned());
+        }
     }
 
     pub fn object(&self, id: &str) -> Value {
@@ -125,6 +126,19 @@ impl Account {
         id
     }
 
+    /// An event that somebody else has written, with nobody waiting for it.
+    pub fn add_event(&mut self, text: &str) {
+        let value: Value = serde_json::from_str(text).unwrap();
+        self.events.push(Logged {
+            id: value["id"].as_str().unwrap().to_owned(),
+            kind: value["type"].as_str().unwrap().to_owned(),
+            created: value["created"].as_i64().unwrap(),
+            text: text.to_owned(),
+            value,
+            is_pending: false,
+        });
+    }
+
     /// Changes an object and logs it.
     fn change(&mut self, kind: &str, id: &str, fields: Value) {
         let (object, _) = self.changed(id, fields);
@@ -168,9 +182,15 @@ impl Account {
         );
     }
 
-    /// The buyer orders the money to be sent; it comes later, or not.
+    /// The buyer orders the money to be sent; it comes later, or not. Its charge is pending, and
+    /// says that it is captured all the same.
     pub fn pay_later(&mut self, session: &str) {
         let intent = self.start_payment(session, "processing");
+        let fields = json!({"status": "pending", "paid": false});
+        let charge = self.new_charge(&intent, "py_3", fields);
+        let fields = json!({"latest_charge": charge});
+        self.change("payment_intent.processing", &intent, fields);
+        self.change("charge.pending", &charge, json!({}));
         self.complete(
             session,
             json!({"payment_intent": intent, "payment_status": "unpaid"}),
@@ -180,21 +200,162 @@ impl Account {
     /// The money of [`Account::pay_later`] comes.
     pub fn settle(&mut self, session: &str) {
         let intent = self.intent_of(session);
-        self.take_money(&intent);
+        let charge = self.charge_of(session);
+        let fields = json!({"status": "succeeded", "paid": true});
+        self.change("charge.succeeded", &charge, fields);
+        let amount = self.object(&intent)["amount"].clone();
+        let fields = json!({"status": "succeeded", "amount_received": amount});
+        self.change("payment_intent.succeeded", &intent, fields);
         let kind = "checkout.session.async_payment_succeeded";
         self.change(kind, session, json!({"payment_status": "paid"}));
     }
 
     /// The money of [`Account::pay_later`] does not come.
     pub fn fail_payment(&mut self, session: &str) {
-        let intent = self.intent_of(session);
-        let fields = json!({
-            "status": "requires_payment_method", "amount_received": 0,
-            "latest_charge": null, "last_payment_error": objects::decline(),
-        });
-        self.change("payment_intent.payment_failed", &intent, fields);
+        self.fail_charge(session);
         let kind = "checkout.session.async_payment_failed";
         self.change(kind, session, json!({"payment_status": "unpaid"}));
+    }
+
+    /// The money of [`Account::pay_later`] had come, and the buyer's bank takes it back.
+    pub fn come_back(&mut self, session: &str) {
+        self.fail_charge(session);
+    }
+
+    fn fail_charge(&mut self, session: &str) {
+        let (intent, charge) = (self.intent_of(session), self.charge_of(session));
+        let fields = json!({"status": "failed", "paid": false});
+        self.change("charge.failed", &charge, fields);
+        let fields = json!({
+            "status": "requires_payment_method", "amount_received": 0,
+            "last_payment_error": objects::decline(),
+        });
+        self.change("payment_intent.payment_failed", &intent, fields);
+    }
+
+    /// The buyer pays, and the money is held until the shop captures it.
+    pub fn hold(&mut self, session: &str) {
+        let intent = self.start_payment(session, "requires_capture");
+        let fields = json!({"captured": false, "amount_captured": 0});
+        let charge = self.new_charge(&intent, "ch_3", fields);
+        self.change("charge.succeeded", &charge, json!({}));
+        let fields = json!({
+            "latest_charge": charge, "capture_method": "manual",
+            "amount_capturable": self.object(&intent)["amount"],
+        });
+        self.change("payment_intent.amount_capturable_updated", &intent, fields);
+        self.complete(
+            session,
+            json!({"payment_intent": intent, "payment_status": "unpaid"}),
+        );
+    }
+
+    /// Takes `amount` of what [`Account::hold`] holds, or all. Stripe lets go of the rest, calls that
+    /// refunded and keeps a Refund of it.
+    pub fn capture(&mut self, session: &str, amount: Option<i64>) {
+        let (intent, charge) = (self.intent_of(session), self.charge_of(session));
+        let held = self.object(&charge)["amount"].as_i64().unwrap();
+        let taken = amount.unwrap_or(held);
+        let total = held.max(taken);
+        let fields = json!({
+            "amount": total, "captured": true, "amount_captured": taken,
+            "amount_refunded": total - taken,
+        });
+        self.change("charge.captured", &charge, fields);
+        let fields = json!({
+            "status": "succeeded", "amount_received": taken, "amount_capturable": 0,
+        });
+        self.change("payment_intent.succeeded", &intent, fields);
+        self.changed(session, json!({"payment_status": "paid"}));
+        if total > taken {
+            self.new_refund(&charge, total - taken, "succeeded");
+        }
+    }
+
+    /// Lets go of all that [`Account::hold`] holds.
+    pub fn release(&mut self, session: &str) {
+        let (intent, charge) = (self.intent_of(session), self.charge_of(session));
+        let fields = json!({"status": "canceled", "amount_capturable": 0});
+        self.change("payment_intent.canceled", &intent, fields);
+        let amount = self.object(&charge)["amount"].clone();
+        let fields = json!({"amount_refunded": amount, "refunded": true});
+        self.change("charge.refunded", &charge, fields);
+        let refund = self.new_refund(&charge, amount.as_i64().unwrap(), "succeeded");
+        self.change("refund.created", &refund, json!({}));
+    }
+
+    /// The buyer subscribes and pays the first invoice at once; returns its id.
+    pub fn subscribe(&mut self, session: &str) -> String {
+        let subscription = self.new_id("sub_1");
+        let (invoice, intent) = self.bill(session, &subscription, "subscription_create");
+        self.take_money(&intent);
+        self.paid_invoice(&invoice, &intent);
+        let fields = json!({
+            "mode": "subscription", "payment_status": "paid", "payment_intent": null,
+            "invoice": invoice, "subscription": subscription,
+        });
+        self.complete(session, fields);
+        invoice
+    }
+
+    /// The next month of [`Account::subscribe`], paid or refused; returns the invoice's id.
+    pub fn renew(&mut self, session: &str, is_paid: bool) -> String {
+        let subscription = self.object(session)["subscription"].clone();
+        let subscription = subscription.as_str().unwrap();
+        let (invoice, intent) = self.bill(session, subscription, "subscription_cycle");
+        if is_paid {
+            self.take_money(&intent);
+            self.paid_invoice(&invoice, &intent);
+        } else {
+            let fields = json!({
+                "status": "requires_payment_method", "last_payment_error": objects::decline(),
+            });
+            self.change("payment_intent.payment_failed", &intent, fields);
+            self.change("invoice.payment_failed", &invoice, json!({}));
+        }
+        invoice
+    }
+
+    /// An invoice of what the session asks for, with its intent and the payment between them.
+    fn bill(&mut self, session: &str, subscription: &str, reason: &str) -> (String, String) {
+        let session = self.object(session);
+        let [invoice, payment] = ["in_1", "inpay_1"].map(|start| self.new_id(start));
+        let intent = self.start_payment(session["id"].as_str().unwrap(), "requires_payment_method");
+        let mut bill = self.object(&intent);
+        bill["metadata"] = json!({});
+        bill["payment_details"]["order_reference"] = json!(invoice);
+        self.objects.insert(intent.clone(), bill);
+        let (amount, now) = (&session["amount_total"], self.now());
+        let object = json!({
+            "id": invoice, "object": "invoice", "status": "open", "billing_reason": reason,
+            "amount_due": amount, "amount_paid": 0, "currency": session["currency"],
+            "created": now, "livemode": false, "metadata": {},
+            "parent": {"type": "subscription_details", "subscription_details": {
+                "subscription": subscription, "metadata": session["metadata"],
+            }},
+        });
+        self.add(&invoice, object);
+        let object = json!({
+            "id": payment, "object": "invoice_payment", "invoice": invoice, "status": "open",
+            "amount_paid": null, "amount_requested": amount, "currency": session["currency"],
+            "created": now, "is_default": true, "livemode": false,
+            "payment": {"type": "payment_intent", "payment_intent": intent},
+        });
+        self.add(&payment, object);
+        (invoice, intent)
+    }
+
+    fn paid_invoice(&mut self, invoice: &str, intent: &str) {
+        let amount = self.object(intent)["amount"].clone();
+        let fields = json!({"status": "paid", "amount_paid": amount});
+        self.change("invoice.paid", invoice, fields);
+        let payments = self.newest("invoice_payment");
+        let payment = payments
+            .iter()
+            .find(|payment| payment["invoice"] == invoice);
+        let payment = payment.unwrap()["id"].as_str().unwrap().to_owned();
+        let fields = json!({"status": "paid", "amount_paid": amount});
+        self.change("invoice_payment.paid", &payment, fields);
     }
 
     pub fn expire(&mut self, session: &str) {
@@ -233,8 +394,19 @@ impl Account {
     }
 
     fn take_money(&mut self, intent_id: &str) {
+        let charge = self.new_charge(intent_id, "ch_3", json!({}));
+        self.change("charge.succeeded", &charge, json!({}));
+        let amount = self.object(intent_id)["amount"].clone();
+        let fields = json!({
+            "status": "succeeded", "amount_received": amount, "latest_charge": charge,
+        });
+        self.change("payment_intent.succeeded", intent_id, fields);
+    }
+
+    /// An attempt to take an intent's money: it succeeds, unless `fields` say otherwise.
+    fn new_charge(&mut self, intent_id: &str, start: &str, fields: Value) -> String {
         let intent = self.object(intent_id);
-        let id = self.new_id("ch_3");
+        let id = self.new_id(start);
         let mut charge = objects::charge();
         set(
             &mut charge,
@@ -244,12 +416,9 @@ impl Account {
                 "metadata": intent["metadata"], "payment_intent": intent_id,
             }),
         );
-        self.add(&id, charge.clone());
-        self.log("charge.succeeded", &charge, None);
-        let fields = json!({
-            "status": "succeeded", "amount_received": intent["amount"], "latest_charge": id,
-        });
-        self.change("payment_intent.succeeded", intent_id, fields);
+        set(&mut charge, fields);
+        self.add(&id, charge);
+        id
     }
 
     // ── What the Dashboard does ─────────────────────────────────────────────────────────────────
@@ -259,9 +428,21 @@ impl Account {
         let charge_id = self.charge_of(session);
         let charge = self.object(&charge_id);
         let number = |name: &str| charge[name].as_i64().unwrap();
-        let left = number("amount_captured") - number("amount_refunded");
+        let left = number("amount") - number("amount_refunded");
         let amount = amount.unwrap_or(left);
         assert!((1..=left).contains(&amount), "{amount} of {left}");
+        let id = self.new_refund(&charge_id, amount, status);
+        let refunded = number("amount_refunded") + amount;
+        let fields = json!({
+            "amount_refunded": refunded, "refunded": refunded == number("amount"),
+        });
+        self.update(&["charge.refunded"], &charge_id, fields);
+        self.change("refund.created", &id, json!({}));
+        id
+    }
+
+    fn new_refund(&mut self, charge_id: &str, amount: i64, status: &str) -> String {
+        let charge = self.object(charge_id);
         let id = self.new_id("re_3");
         let mut refund = objects::refund();
         set(
@@ -272,13 +453,7 @@ impl Account {
                 "status": status,
             }),
         );
-        self.add(&id, refund.clone());
-        let refunded = number("amount_refunded") + amount;
-        let fields = json!({
-            "amount_refunded": refunded, "refunded": refunded == number("amount"),
-        });
-        self.update(&["charge.refunded"], &charge_id, fields);
-        self.log("refund.created", &refund, None);
+        self.add(&id, refund);
         id
     }
 
@@ -295,6 +470,12 @@ impl Account {
             "failure_balance_transaction": self.new_id("txn_1"),
         });
         let (object, previous) = self.changed(refund, fields);
+        // No event tells of that.
+        let charge = self.object(object["charge"].as_str().unwrap());
+        let number = |object: &Value, name: &str| object[name].as_i64().unwrap();
+        let left = number(&charge, "amount_refunded") - number(&object, "amount");
+        let fields = json!({"amount_refunded": left, "refunded": false});
+        self.changed(charge["id"].as_str().unwrap(), fields);
         self.log("refund.failed", &object, None);
         self.log("refund.updated", &object, Some(previous.clone()));
         self.log("charge.refund.updated", &object, Some(previous));
@@ -333,9 +514,52 @@ impl Account {
         }
     }
 
+    /// A rule of the Dashboard wants a human to look at the payment; returns the review's id.
+    pub fn open_review(&mut self, session: &str) -> String {
+        let (intent, charge) = (self.intent_of(session), self.charge_of(session));
+        let id = self.new_id("prv_1");
+        let review = json!({
+            "id": id, "object": "review", "open": true, "reason": "rule", "opened_reason": "rule",
+            "charge": charge, "payment_intent": intent, "created": self.now(), "livemode": false,
+        });
+        self.add(&id, review);
+        for object in [&intent, &charge] {
+            self.changed(object, json!({"review": id}));
+        }
+        self.change("review.opened", &id, json!({}));
+        id
+    }
+
+    pub fn close_review(&mut self, review: &str) {
+        let fields = json!({"open": false, "reason": "approved"});
+        self.change("review.closed", review, fields);
+    }
+
+    /// The issuer of the card says that it was stolen; returns the warning's id.
+    pub fn warn_of_fraud(&mut self, session: &str) -> String {
+        let id = self.new_id("issfr_1");
+        let warning = json!({
+            "id": id, "object": "radar.early_fraud_warning", "actionable": true,
+            "charge": self.charge_of(session), "payment_intent": self.intent_of(session),
+            "fraud_type": "unauthorized_use_of_card", "created": self.now(), "livemode": false,
+        });
+        self.add(&id, warning);
+        self.change("radar.early_fraud_warning.created", &id, json!({}));
+        id
+    }
+
+    /// The intent of a session, or of its invoice.
     fn intent_of(&self, session: &str) -> String {
         let session = self.object(session);
-        session["payment_intent"].as_str().unwrap().to_owned()
+        if let Some(intent) = session["payment_intent"].as_str() {
+            return intent.to_owned();
+        }
+        let payments = self.newest("invoice_payment");
+        let payment = payments
+            .iter()
+            .find(|payment| payment["invoice"] == session["invoice"]);
+        let payment = &payment.unwrap()["payment"];
+        payment["payment_intent"].as_str().unwrap().to_owned()
     }
 
     fn charge_of(&self, session: &str) -> String {

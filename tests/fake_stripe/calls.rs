@@ -94,6 +94,7 @@ const INTENT_PARAMETERS: &[&str] = &[
     "transfer_data",
     "transfer_group",
 ];
+const OF_PAYMENT: &[&str] = &["charge", "payment_intent"];
 const PAGING: &[&str] = &["limit", "starting_after", "ending_before", "expand"];
 
 /// An error as Stripe writes it.
@@ -126,6 +127,9 @@ pub fn permission(call: &str) -> &'static str {
         "GET /v1/events" | "GET /v1/events/{id}" => "rak_event_read",
         "GET /v1/webhook_endpoints" => "rak_webhook_read",
         "GET /v1/payment_intents/{id}" => "rak_payment_intent_read",
+        "GET /v1/invoices/{id}" | "GET /v1/invoice_payments" => "rak_invoice_read",
+        "GET /v1/disputes" | "GET /v1/disputes/{id}" => "rak_dispute_read",
+        "GET /v1/reviews/{id}" => "rak_review_read",
         _ => "rak_charge_read",
     }
 }
@@ -140,7 +144,19 @@ pub fn answer(account: &mut Account, request: &Recorded) -> Answer {
         "GET /v1/charges/{id}" => retrieve(account, id, "charge", "id"),
         "GET /v1/events/{id}" => event(account, id),
         "GET /v1/events" => events(account, request),
-        "GET /v1/refunds" => refunds(account, request),
+        "GET /v1/charges" => list(account, request, "charge", &["customer", "payment_intent"]),
+        "GET /v1/refunds" => list(account, request, "refund", OF_PAYMENT),
+        "GET /v1/refunds/{id}" => retrieve(account, id, "refund", "refund"),
+        "GET /v1/disputes" => list(account, request, "dispute", OF_PAYMENT),
+        "GET /v1/disputes/{id}" => retrieve(account, id, "dispute", "dispute"),
+        "GET /v1/invoices/{id}" => retrieve(account, id, "invoice", "invoice"),
+        "GET /v1/invoice_payments" => {
+            list(account, request, "invoice_payment", &["invoice", "status"])
+        }
+        "GET /v1/reviews/{id}" => retrieve(account, id, "review", "review"),
+        "GET /v1/radar/early_fraud_warnings" => {
+            list(account, request, "radar.early_fraud_warning", OF_PAYMENT)
+        }
         "GET /v1/webhook_endpoints" => endpoints(account, request),
         _ => Err(error(
             404,
@@ -241,23 +257,32 @@ fn events(account: &Account, request: &Recorded) -> Result<Value, Answer> {
     page(request, "event", &places, &fitting)
 }
 
-fn refunds(account: &Account, request: &Recorded) -> Result<Value, Answer> {
-    known(
-        request,
-        &[PAGING, &["charge", "payment_intent", "created"]].concat(),
-    )?;
-    if let Some(id) = request.field("payment_intent") {
-        retrieve(account, id, "payment_intent", "payment_intent")
-            .map_err(|_| missing(400, "payment_intent", id, "payment_intent"))?;
+/// A list of objects that may be narrowed to those whose field of that name is the one asked for.
+fn list(
+    account: &Account,
+    request: &Recorded,
+    kind: &str,
+    filters: &[&str],
+) -> Result<Value, Answer> {
+    known(request, &[PAGING, &["created"], filters].concat())?;
+    let mut wanted = Vec::new();
+    for name in filters {
+        wanted.extend(request.field(name).map(|id| (*name, id)));
     }
-    let fits = |name: &str, refund: &Value| {
-        request
-            .field(name)
-            .is_none_or(|wanted| refund[name] == wanted)
-    };
-    let mut refunds = account.newest("refund");
-    refunds.retain(|refund| fits("payment_intent", refund) && fits("charge", refund));
-    whole(request, "refund", &refunds)
+    for (name, id) in &wanted {
+        let is_object = !["status", "customer"].contains(name);
+        if is_object
+            && account
+                .objects
+                .get(*id)
+                .is_none_or(|object| object["object"] != *name)
+        {
+            return Err(missing(400, name, id, name));
+        }
+    }
+    let mut objects = account.newest(kind);
+    objects.retain(|object| wanted.iter().all(|(name, id)| object[*name] == *id));
+    whole(request, kind, &objects)
 }
 
 fn endpoints(account: &Account, request: &Recorded) -> Result<Value, Answer> {

@@ -199,6 +199,17 @@ impl FakeStripe {
         id
     }
 
+    /// An object as it stands, whoever made it: no event tells of it.
+    pub fn put(&self, object: Value) {
+        let id = object["id"].as_str().unwrap().to_owned();
+        self.account().add(&id, object);
+    }
+
+    /// An event that somebody else has written, and that is in the list from now on.
+    pub fn put_event(&self, text: &str) {
+        self.account().add_event(text);
+    }
+
     /// Changes fields of an object behind everybody's back.
     pub fn change(&self, id: &str, fields: Value) {
         let mut account = self.account();
@@ -272,6 +283,48 @@ impl FakeStripe {
 
     pub fn fail_payment(&self, session: &str) {
         self.account().fail_payment(session);
+    }
+
+    /// The money of [`FakeStripe::pay_later`] had come, and the buyer's bank takes it back.
+    pub fn come_back(&self, session: &str) {
+        self.account().come_back(session);
+    }
+
+    /// The buyer pays, and the money is held; [`FakeStripe::capture`] or [`FakeStripe::release`]
+    /// follows.
+    pub fn hold(&self, session: &str) {
+        self.account().hold(session);
+    }
+
+    /// Takes `amount` of what is held, or all of it; the rest is let go.
+    pub fn capture(&self, session: &str, amount: Option<i64>) {
+        self.account().capture(session, amount);
+    }
+
+    pub fn release(&self, session: &str) {
+        self.account().release(session);
+    }
+
+    /// The session becomes a subscription's, and its first invoice is paid; returns that.
+    pub fn subscribe(&self, session: &str) -> String {
+        self.account().subscribe(session)
+    }
+
+    /// The next month of a session that was subscribed; returns the invoice.
+    pub fn renew(&self, session: &str, is_paid: bool) -> String {
+        self.account().renew(session, is_paid)
+    }
+
+    pub fn open_review(&self, session: &str) -> String {
+        self.account().open_review(session)
+    }
+
+    pub fn close_review(&self, review: &str) {
+        self.account().close_review(review);
+    }
+
+    pub fn warn_of_fraud(&self, session: &str) -> String {
+        self.account().warn_of_fraud(session)
     }
 
     pub fn expire(&self, session: &str) {

@@ -49,6 +49,39 @@ const tasks = {
     };
   },
 
+  async objects() {
+    const { invoice, intent, charge, review, held } = input;
+    const lists = [
+      await stripe.invoicePayments.list({ invoice, limit: 100 }),
+      await stripe.disputes.list({ payment_intent: intent, limit: 100 }),
+      await stripe.disputes.list({ charge, limit: 100 }),
+      await stripe.refunds.list({ charge, limit: 100 }),
+      await stripe.charges.list({ payment_intent: intent, limit: 100 }),
+      await stripe.radar.earlyFraudWarnings.list({ charge, limit: 100 }),
+      await stripe.invoicePayments.list({ invoice: input.open_invoice, status: 'open' }),
+      await stripe.refunds.list({ charge: held }),
+    ];
+    const paid = await stripe.invoices.retrieve(invoice);
+    const [taken, part] = [charge, held].map((id) => stripe.charges.retrieve(id));
+    const money = async (promise) => {
+      const one = await promise;
+      return [one.status, one.captured, one.amount_captured, one.amount_refunded];
+    };
+    const looked = await stripe.reviews.retrieve(review);
+    const nobody = await stripe.disputes.list({ charge: 'ch_1nobody' })
+      .catch((error) => [error.code, error.param]);
+    return {
+      lists: lists.map((list) => list.data.map((object) => object.id)),
+      payment: lists[0].data[0].payment.payment_intent,
+      invoice: [paid.status, paid.amount_due, paid.amount_paid, paid.billing_reason,
+        paid.parent.subscription_details.subscription],
+      charge: await money(taken),
+      held: await money(part),
+      review: [looked.open, looked.reason, looked.payment_intent],
+      nobody,
+    };
+  },
+
   async pages() {
     const older = [];
     for await (const event of stripe.events.list({ limit: 100 })) older.push(event.id);

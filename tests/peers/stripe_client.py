@@ -62,6 +62,46 @@ def calls():
     }
 
 
+def objects():
+    invoice, intent, charge = (given[name] for name in ("invoice", "intent", "charge"))
+    lists = [
+        api.invoice_payments.list({"invoice": invoice, "limit": 100}),
+        api.disputes.list({"payment_intent": intent, "limit": 100}),
+        api.disputes.list({"charge": charge, "limit": 100}),
+        api.refunds.list({"charge": charge, "limit": 100}),
+        api.charges.list({"payment_intent": intent, "limit": 100}),
+        api.radar.early_fraud_warnings.list({"charge": charge, "limit": 100}),
+        api.invoice_payments.list({"invoice": given["open_invoice"], "status": "open"}),
+        api.refunds.list({"charge": given["held"]}),
+    ]
+    paid = api.invoices.retrieve(invoice)
+
+    def money(id):
+        one = api.charges.retrieve(id)
+        return [one.status, one.captured, one.amount_captured, one.amount_refunded]
+
+    looked = api.reviews.retrieve(given["review"])
+    try:
+        nobody = api.disputes.list({"charge": "ch_1nobody"}).data
+    except stripe.StripeError as error:
+        nobody = [error.code, error.param]
+    return {
+        "lists": [[thing.id for thing in things.data] for things in lists],
+        "payment": lists[0].data[0].payment.payment_intent,
+        "invoice": [
+            paid.status,
+            paid.amount_due,
+            paid.amount_paid,
+            paid.billing_reason,
+            paid.parent.subscription_details.subscription,
+        ],
+        "charge": money(charge),
+        "held": money(given["held"]),
+        "review": [looked.open, looked.reason, looked.payment_intent],
+        "nobody": nobody,
+    }
+
+
 def pages():
     older = api.events.list({"limit": 100})
     newer = api.events.list({"limit": 100, "ending_before": given["oldest"]})

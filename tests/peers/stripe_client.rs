@@ -50,6 +50,52 @@ fn our_requests_are_those_of_stripes_own_libraries_field_for_field() {
     assert_eq!(lengths, [2, 2, 2, 1, 1]);
 }
 
+/// A subscription's first invoice, part of it given back, contested, under review and warned of;
+/// beside it a hold of which a part was captured.
+#[test]
+fn stripes_own_libraries_find_all_that_belongs_to_a_payment() {
+    let stripe = FakeStripe::start();
+    let session = stripe.create_session("ord_1", 1500);
+    let invoice = stripe.subscribe(&session);
+    let renewal = stripe.renew(&session, false);
+    let refund = stripe.refund(&session, Some(500));
+    let dispute = stripe.open_dispute(&session);
+    let review = stripe.open_review(&session);
+    let warning = stripe.warn_of_fraud(&session);
+    let held = stripe.create_session("ord_2", 2500);
+    stripe.hold(&held);
+    stripe.capture(&held, Some(1500));
+    let newest = |kind: &str| stripe.objects(kind)[0].clone();
+    let (charge, hold) = (stripe.objects("charge")[1].clone(), newest("charge"));
+    let intent = &charge["payment_intent"];
+    let of_invoice = |invoice: &str| {
+        let mut payments = stripe.objects("invoice_payment").into_iter();
+        payments
+            .find(|payment| payment["invoice"] == invoice)
+            .unwrap()["id"]
+            .clone()
+    };
+    let input = json!({
+        "invoice": invoice, "intent": intent, "charge": charge["id"], "review": review,
+        "open_invoice": renewal, "held": hold["id"],
+    });
+    for run in [node_js, python_py] {
+        let learned = ask(run, &stripe, "objects", input.clone());
+        let expected = json!({
+            "lists": [[of_invoice(&invoice)], [dispute], [dispute], [refund], [charge["id"]],
+                      [warning], [of_invoice(&renewal)], [newest("refund")["id"]]],
+            "payment": intent,
+            "invoice": ["paid", 1500, 1500, "subscription_create",
+                        stripe.object(&session)["subscription"]],
+            "charge": ["succeeded", true, 1500, 500],
+            "held": ["succeeded", true, 1500, 1000],
+            "review": [true, "rule", intent],
+            "nobody": ["resource_missing", "charge"],
+        });
+        assert_eq!(learned, expected);
+    }
+}
+
 #[test]
 fn stripes_own_libraries_page_through_every_event_in_both_directions() {
     let stripe = FakeStripe::start();
