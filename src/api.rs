@@ -41,7 +41,7 @@ use crate::reconcile;
 use crate::serve::{self, StartError, Stop};
 use crate::show;
 use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError};
-use crate::stripe_api::{NewSession, Session, StripeApi};
+use crate::stripe_api::{Fetched, NewSession, StripeApi};
 use crate::systemd::Systemd;
 use crate::webhook;
 
@@ -286,6 +286,7 @@ impl Api {
         let session = NewSession {
             order: &checkout.order,
             lines: &wanted.lines,
+            reading: &self.reading,
             metadata: &wanted.metadata,
             success_url,
             cancel_url: wanted.cancel_url.as_deref().or(self.cancel_url.as_deref()),
@@ -297,7 +298,8 @@ impl Api {
                 self.without_session(error, &mut store, &key, checkout.attempt, fields)
             })?;
         self.record(&mut store, &session, now, fields)?;
-        let expires_at = session.expires_at.unwrap_or(checkout.expires_at);
+        let expires_at = session.whole("expires_at").map(UnixSeconds);
+        let expires_at = expires_at.unwrap_or(checkout.expires_at);
         let checkout = self.stored(store.answered(&key, &session.id, &url, expires_at))?;
         self.made(201, &store, &checkout, fields)
     }
@@ -306,7 +308,7 @@ impl Api {
         &self,
         session: &NewSession<'_>,
         attempt: i64,
-    ) -> Result<(Session, Box<str>), NoSession> {
+    ) -> Result<(Fetched, Box<str>), NoSession> {
         let _call = self.call().ok_or(NoSession::Busy)?;
         let key = IdempotencyKey::of_attempt(session.order, attempt);
         let session = self
@@ -314,7 +316,7 @@ impl Api {
             .create_session(session, &key)
             .map_err(NoSession::Stripe)?;
         let unusable = || ApiError::new(Call::CreateSession, Failure::Unusable("url"));
-        let url = session.url.clone();
+        let url = session.text("url");
         let url = url.ok_or_else(|| NoSession::Stripe(unusable()))?;
         Ok((session, url))
     }
@@ -361,13 +363,11 @@ impl Api {
     fn record(
         &self,
         store: &mut Store,
-        session: &Session,
+        session: &Fetched,
         now: Now,
         fields: &LogFields,
     ) -> Result<(), Reply> {
-        let at = reconcile::stripes_now(&self.stripe, now.unix);
-        let Some(mut delivery) = reconcile::fetched(&session.json, at, now.unix, &self.reading)
-        else {
+        let Some(mut delivery) = reconcile::fetched(session, now.unix, &self.reading) else {
             return Ok(());
         };
         // What was made here is ours, whatever OUR_ORDERS looks at.
@@ -437,7 +437,7 @@ impl Api {
         Ok(Reply::json(200, Message::RequestServed, body.to_string()))
     }
 
-    /// Asks Stripe how the order stands, and tells whether that worked.
+    /// Asks Stripe how the order stands, and tells whether Stripe has told all of it.
     fn refresh(&self, name: &str, store: &mut Store, now: Now, fields: &LogFields) -> bool {
         let Some(_call) = self.call() else {
             return false;
@@ -450,20 +450,22 @@ impl Api {
             tries: 1,
             progress: &mut io::sink(),
         };
-        match reconcile::refresh(name, &mut context) {
-            Ok(news) => {
-                webhook::log_news(&news, fields);
-                true
-            }
-            Err(error) => {
-                let fields = LogFields {
-                    error_code: error.error_code(),
-                    ..fields.clone()
+        let error_code = match reconcile::refresh(name, &mut context) {
+            Ok(refreshed) => {
+                webhook::log_news(&refreshed.news, fields);
+                let Some(refused) = refreshed.refused.first() else {
+                    return true;
                 };
-                logger::write(Level::Warn, Message::NotRefreshed, &fields);
-                false
+                Some(refused.error_code())
             }
-        }
+            Err(error) => error.error_code(),
+        };
+        let fields = LogFields {
+            error_code,
+            ..fields.clone()
+        };
+        logger::write(Level::Warn, Message::NotRefreshed, &fields);
+        false
     }
 
     fn list(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {

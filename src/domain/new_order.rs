@@ -111,8 +111,9 @@ const QUANTITY_MAX: u64 = 999_999;
 /// Stripe takes amounts of up to eight digits: <https://docs.stripe.com/currencies>.
 const AMOUNT_MAX: u64 = 99_999_999;
 const NAME_MAX_CHARS: usize = 250;
-/// Stripe's 50 less the one that carries our order id: <https://docs.stripe.com/metadata>.
-const NOTES_MAX: usize = 49;
+/// Stripe's 50 less those that carry our order id, the shop's name for it (`ORDER_ID_FROM`) and the
+/// mark of its orders (`OUR_ORDERS`): <https://docs.stripe.com/metadata>.
+const NOTES_MAX: usize = 47;
 const NOTE_NAME_MAX_CHARS: usize = 40;
 const NOTE_MAX_CHARS: usize = 500;
 const URL_MAX_BYTES: usize = 2048;
@@ -200,7 +201,7 @@ impl Reader {
             return self.refuse(path, "must be an object of texts");
         };
         if fields.len() > NOTES_MAX {
-            self.refuse::<()>(path, "may have at most 49 entries");
+            self.refuse::<()>(path, "may have at most 47 entries");
         }
         let mut notes = Vec::new();
         for (name, value) in fields {
