@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::serve::{self, StartError, Stop};
 use crate::show;
-use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError};
+use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
 use crate::stripe_api::{Fetched, NewSession, StripeApi};
 use crate::systemd::Systemd;
 use crate::webhook;
@@ -69,7 +69,7 @@ const LIMIT_MAX: usize = 100;
 /// # Errors
 /// [`StartError`] when it cannot start, or when the database has failed and nothing may touch it again.
 pub fn run(
-    config: ApiConfig,
+    mut config: ApiConfig,
     vars: &BTreeMap<String, String>,
     tell: &dyn Fn(&str),
 ) -> Result<(), StartError> {
@@ -78,7 +78,13 @@ pub fn run(
         .into_manager();
     let (stop, stops) = mpsc::channel();
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
-    Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let store = Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let file = store.mode().map_err(StartError::Store)?;
+    drop(store);
+    config.stripe = config
+        .stripe
+        .for_database(file)
+        .map_err(StartError::Configuration)?;
     let listener = serve::listen("API_ADDR", &config.listen)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
@@ -469,7 +475,7 @@ impl Api {
     }
 
     fn list(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
-        let known = ["status", "updatedSince", "limit", "cursor"];
+        let known = ["status", "updatedSince", "reference", "limit", "cursor"];
         let wrong = |error: FieldError| invalid(&[error], fields);
         let query = Query::parse(request, &known).map_err(wrong)?;
         let status = query.read("status", "must be a status such as paid", Status::parse);
@@ -492,10 +498,13 @@ impl Api {
             |text| text.parse().ok().filter(|cursor| *cursor >= 0),
         );
         let cursor = cursor.map_err(wrong)?.unwrap_or(0);
-        let found = self.stored(self.store()?.orders_changed(cursor, limit, |order| {
+        let fits = |order: &StoredOrder| {
             status.is_none_or(|status| order.state.status == status)
                 && since.is_none_or(|since| order.updated_at >= since)
-        }))?;
+        };
+        let reference = query.get("reference");
+        let store = self.store()?;
+        let found = self.stored(store.orders_changed(cursor, limit, reference, fits))?;
         let orders = found
             .orders
             .iter()
@@ -509,8 +518,16 @@ impl Api {
     }
 
     /// A connection of this request's own, so that none waits for another.
+    ///
+    /// An event may have settled since the start that the file is not of the key's mode.
     fn store(&self) -> Result<Store, Reply> {
-        self.stored(Store::open_existing(&self.database))
+        let store = self.stored(Store::open_existing(&self.database))?;
+        match self.stored(store.mode())? {
+            Some(mode) if self.reading.mode != Some(mode) => {
+                Err(self.not_stored(StoreError::OtherMode(mode)))
+            }
+            Some(_) | None => Ok(store),
+        }
     }
 
     /// What the database did, or the answer when it did not.
@@ -518,10 +535,11 @@ impl Api {
         result.map_err(|error| self.not_stored(error))
     }
 
-    /// The answer; and after a failed sync, the end of this process as of the webhook server.
+    /// The answer; and after a failed sync, the end of this process as of the webhook server, or when
+    /// its key turns out to be of the other mode.
     fn not_stored(&self, error: StoreError) -> Reply {
         let code = error.code();
-        if error.is_fatal() {
+        if error.is_fatal() || matches!(error, StoreError::OtherMode(_)) {
             let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = stop.send(Stop::Broken(error));
         }

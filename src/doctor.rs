@@ -137,27 +137,26 @@ fn no_answer(subject: &'static str, error: &ApiError) -> Finding {
     Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
 }
 
-fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Live => "live",
-        Mode::Test => "test",
-    }
-}
-
 fn mode(patient: &Patient<'_>) -> Finding {
-    let key = word(patient.key_mode);
-    match patient.config.reading.mode {
-        Some(mode) if mode != patient.key_mode => Finding::problem(
+    let key = patient.key_mode.as_str();
+    let file = patient.store.and_then(|store| store.mode().ok().flatten());
+    let other = |name, mode: Mode| {
+        Finding::problem(
             "mode",
-            format!("the key is of {key} mode, STRIPE_MODE is {}", word(mode)),
+            format!("the key is of {key} mode, {name} {}", mode.as_str()),
             "Endpoints, events and secrets of one mode say nothing about the other.",
             "Take a key of the same mode (Dashboard → Developers → API keys), or change STRIPE_MODE",
-        ),
-        Some(_) => Finding::good("mode", format!("key and STRIPE_MODE are both {key}")),
-        None => Finding::warning(
+        )
+    };
+    match (patient.config.reading.mode, file) {
+        (Some(mode), _) if mode != patient.key_mode => other("STRIPE_MODE is", mode),
+        (_, Some(mode)) if mode != patient.key_mode => other("the database is of mode", mode),
+        (Some(_), _) => Finding::good("mode", format!("key and STRIPE_MODE are both {key}")),
+        (None, Some(_)) => Finding::good("mode", format!("key and database are both {key}")),
+        (None, None) => Finding::warning(
             "mode",
             format!("the key is of {key} mode, STRIPE_MODE is not set"),
-            "Test events would change orders of the live shop.",
+            "The first event that comes decides of which mode the database is for good.",
             format!("Set STRIPE_MODE={key}"),
         ),
     }

@@ -18,7 +18,7 @@ use paidup::domain::env_file;
 use paidup::domain::stripe_config::{ApiSettings, webhook_url};
 use paidup::exit::{Exit, Failure};
 use paidup::finding::{self, Finding};
-use paidup::serve::{self, Stop};
+use paidup::serve::{self, StartError, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
 use paidup::{api, backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
@@ -150,8 +150,10 @@ fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
     let config = ApiConfig::parse(&environment.vars, &|path| fs::read_to_string(path))
         .map_err(|errors| all_of(&errors))?;
     logger::start(config.log_level);
-    api::run(config, &environment.vars, &|line| tell(&line))
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    api::run(config, &environment.vars, &|line| tell(&line)).map_err(|error| match error {
+        StartError::Configuration(error) => all_of(&[error]),
+        error => Failure::Other(error.to_string()),
+    })?;
     Ok(Exit::Done)
 }
 
@@ -188,8 +190,12 @@ fn fetch(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let settings = environment.stripe()?;
-    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
     let path = config::database_path(&environment.vars).map_err(|error| all_of(&[error]))?;
+    let mut store = Store::open_existing(&path).map_err(Failure::Store)?;
+    let settings = settings
+        .for_database(store.mode()?)
+        .map_err(|error| all_of(&[error]))?;
+    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
     let mut progress: Box<dyn Write> = if io::stderr().is_terminal() {
         Box::new(io::stderr())
     } else {
@@ -197,7 +203,7 @@ fn fetch(
     };
     let mut context = reconcile::Context {
         api: &api,
-        store: &mut Store::open_existing(&path).map_err(Failure::Store)?,
+        store: &mut store,
         reading: &settings.reading,
         now: Now::read().unix,
         tries: reconcile::TRIES,
@@ -240,7 +246,8 @@ impl Environment {
         findings.extend(check::configuration(config));
         findings.extend(self.secret_files().filter_map(check::secret_file));
         if let Ok(path) = config::database_path(&self.vars) {
-            findings.extend(check::database(&path));
+            let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
+            findings.extend(check::database(&path, mode));
         }
         findings
     }

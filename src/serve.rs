@@ -153,7 +153,10 @@ fn start_with(
     check_descriptors(config.http_connections)?;
     let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
-    let store = Store::open(&config.database).map_err(StartError::Store)?;
+    let mut store = Store::open(&config.database).map_err(StartError::Store)?;
+    if let Some(mode) = config.reading.mode {
+        store.settle_mode(mode).map_err(StartError::Store)?;
+    }
     let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, mover, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));

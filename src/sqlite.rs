@@ -24,7 +24,7 @@ use rusqlite::{
 use crate::domain::delivery::{Delivery, Receipt};
 use crate::domain::event::Mode;
 use crate::domain::id::UnixSeconds;
-use crate::domain::order::{Dispute, Flag, Status};
+use crate::domain::order::{Dispute, Flag, State, Status};
 use crate::domain::payment::Payment;
 use crate::files;
 
@@ -44,7 +44,7 @@ pub use lock::ServeLock;
 pub use rows::{Change, ChangedOrders, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
-use apply::{order_by_id, order_by_name, payments_for, record_one};
+use apply::{order_by_id, order_by_name, payment_by_id, payments_for, record_one};
 use error::from_sqlite;
 use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
@@ -350,10 +350,38 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order_of(&self, object: &str) -> Result<Option<StoredOrder>, StoreError> {
-        let order = object::order_of(&self.connection, object)?;
+        let order = object::of_order(&self.connection, object)?;
         order
-            .map(|id| order_by_id(&self.connection, id))
+            .map(|(_, id)| order_by_id(&self.connection, id))
             .transpose()
+    }
+
+    /// How the payment that the Stripe object of that id belongs to stands by itself, without the other
+    /// payments of its order; none while no order is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payment_of(&self, object: &str) -> Result<Option<State>, StoreError> {
+        let Some((payment, order)) = object::of_order(&self.connection, object)? else {
+            return Ok(None);
+        };
+        let order = order_by_id(&self.connection, order)?;
+        let facts = payment_by_id(&self.connection, payment)?;
+        Ok(Some(State::of(&order.name, [&facts])))
+    }
+
+    /// Orders that say that they are for `reference` and do not bear its name, newest first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn orders_for(&self, reference: &str, limit: u32) -> Result<Vec<StoredOrder>, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE reference = ?2 ORDER BY id DESC LIMIT ?1"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![limit, reference], StoredOrder::read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Orders, newest first, at most `limit`; only those of `status` if one is given.
@@ -380,7 +408,8 @@ impl Store {
     }
 
     /// Orders that changed after `cursor`, first change first, at most `limit` and only those that
-    /// fit. Bounded in time as well: after 10,000 orders it says that there is more.
+    /// fit, and are for `reference` if one is given. Bounded in time as well: after 10,000 orders it says
+    /// that there is more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -388,13 +417,19 @@ impl Store {
         &self,
         cursor: i64,
         limit: usize,
+        reference: Option<&str>,
         fits: impl Fn(&StoredOrder) -> bool,
     ) -> Result<ChangedOrders, StoreError> {
+        let wanted = if reference.is_some() {
+            "AND reference = ?3"
+        } else {
+            "AND ?3 IS NULL"
+        };
         let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1 ORDER BY changed LIMIT ?2"
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1 {wanted} ORDER BY changed LIMIT ?2"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([cursor, READ_MAX], StoredOrder::read)?;
+        let rows = statement.query_map(params![cursor, READ_MAX, reference], StoredOrder::read)?;
         let mut found = ChangedOrders {
             orders: Vec::new(),
             cursor,
