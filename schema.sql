@@ -24,7 +24,7 @@ CREATE TABLE payment (
     order_id   INTEGER REFERENCES orders (id),   -- NULL while no event has told: parked
     weight     INTEGER,                          -- how much it counts in its order: the least most
     since      INTEGER,                          -- Stripe's time of its first event
-    lead       TEXT,                             -- its session, else its intent
+    lead       TEXT,                             -- its first objects: settles a draw
     other_shop INTEGER NOT NULL,                 -- 1: of another shop that shares the account
     facts      TEXT NOT NULL                     -- JSON: src/domain/payment.rs
 );
@@ -73,12 +73,39 @@ CREATE TABLE orders (
     intent     TEXT,
     created    INTEGER NOT NULL,                 -- of the first event that told of the order
     updated_at INTEGER NOT NULL,
-    changed    INTEGER NOT NULL                  -- greater than that of every earlier change
+    changed    INTEGER NOT NULL                  -- greater than that of every earlier change, and
+                                                 -- than the clock's seconds times 2^20
 );
 CREATE INDEX orders_by_status ON orders (status, id);
 CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
 -- For those who poll: what has changed since I asked last?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
+
+-- And what is no more? An order that took its real name, or whose payments turned out to be for
+-- another one. Whoever keeps a copy of the orders removes it (src/sqlite/feed.rs).
+CREATE TABLE gone (
+    changed INTEGER PRIMARY KEY,                 -- among the numbers of orders
+    name    TEXT NOT NULL,
+    became  TEXT                                 -- the order's name from then on
+);
+
+-- When a server began to write this file. A number between `after`, the last that the file had given
+-- then, and `began` is of a history that an older backup has undone.
+CREATE TABLE history (
+    began INTEGER PRIMARY KEY,                   -- among the numbers of orders
+    after INTEGER NOT NULL
+);
+
+-- The greatest number that was given to anything.
+CREATE VIEW last_number AS SELECT max((SELECT coalesce(max(changed), 0) FROM orders),
+    (SELECT coalesce(max(changed), 0) FROM gone), (SELECT coalesce(max(began), 0) FROM history)) AS number;
+-- No order goes without a word, whoever removes it.
+CREATE TRIGGER gone_rename AFTER UPDATE OF name ON orders WHEN OLD.name <> NEW.name BEGIN
+    INSERT INTO gone SELECT number + 1, OLD.name, NEW.name FROM last_number;
+END;
+CREATE TRIGGER gone_delete AFTER DELETE ON orders BEGIN
+    INSERT INTO gone SELECT number + 1, OLD.name, NULL FROM last_number;
+END;
 
 -- The story of each order: at most one change an event, in the order of arrival. An order that
 -- takes its real name takes its story along.

@@ -383,7 +383,7 @@ fn serve(batch_max: usize, database: &str) {
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let config = Config::parse(&vars, &|path: &Path| fs::read_to_string(path)).unwrap();
-    logger::start(config.log_level);
+    logger::start(config.log_level).unwrap();
 
     let commits = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
     let counted = Arc::clone(&commits);

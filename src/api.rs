@@ -1,12 +1,10 @@
 //! `paidup api`: orders over HTTP, for the shop's own back end on this machine.
 //!
 //! A process of its own, and the only one that runs for long and holds the key to the Stripe account.
-//! It reads requests with the edge's strict reader rather than with `tiny_http`: a request with a
-//! body is where `tiny_http` is at its most dangerous, and one reader is less to trust than two.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -53,8 +51,11 @@ const CALLS_MAX: usize = 12;
 const BODY_MAX_BYTES: usize = 256 * 1024;
 /// For a request to come in.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wrong tokens a minute before 429. A right one is never counted.
+/// Wrong tokens a minute before 429, whoever sends them: all are on this machine, where an address is
+/// chosen freely. A right one is never counted.
 const FAILURES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+/// The one client that wrong tokens are counted for.
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 /// How long a page lasts that the order sets no end to. Within Stripe's 24 hours even if our clock
@@ -64,20 +65,19 @@ const PAGE_SECONDS: i64 = 23 * 3600;
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 100;
 
-/// Serves until SIGTERM or SIGINT. `vars` is the environment; `tell` gets one line for people.
+/// Serves until SIGTERM or SIGINT, and tells why it stopped. `tell` gets one line for people.
 ///
 /// # Errors
-/// [`StartError`] when it cannot start, or when the database has failed and nothing may touch it again.
+/// [`StartError`] when it cannot start.
 pub fn run(
     mut config: ApiConfig,
-    vars: &BTreeMap<String, String>,
+    systemd: Systemd,
     tell: &dyn Fn(&str),
-) -> Result<(), StartError> {
-    let manager = Systemd::take(vars)
-        .map_err(StartError::Passed)?
-        .into_manager();
+) -> Result<Stop, StartError> {
+    let manager = systemd.into_manager();
     let (stop, stops) = mpsc::channel();
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
+    serve::stop_without_log(&manager, stop.clone());
     let store = Store::open_existing(&config.database).map_err(StartError::Store)?;
     let file = store.mode().map_err(StartError::Store)?;
     drop(store);
@@ -111,10 +111,7 @@ pub fn run(
     logger::write(Level::Info, Message::Stopping, &LogFields::default());
     edge.stop();
     logger::write(Level::Info, Message::Stopped, &LogFields::default());
-    match why {
-        Stop::Asked => Ok(()),
-        Stop::Broken(error) => Err(StartError::Store(error)),
-    }
+    Ok(why)
 }
 
 /// A token that nobody guesses: 256 random bits in hexadecimal.
@@ -197,7 +194,7 @@ impl Api {
             return Ok(());
         }
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(match failures.take(request.client, now.instant) {
+        Err(match failures.take(EVERYBODY, now.instant) {
             Ok(()) => Reply {
                 level: Level::Warn,
                 ..Reply::error(
@@ -221,9 +218,12 @@ impl Api {
         fields: &mut LogFields,
     ) -> Result<Reply, Reply> {
         let id = request.path.strip_prefix("/orders/");
+        let mut pairs = request.query.unwrap_or_default().split('&');
+        let has_reference = pairs.any(|pair| pair.starts_with("reference="));
         match (id, request.method) {
             (None, "POST") => self.make(request, now, fields),
-            (None, "GET" | "HEAD") => self.list(request, fields),
+            (None, "GET" | "HEAD") if has_reference => self.list_for(request, fields),
+            (None, "GET" | "HEAD") => self.list(request, now, fields),
             (None, _) => Err(Reply::method_not_allowed("GET, HEAD, POST")),
             (Some(id), "GET" | "HEAD") => self.show(id, request, now, fields),
             (Some(_), _) => Err(Reply::method_not_allowed("GET, HEAD")),
@@ -474,8 +474,24 @@ impl Api {
         false
     }
 
-    fn list(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
-        let known = ["status", "updatedSince", "reference", "limit", "cursor"];
+    /// The orders that say that they are for `reference` and do not bear its name.
+    fn list_for(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
+        let wrong = |error: FieldError| invalid(&[error], fields);
+        let query = Query::parse(request, &["reference", "limit"]).map_err(wrong)?;
+        let limit = query.limit().map_err(wrong)?;
+        let store = self.store()?;
+        let reference = query.get("reference").unwrap_or_default();
+        let orders = self.stored(store.orders_for(reference, limit + 1))?;
+        let shown = orders.iter().take(limit);
+        let body = json!({
+            "orders": shown.map(|order| show::order_json(order, None)).collect::<Vec<_>>(),
+            "hasMore": orders.len() > limit,
+        });
+        Ok(Reply::json(200, Message::RequestServed, body.to_string()))
+    }
+
+    fn list(&self, request: &Request<'_>, now: Now, fields: &LogFields) -> Result<Reply, Reply> {
+        let known = ["status", "updatedSince", "limit", "cursor"];
         let wrong = |error: FieldError| invalid(&[error], fields);
         let query = Query::parse(request, &known).map_err(wrong)?;
         let status = query.read("status", "must be a status such as paid", Status::parse);
@@ -486,12 +502,7 @@ impl Api {
             seconds.or_else(|| time::parse_rfc3339(text))
         });
         let since = since.map_err(wrong)?;
-        let limit = query.read("limit", "must be a whole number from 1 to 100", |text| {
-            text.parse()
-                .ok()
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-        });
-        let limit = limit.map_err(wrong)?.unwrap_or(LIMIT_DEFAULT);
+        let limit = query.limit().map_err(wrong)?;
         let cursor = query.read(
             "cursor",
             "must be the cursor of an earlier answer",
@@ -502,15 +513,28 @@ impl Api {
             status.is_none_or(|status| order.state.status == status)
                 && since.is_none_or(|since| order.updated_at >= since)
         };
-        let reference = query.get("reference");
-        let store = self.store()?;
-        let found = self.stored(store.orders_changed(cursor, limit, reference, fits))?;
+        let found = self.store()?.changes_after(cursor, limit, now.unix, fits);
+        let Some(found) = self.stored(found)? else {
+            return Err(wrong(FieldError {
+                field: "cursor".to_owned(),
+                message:
+                    "is of a time that has not come by this machine's clock. Set the clock, or \
+                          forget what was read so far and begin without a cursor"
+                        .to_owned(),
+            }));
+        };
         let orders = found
             .orders
             .iter()
             .map(|order| show::order_json(order, None));
+        let gone = found
+            .gone
+            .iter()
+            .map(|gone| json!({"orderId": gone.name, "replacedBy": gone.became}));
         let body = json!({
             "orders": orders.collect::<Vec<_>>(),
+            "gone": gone.collect::<Vec<_>>(),
+            "reset": found.is_reset,
             "cursor": found.cursor.to_string(),
             "hasMore": found.has_more,
         });
@@ -726,6 +750,14 @@ impl<'a> Query<'a> {
     fn get(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(one, _)| one == name);
         values.next().map(|(_, value)| value.as_ref())
+    }
+
+    fn limit(&self) -> Result<usize, FieldError> {
+        let limit = self.read("limit", "must be a whole number from 1 to 100", |text| {
+            let limit = text.parse().ok();
+            limit.filter(|limit| (1..=LIMIT_MAX).contains(limit))
+        });
+        Ok(limit?.unwrap_or(LIMIT_DEFAULT))
     }
 
     fn read<T>(

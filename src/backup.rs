@@ -84,13 +84,15 @@ pub fn backup(
     Ok(Exit::Done)
 }
 
-/// `paidup restore FILE`: puts a backup in the place of the database, and keeps what was there.
+/// `paidup restore FILE`: puts a backup in the place of the database, and keeps what was there. `source`
+/// is that backup, opened by whoever may read it.
 ///
 /// # Errors
 /// [`Failure`]; then the database is as it was.
 pub fn restore(
     database: &Path,
     backup: &Path,
+    source: Result<Store, StoreError>,
     now: UnixSeconds,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
@@ -111,7 +113,7 @@ pub fn restore(
         .ok_or_else(in_use)?;
     let kept = kept_name(database, now);
     // Verified under the name that the replaced file will have: they only change names then.
-    let source = Store::open_read_only(backup).map_err(|error| no_restore(backup, &error))?;
+    let source = source.map_err(|error| no_restore(backup, &error))?;
     source.copy_to(&kept, false).map_err(|error| match error {
         CopyError::Exists(kept) => restored_just_now(&kept),
         error @ (CopyError::Underway(_)
@@ -145,7 +147,18 @@ pub fn restore(
             time::rfc3339(last)
         )?;
     }
+    begin_history(database, now)?;
     Ok(Exit::Done)
+}
+
+/// Cursors of the changes that the restore has undone are known as such from here on, whoever
+/// writes first. To an older file the server does it, when it has brought it up to date.
+fn begin_history(database: &Path, now: UnixSeconds) -> Result<(), StoreError> {
+    match Store::open_existing(database) {
+        Ok(mut store) => store.begin_history(now),
+        Err(StoreError::Older(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a database holds, in a line.
@@ -165,7 +178,6 @@ pub fn contents(summary: &Summary) -> String {
 fn replace(database: &Path, staged: &Path) -> Result<bool, Failure> {
     let failed = |error| not_replaced(database, &error);
     if !database.exists() {
-        files::own_like(staged, files::folder_of(database)).map_err(failed)?;
         let moved = move_logs(database, staged).map_err(failed)?;
         return match fs::rename(staged, database) {
             Ok(()) => Ok(false),
@@ -175,7 +187,6 @@ fn replace(database: &Path, staged: &Path) -> Result<bool, Failure> {
             }
         };
     }
-    files::own_like(staged, database).map_err(failed)?;
     let moved = match Store::retire(database).map_err(not_retired)? {
         Retired::Whole => Vec::new(),
         // Its log may hold what somebody can still read, and it must not stay here (B2).
@@ -277,7 +288,18 @@ fn restored_just_now(kept: &Path) -> Failure {
 }
 
 fn no_backup(error: &CopyError) -> Failure {
-    Failure::Other(format!("No backup was made: {error}."))
+    let hint = match error {
+        CopyError::File(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            " The user that the database belongs to writes it, also when root runs this: name a place \
+             where that user may write, such as a folder beside the database, and copy it from there."
+        }
+        CopyError::Exists(_)
+        | CopyError::Underway(_)
+        | CopyError::File(..)
+        | CopyError::Store(_)
+        | CopyError::Damaged(_) => "",
+    };
+    Failure::Other(format!("No backup was made: {error}.{hint}"))
 }
 
 fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {

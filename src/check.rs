@@ -1,15 +1,21 @@
 //! `paidup check`: whether the server could start and work here, without starting it.
 
 use std::fs;
-use std::io;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::domain::config::{Config, ConfigError};
+use socket2::Socket;
+
+use crate::domain::config::{Address, Config, ConfigError};
 use crate::domain::event::{Ignored, Mode, SAMPLE_EVENT};
-use crate::files::folder_of;
+use crate::files::{self, folder_of};
 use crate::finding::Finding;
-use crate::sqlite::{Store, StoreError, StoredEvent};
+use crate::metrics::UNNAMED;
+use crate::sqlite::{Reader, Store, StoreError, StoredEvent, readers};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
@@ -18,6 +24,9 @@ const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Events among which those of the other mode are counted.
 const ARRIVALS: u32 = 1_000;
+
+/// How long the running server may take to tell its figures.
+const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the configuration's mistakes and oddities are, each with its remedy.
 #[must_use]
@@ -78,6 +87,7 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
         Ok(store) => {
             let mut findings = contents(path, &store);
             findings.extend(mode(&store, configured));
+            findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }
         Err(StoreError::Missing) => vec![missing(path)],
@@ -167,6 +177,43 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     findings
 }
 
+/// Somebody reads for long, or did until now.
+fn long_log(path: &Path, bytes: i64) -> Finding {
+    let named = |reader: &Reader| match &reader.program {
+        Some(program) => format!("{program} (process {})", reader.pid),
+        None => format!("process {}", reader.pid),
+    };
+    let mib = bytes / (1024 * 1024);
+    let readers = readers(path);
+    let (who, next) = match readers.as_deref() {
+        Ok([]) => (
+            "nobody reads it now".to_owned(),
+            "Nothing: the next delivery cuts it".to_owned(),
+        ),
+        Ok(readers) => {
+            let readers: Vec<String> = readers.iter().map(named).collect();
+            (
+                format!("read by {}", readers.join(", ")),
+                "End what does not end by itself, as a backup and `paidup db check` do".to_owned(),
+            )
+        }
+        Err(_) => (
+            "who reads it is not to be seen from here".to_owned(),
+            format!(
+                "Run `paidup check` as root outside the sandbox, or `fuser -v {}-shm`",
+                path.display()
+            ),
+        ),
+    };
+    Finding::warning(
+        "log",
+        format!("the database's log (-wal) has {mib} MiB; {who}"),
+        "It grows until nobody reads what was before. When the disk has no more room than the log has, \
+         deliveries are answered 503 store_full.",
+        next,
+    )
+}
+
 fn damaged(what: &str) -> Finding {
     Finding::problem(
         "database",
@@ -208,7 +255,7 @@ fn missing(path: &Path) -> Finding {
 }
 
 fn room(path: &Path) -> Option<Finding> {
-    let free = free_bytes(folder_of(path)).ok()?;
+    let free = files::free_bytes(folder_of(path)).ok()?;
     let what = format!("{} MiB free for the database", free / (1024 * 1024));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
     let next = "Make room on the disk that holds DATABASE_PATH";
@@ -219,8 +266,48 @@ fn room(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Bytes that a process without privileges may still write to the folder's file system.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+/// Whether the proxy tells its clients apart, as far as a server that runs has seen.
+#[must_use]
+pub fn proxy(config: &Config) -> Option<Finding> {
+    let unnamed = ServerFigures::read(config.admin.as_ref()?)?.sum(UNNAMED);
+    (unnamed > 0.0).then(|| {
+        Finding::warning(
+            "proxy",
+            format!("{unnamed} deliveries since the server started came by a trusted proxy that named no client"),
+            "All its clients share one rate limit: a stranger's hundred forgeries a minute make Stripe's \
+             deliveries 429.",
+            "Have it set X-Forwarded-For as systemd/nginx.conf does; if there is no proxy, set \
+             TRUSTED_PROXIES=none",
+        )
+    })
+}
+
+/// What the running server has counted since it started.
+pub(crate) struct ServerFigures(String);
+
+impl ServerFigures {
+    /// From this machine's own admin address; none when nobody answers there.
+    pub(crate) fn read(address: &Address) -> Option<ServerFigures> {
+        let mut stream: Socket = match address {
+            Address::Tcp(address) => TcpStream::connect_timeout(address, FIGURES_TIMEOUT)
+                .ok()?
+                .into(),
+            Address::Unix(path) => UnixStream::connect(path).ok()?.into(),
+        };
+        stream.set_read_timeout(Some(FIGURES_TIMEOUT)).ok()?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.take(1024 * 1024).read_to_string(&mut answer).ok()?;
+        answer
+            .starts_with("HTTP/1.1 200")
+            .then_some(ServerFigures(answer))
+    }
+
+    /// The sum of the series whose names begin so.
+    pub(crate) fn sum(&self, name: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
 }

@@ -277,7 +277,13 @@ const TOPICS: &[Topic] = &[
         details: "Listens on LISTEN_ADDR for Stripe and on ADMIN_ADDR for this machine (health, metrics), keeps\n\
                   orders in DATABASE_PATH, and logs one JSON line a request on stdout.",
         options: &[ENV_FILE],
-        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::LogLost,
+            Exit::Configuration,
+        ],
         examples: &["STRIPE_WEBHOOK_SECRET=whsec_... paidup serve"],
         build: |given| given.no_words(Command::Serve),
     },
@@ -286,7 +292,7 @@ const TOPICS: &[Topic] = &[
         arguments: "",
         summary: "Say whether `serve` could work here: configuration, files, database, disk",
         details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
-                  before each restart.",
+                  before each restart. One that runs is asked whether the proxy names its clients.",
         options: &[ENV_FILE, JSON_LINES],
         exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Problems],
         examples: &["paidup check --env-file /etc/paidup/paidup.env"],
@@ -700,7 +706,13 @@ const TOPICS: &[Topic] = &[
                   STRIPE_SECRET_KEY (a restricted key with Checkout Sessions: Write is enough to make orders)\n\
                   and the database of `paidup serve`.",
         options: &[ENV_FILE],
-        exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+        exits: &[
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::LogLost,
+            Exit::Configuration,
+        ],
         examples: &["paidup api --env-file /etc/paidup/paidup.env"],
         build: |given| given.no_words(Command::Api),
     },

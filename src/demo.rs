@@ -31,7 +31,7 @@ pub fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let secret = Secret::new(&format!("whsec_{}", random_hex()?));
     let config = config(&database, &secret)?;
     let log = Log::default();
-    logger::start_into(config.log_level, Box::new(log.clone()));
+    logger::start_into(config.log_level, Box::new(log.clone()))?;
     let server = serve::start(&config).map_err(|error| Failure::Other(error.to_string()))?;
     let Some(address) = server.edge_address() else {
         return Err(Failure::Other(
@@ -56,6 +56,7 @@ pub fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     }
     drop(store);
     server.stop(&Stop::Asked);
+    logger::flush(logger::END_PATIENCE);
     writeln!(
         out,
         "What the log says: one JSON line a request and a change, six fields, no personal data\n"

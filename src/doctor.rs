@@ -4,11 +4,8 @@
 //! It looks for the causes behind the runbook's incidents: a signature that does not match, a rate
 //! limit, a refund that is not applied. Nothing is changed, here or at Stripe.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-use crate::domain::config::{Address, Config};
+use crate::check::ServerFigures;
+use crate::domain::config::Config;
 use crate::domain::event::{Mode, listable_types, release};
 use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::stripe_error::ApiError;
@@ -96,8 +93,6 @@ const PAGES_MAX: usize = 10;
 const ON_ITS_WAY_SECONDS: i64 = 5 * 60;
 /// A clock that is off by more is worth a word; by more than the tolerance, nothing is accepted.
 const SKEW_WARNING_SECONDS: i64 = 30;
-/// How long the running server may take to tell its figures.
-const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the examination needs.
 pub struct Patient<'a> {
@@ -467,10 +462,10 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
 
 /// What the running server has counted since it started.
 fn server(patient: &Patient<'_>) -> Vec<Finding> {
-    let Some(Address::Tcp(address)) = &patient.config.admin else {
+    let Some(address) = &patient.config.admin else {
         return Vec::new();
     };
-    let Some(metrics) = metrics(*address) else {
+    let Some(figures) = ServerFigures::read(address) else {
         return vec![Finding::warning(
             "server",
             format!("no server answers on ADMIN_ADDR {address}"),
@@ -478,14 +473,8 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
             "`systemctl status paidup.service`, or `paidup serve`",
         )];
     };
-    let count = |name: &str| -> f64 {
-        let lines = metrics.lines().filter(|line| line.starts_with(name));
-        lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
-    };
-    let limited = count("paidup_webhook_rate_limited_total");
-    let refused = count(
+    let limited = figures.sum("paidup_webhook_rate_limited_total");
+    let refused = figures.sum(
         "paidup_http_requests_total{route=\"/stripe/webhook\",method=\"POST\",status=\"400\"}",
     );
     let mut findings = vec![Finding::good(
@@ -510,16 +499,6 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
         ).in_runbook(SIGNATURE));
     }
     findings
-}
-
-/// The running server's metrics, from this machine's own loopback.
-fn metrics(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, METRICS_TIMEOUT).ok()?;
-    stream.set_read_timeout(Some(METRICS_TIMEOUT)).ok()?;
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.take(1024 * 1024).read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(answer)
 }
 
 fn listed(urls: &[&str]) -> String {

@@ -1,5 +1,5 @@
-//! The public door: reads one bounded request per connection under one deadline, and stops without
-//! losing one.
+//! The reader of every server: one bounded request per connection under one deadline, and a stop that
+//! loses none.
 //!
 //! A fixed number of threads is the limit on connections; who comes beyond it waits in the kernel's
 //! queue. All threads wait in `accept()`, with a timeout, so that a stop is noticed without a
@@ -7,6 +7,10 @@
 //! it was given). A thread that has accepted serves that connection from its first byte to its
 //! answer and comes back. Letting only one thread at a time into `accept()` would save their few
 //! idle wake-ups, but on a busy machine it was measured to cost 40 % of the requests per second.
+//!
+//! A slow client may take its time as long as there is a free thread. When there is none and somebody
+//! waits in the queue, whoever has said nothing for a moment gives way at once, and whoever has not
+//! said all of it a little later: holding connections open does not keep others out.
 //!
 //! Reading is strict, because whatever is read in two ways can be smuggled past a proxy: what is
 //! not exactly one HTTP/1.0 or 1.1 request with one plain length is refused. Every limit has a name
@@ -17,11 +21,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::clock::Now;
@@ -41,7 +47,7 @@ pub struct Limits {
     pub body_max_bytes: usize,
 }
 
-/// The running public server.
+/// A running server.
 pub struct Edge {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -59,6 +65,7 @@ impl Edge {
         let mut edge = Edge {
             shared: Arc::new(Shared {
                 listener,
+                free: AtomicUsize::new(0),
                 leave_at: OnceLock::new(),
                 complained: Mutex::new(None),
                 limits,
@@ -139,6 +146,13 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about failing `accept()` calls in this time.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+/// How long a connection may be silent when others wait for its thread. One that means it speaks at
+/// once: its first bytes are on the way while the connection is accepted.
+const SILENCE_MAX: Duration = Duration::from_millis(250);
+/// How long a request may take to come in when others wait for its thread.
+const HASTE_MAX: Duration = Duration::from_secs(1);
+/// How often a thread that waits for its client looks whether others wait for the thread.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest wait for a client that does not take its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Request line and headers together.
@@ -159,6 +173,8 @@ const LINGER_MAX_BYTES: usize = 1024 * 1024;
 
 struct Shared {
     listener: Socket,
+    /// Threads that wait for a connection.
+    free: AtomicUsize,
     /// Set by a stop: when it gives up on a queue that never gets empty.
     leave_at: OnceLock<Instant>,
     /// When a failing `accept()` was last logged.
@@ -179,9 +195,14 @@ impl Shared {
             head: vec![0; HEAD_MAX_BYTES].into(),
             body: Vec::new(),
         };
-        while let Some((stream, peer)) = self.next_connection() {
-            let deadline = Now::read().instant + self.limits.request_timeout;
-            let mut connection = Connection { stream, deadline };
+        loop {
+            self.free.fetch_add(1, SeqCst);
+            let next = self.next_connection();
+            self.free.fetch_sub(1, SeqCst);
+            let Some((stream, peer)) = next else {
+                return;
+            };
+            let mut connection = Connection::new(self, stream);
             // A handler's panic is caught where it is answered; this is for one of our own.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 self.serve(&mut connection, peer, &mut buffers);
@@ -189,6 +210,12 @@ impl Shared {
             buffers.body.clear();
             buffers.body.shrink_to(BODY_KEEP_BYTES);
         }
+    }
+
+    /// Whether somebody is in the queue and no thread is free to take them.
+    fn is_pressed(&self) -> bool {
+        let mut queue = [PollFd::new(&self.listener, PollFlags::IN)];
+        self.free.load(SeqCst) == 0 && poll(&mut queue, Some(&Timespec::default())) == Ok(1)
     }
 
     /// Waits for a connection. None: we stop, and nobody is in the queue.
@@ -214,7 +241,7 @@ impl Shared {
     }
 
     /// One connection: one request, one answer.
-    fn serve(&self, connection: &mut Connection, peer: Peer, buffers: &mut Buffers) {
+    fn serve(&self, connection: &mut Connection<'_>, peer: Peer, buffers: &mut Buffers) {
         let unread = self.http.request("", "", &[], peer);
         let (head, rest) = match connection.read_head(&mut buffers.head) {
             Ok(Some(parts)) => parts,
@@ -244,7 +271,7 @@ impl Shared {
         }
     }
 
-    fn refuse(&self, connection: &mut Connection, request: &Request<'_>, refusal: Reply) {
+    fn refuse(&self, connection: &mut Connection<'_>, request: &Request<'_>, refusal: Reply) {
         self.http
             .refuse(request, refusal, |answer| connection.send(answer));
         connection.linger();
@@ -283,16 +310,32 @@ impl Shared {
 /// The bytes up to the blank line after the headers, and those that came behind it.
 type HeadAndRest<'b> = (&'b [u8], &'b [u8]);
 
-/// An accepted connection, and when its request must be whole.
-struct Connection {
+/// An accepted connection.
+struct Connection<'s> {
+    shared: &'s Shared,
     stream: Socket,
+    accepted: Instant,
+    /// When its request must be whole.
     deadline: Instant,
+    /// From when on it gives its thread to others who wait for one.
+    gives_way: Instant,
 }
 
-impl Connection {
+impl<'s> Connection<'s> {
+    fn new(shared: &'s Shared, stream: Socket) -> Connection<'s> {
+        let accepted = Now::read().instant;
+        Connection {
+            shared,
+            stream,
+            accepted,
+            deadline: accepted + shared.limits.request_timeout,
+            gives_way: accepted + SILENCE_MAX,
+        }
+    }
+
     /// Reads until the head is whole. None: the client has never said a word, so there is nothing
     /// to answer.
-    fn read_head<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<HeadAndRest<'b>>, Reply> {
+    fn read_head<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<HeadAndRest<'b>>, Reply> {
         let mut filled = 0;
         loop {
             let room = buffer.get_mut(filled..).unwrap_or_default();
@@ -304,6 +347,7 @@ impl Connection {
                 Ok(0) => return Err(malformed("Request incomplete")),
                 got => got?,
             };
+            self.gives_way = self.accepted + HASTE_MAX;
             let end = find_head_end(buffer.get(..filled + got).unwrap_or_default(), filled)?;
             filled += got;
             if let Some(end) = end {
@@ -336,18 +380,22 @@ impl Connection {
         Ok(all_was_read)
     }
 
-    /// One read within what is left of the deadline, which dripping does not extend. A lost
-    /// connection is its end.
+    /// One read within what is left of the time, which dripping does not extend. A lost connection
+    /// is its end.
     fn read(&self, buffer: &mut [u8]) -> Result<usize, Reply> {
         loop {
-            let left = self.deadline.duration_since(Now::read().instant);
-            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+            let now = Now::read().instant;
+            let wait = self.deadline.duration_since(now).min(LOOK_EVERY);
+            if wait.is_zero()
+                || (self.gives_way <= now && self.shared.is_pressed())
+                || self.stream.set_read_timeout(Some(wait)).is_err()
+            {
                 return Err(timed_out());
             }
             match (&self.stream).read(buffer) {
                 Ok(got) => return Ok(got),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(timed_out()),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(_) => return Ok(0),
             }
         }
@@ -363,7 +411,9 @@ impl Connection {
     /// Says that nothing more will come from us, and lets the client finish its sentence.
     fn linger(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.deadline = Now::read().instant + LINGER_MAX;
+        let now = Now::read().instant;
+        self.deadline = now + LINGER_MAX;
+        self.gives_way = now + LOOK_EVERY;
         let mut thrown_away = 0;
         let mut buffer = [0; BODY_STEP_BYTES];
         while thrown_away < LINGER_MAX_BYTES

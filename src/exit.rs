@@ -18,6 +18,8 @@ pub enum Exit {
     Usage,
     /// It was done, and what it looked at has problems.
     Problems,
+    /// The log is lost, and another process gets a new one: `EX_IOERR`.
+    LogLost,
     /// The configuration is wrong: `EX_CONFIG` of
     /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd tries again all the same.
     Configuration,
@@ -32,6 +34,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Problems => 3,
+            Exit::LogLost => 74,
             Exit::Configuration => 78,
         }
     }
@@ -44,6 +47,7 @@ impl Exit {
             Exit::Failed => "failed, or not as expected",
             Exit::Usage => "wrong words or options",
             Exit::Problems => "done, and problems were found",
+            Exit::LogLost => "the log is lost; started again it has a new one",
             Exit::Configuration => "the configuration is wrong",
         }
     }
@@ -60,6 +64,8 @@ pub enum Failure {
     Configuration(String),
     /// Stripe could not be asked.
     Stripe(ApiError),
+    /// The server has no log any more, and is to be started again.
+    LogLost,
     /// Anything else: what happened and what to do.
     Other(String),
 }
@@ -71,7 +77,10 @@ impl Failure {
         match self {
             Failure::Store(error) => Some(error.code()),
             Failure::Stripe(error) => Some(error.error_code()),
-            Failure::Output(_) | Failure::Configuration(_) | Failure::Other(_) => None,
+            Failure::Output(_)
+            | Failure::LogLost
+            | Failure::Configuration(_)
+            | Failure::Other(_) => None,
         }
     }
 
@@ -84,6 +93,7 @@ impl Failure {
             Failure::Output(_) | Failure::Store(_) | Failure::Stripe(_) | Failure::Other(_) => {
                 Exit::Failed
             }
+            Failure::LogLost => Exit::LogLost,
             Failure::Configuration(_) => Exit::Configuration,
         }
     }
@@ -95,6 +105,11 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "the output cannot be written: {error}"),
             Failure::Store(error) => write!(f, "{error}"),
             Failure::Stripe(error) => write!(f, "{error}"),
+            Failure::LogLost => f.write_str(
+                "the log cannot be written: whoever read it has gone, or has stood still for minutes. This \
+                 process leaves, so that the next one gets a new log. If that comes again, look at \
+                 `systemctl status systemd-journald@paidup.service`",
+            ),
             Failure::Configuration(text) | Failure::Other(text) => f.write_str(text),
         }
     }

@@ -55,21 +55,6 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives `path` the owner of `model`. What root does for a service must stay the service's.
-///
-/// # Errors
-/// The operating system's; not being allowed to is none, because then the owner is who runs this.
-pub fn own_like(path: &Path, model: &Path) -> io::Result<()> {
-    let (is, wanted) = (fs::metadata(path)?, fs::metadata(model)?);
-    if (is.uid(), is.gid()) == (wanted.uid(), wanted.gid()) {
-        return Ok(());
-    }
-    match chown(path, Some(wanted.uid()), Some(wanted.gid())) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
 /// Lets two files of one folder change their names, with no moment at which one of them has none:
 /// `RENAME_EXCHANGE` of <https://man7.org/linux/man-pages/man2/rename.2.html>.
 ///
@@ -119,4 +104,13 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
     }
     file.set_permissions(Permissions::from_mode(wanted.mode() & 0o7777))?;
     file.sync_all()
+}
+
+/// Bytes that a process without privileges may still write to the folder's file system.
+///
+/// # Errors
+/// The operating system's.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

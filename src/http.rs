@@ -16,11 +16,12 @@ use ipnet::IpNet;
 use log::Level;
 
 use crate::clock::Now;
-use crate::domain::client::{Peer, client_address};
+use crate::domain::client::{Peer, client_address, names_nobody};
 use crate::domain::id::RequestId;
 use crate::domain::log_line::{ErrorCode, LogFields, Message};
 use crate::logger;
 use crate::metrics::{Metrics, Route};
+use crate::turns::Turns;
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// Whom the rate limit counts: see [`client_address`].
     pub client: IpAddr,
+    /// Whether `client` is a proxy that should have named another: see [`names_nobody`].
+    pub client_is_unnamed: bool,
     headers: &'a [(&'a str, &'a str)],
 }
 
@@ -174,6 +177,7 @@ pub struct Http {
     trusted_proxies: Vec<IpNet>,
     process: u64,
     requests: AtomicU64,
+    turns: Turns,
 }
 
 impl Http {
@@ -192,6 +196,7 @@ impl Http {
             trusted_proxies,
             process: getrandom::u64()?,
             requests: AtomicU64::new(0),
+            turns: Turns::default(),
         })
     }
 
@@ -209,20 +214,29 @@ impl Http {
             None => (target, None),
         };
         let forwarded_for = header(headers, "x-forwarded-for");
+        let (proxies, forwarded_for) = (&self.trusted_proxies, forwarded_for.as_deref());
         Request {
             method,
             path,
             query,
             body: &[],
             peer,
-            client: client_address(peer, &self.trusted_proxies, forwarded_for.as_deref()),
+            client: client_address(peer, proxies, forwarded_for),
+            client_is_unnamed: names_nobody(peer, proxies, forwarded_for),
             headers,
         }
+    }
+
+    /// The requests that the application is at.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Asks the application, sends its answer with `send`, counts it and logs it.
     pub fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
         let answer = |now, fields: &mut LogFields| {
+            let _turn = self.turns.begin();
             catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
                 .unwrap_or_else(|_| failed())
         };

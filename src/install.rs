@@ -215,6 +215,11 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../systemd/journald.conf"),
         "its journal: 14 to 30 days, no rate limit",
     ),
+    (
+        "/usr/local/lib/systemd/system/systemd-journald@paidup.service.d/10-paidup.conf",
+        include_str!("../systemd/journald-restart.conf"),
+        "its journal comes back when it dies",
+    ),
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";

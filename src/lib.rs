@@ -11,10 +11,11 @@
 //! ```text
 //! 4  main, cli, serve, api, check, install, backup, db, rotate, doctor, reconcile,
 //!    show, send_test, demo                  lexopt, ureq
-//! 3  edge   admin  → http                   std sockets, httparse, socket2, tiny_http
+//! 3  admin → edge → http                    std sockets, httparse, socket2, rustix
 //! 2  public → webhook → writer → sqlite     std threads
 //!    public → checkout_status → sqlite
 //! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix
+//!    turns
 //!    stripe_api                             ureq
 //! 0  domain/*                               no I/O, no clock, no environment, no threads
 //! ```
@@ -40,6 +41,7 @@ pub mod exit;
 pub mod files;
 pub mod finding;
 pub mod http;
+pub mod identity;
 pub mod install;
 pub mod logger;
 pub mod metrics;
@@ -53,5 +55,6 @@ pub mod show;
 pub mod sqlite;
 pub mod stripe_api;
 pub mod systemd;
+pub mod turns;
 pub mod webhook;
 pub mod writer;

@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use paidup::cli::{self, Command, Invocation};
 use paidup::clock::Now;
@@ -21,9 +23,15 @@ use paidup::finding::{self, Finding};
 use paidup::serve::{self, StartError, Stop};
 use paidup::sqlite::Store;
 use paidup::stripe_api::StripeApi;
-use paidup::{api, backup, check, db, demo, install, logger, reconcile, rotate, send_test, show};
+use paidup::systemd::Systemd;
+use paidup::{
+    api, backup, check, db, demo, identity, install, logger, reconcile, rotate, send_test, show,
+};
+use signal_hook::consts::SIGXFSZ;
 
 fn main() -> ExitCode {
+    // A file that would grow beyond a limit is an error like a full disk, not the end of us.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let exit = match cli::parse(env::args_os().skip(1)) {
         // Not locked: while the server runs, the log writes there as well.
         Ok(invocation) => match run(&invocation, &mut io::stdout()) {
@@ -41,12 +49,21 @@ fn main() -> ExitCode {
             Exit::Usage
         }
     };
+    logger::flush(logger::END_PATIENCE);
     ExitCode::from(exit.code())
 }
 
-/// Tells the operator. A closed stderr changes nothing else.
+/// Tells the operator. A stderr that is closed, or that nobody reads, changes nothing else.
 fn tell(text: &dyn Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let text = format!("{text}\n");
+    let (told, is_told) = mpsc::channel();
+    let write = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = told.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_told.recv_timeout(logger::END_PATIENCE);
+    }
 }
 
 fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -79,7 +96,12 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
         )?,
         Command::Backup(target) => backup::backup(&database()?, target, now(), out)?,
-        Command::Restore { file } => backup::restore(&database()?, file, now(), out)?,
+        Command::Restore { file } => {
+            // While we are root: it may lie where only root can read.
+            let source = identity::within(file, || Store::open_read_only(file))
+                .map_err(|error| not_taken(file, &error))?;
+            backup::restore(&database()?, file, source, now(), out)?
+        }
         Command::DbCheck { json } => db::check(&database()?, now(), *json, out)?,
         Command::DbInfo { json } => db::info(&database()?, *json, out)?,
         Command::DbPrune { days } => db::prune(&database()?, *days, now(), out)?,
@@ -127,6 +149,7 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
 }
 
 fn serve(environment: &Environment) -> Result<Exit, Failure> {
+    let systemd = take_systemd(environment)?;
     for problem in &environment.problems {
         tell(&format!("warning: {problem}"));
     }
@@ -134,41 +157,59 @@ fn serve(environment: &Environment) -> Result<Exit, Failure> {
     for warning in &config.warnings {
         tell(&format!("warning: {warning}"));
     }
-    logger::start(config.log_level);
-    let running = serve::start_under_manager(&config, &environment.vars)
+    take_identity(&config.database)?;
+    logger::start(config.log_level).map_err(no_thread)?;
+    let running = serve::start_under_manager(&config, systemd)
         .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
     let why = running.wait();
     running.stop(&why);
-    match why {
-        Stop::Asked => Ok(Exit::Done),
-        Stop::Broken(error) => Err(Failure::Store(error)),
-    }
+    ended(why)
 }
 
 fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
+    let systemd = take_systemd(environment)?;
     let config = ApiConfig::parse(&environment.vars, &|path| fs::read_to_string(path))
         .map_err(|errors| all_of(&errors))?;
-    logger::start(config.log_level);
-    api::run(config, &environment.vars, &|line| tell(&line)).map_err(|error| match error {
+    take_identity(&config.database)?;
+    logger::start(config.log_level).map_err(no_thread)?;
+    let why = api::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
         StartError::Configuration(error) => all_of(&[error]),
         error => Failure::Other(error.to_string()),
     })?;
-    Ok(Exit::Done)
+    ended(why)
+}
+
+/// What the service manager gave us. First of all: there must not be another thread yet.
+fn take_systemd(environment: &Environment) -> Result<Systemd, Failure> {
+    Systemd::take(&environment.vars).map_err(|error| Failure::Other(error.to_string()))
+}
+
+fn no_thread(error: io::Error) -> Failure {
+    Failure::Other(StartError::System(error).to_string())
+}
+
+fn ended(why: Stop) -> Result<Exit, Failure> {
+    match why {
+        Stop::Asked => Ok(Exit::Done),
+        Stop::Broken(error) => Err(Failure::Store(error)),
+        Stop::LogLost => Err(Failure::LogLost),
+    }
 }
 
 fn check(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let findings = environment.findings(&environment.config());
+    let findings = environment.findings(&environment.config())?;
     finding::write(&findings, json, out)?;
     Ok(finding::exit(&findings))
 }
 
 fn examine(environment: &Environment, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = environment.config();
-    let mut findings = environment.findings(&config);
+    let settings = environment.stripe();
+    let mut findings = environment.findings(&config)?;
     if let Ok(config) = &config {
         let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
-        let settings = environment.stripe()?;
+        let settings = settings?;
         let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
         let store = Store::open_existing(&config.database).ok();
         findings.extend(doctor::examine(&Patient {
@@ -190,7 +231,7 @@ fn fetch(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let settings = environment.stripe()?;
-    let path = config::database_path(&environment.vars).map_err(|error| all_of(&[error]))?;
+    let path = environment.database()?;
     let mut store = Store::open_existing(&path).map_err(Failure::Store)?;
     let settings = settings
         .for_database(store.mode()?)
@@ -224,6 +265,18 @@ fn input(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
 }
 
+fn take_identity(database: &Path) -> Result<(), Failure> {
+    identity::take(database).map_err(|error| not_taken(database, &error))
+}
+
+fn not_taken(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!(
+        "{}: {error}. Root works there only as the owner of its folder, and cannot become that user: run this \
+         as that user.",
+        path.display()
+    ))
+}
+
 /// Every mistake in the configuration, as one text.
 fn all_of(errors: &[ConfigError]) -> Failure {
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -240,16 +293,18 @@ struct Environment {
 
 impl Environment {
     /// What `check` finds.
-    fn findings(&self, config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+    fn findings(&self, config: &Result<Config, Vec<ConfigError>>) -> Result<Vec<Finding>, Failure> {
         let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
         let mut findings: Vec<Finding> = self.problems.iter().map(odd).collect();
         findings.extend(check::configuration(config));
         findings.extend(self.secret_files().filter_map(check::secret_file));
         if let Ok(path) = config::database_path(&self.vars) {
+            take_identity(&path)?;
             let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
             findings.extend(check::database(&path, mode));
         }
-        findings
+        findings.extend(config.as_ref().ok().and_then(check::proxy));
+        Ok(findings)
     }
 
     /// What calls to Stripe need.
@@ -300,8 +355,11 @@ impl Environment {
             .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
     }
 
+    /// Where it is. From now on root is its folder's owner, so secrets must have been read.
     fn database(&self) -> Result<PathBuf, Failure> {
-        config::database_path(&self.vars).map_err(|error| all_of(&[error]))
+        let path = config::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        take_identity(&path)?;
+        Ok(path)
     }
 
     /// The files that hold secrets.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::domain::delivery::Outcome;
 use crate::domain::id::UnixSeconds;
 use crate::domain::order::Status;
+use crate::logger;
 use crate::sqlite::Figures;
 
 /// Which of our addresses a request was for.
@@ -84,6 +85,7 @@ pub struct Metrics {
     outcomes: [AtomicU64; OUTCOMES.len()],
     reasons: [AtomicU64; REASONS.len()],
     rate_limited: AtomicU64,
+    unnamed: AtomicU64,
     last_verified_event: AtomicI64,
     last_backup: AtomicI64,
     commits: AtomicU64,
@@ -134,6 +136,11 @@ impl Metrics {
         self.rate_limited.fetch_add(1, Relaxed);
     }
 
+    /// Counts a webhook of a trusted proxy that named no client.
+    pub fn count_unnamed(&self) {
+        self.unnamed.fetch_add(1, Relaxed);
+    }
+
     /// Remembers that an event with a good signature arrived at `now`.
     pub fn event_verified(&self, now: UnixSeconds) {
         // Not the greatest: a clock that was ahead for a while would hide a silence for as long.
@@ -149,12 +156,6 @@ impl Metrics {
     /// Remembers when the last backup was made.
     pub fn backup_seen(&self, at: UnixSeconds) {
         self.last_backup.store(at.0, Relaxed);
-    }
-
-    /// Commits so far.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Relaxed)
     }
 
     /// Everything in Prometheus' text format; without `figures` when the database cannot be read.
@@ -265,6 +266,10 @@ impl Metrics {
         head(text, name, "counter", "Webhooks answered 429.")?;
         writeln!(text, "{name} {}", self.rate_limited.load(Relaxed))?;
 
+        let help = "Webhooks of a trusted proxy that named no client.";
+        head(text, UNNAMED, "counter", help)?;
+        writeln!(text, "{UNNAMED} {}", self.unnamed.load(Relaxed))?;
+
         let name = "paidup_webhook_last_verified_timestamp_seconds";
         let help = "When the last event with a good signature arrived; 0 before the first.";
         head(text, name, "gauge", help)?;
@@ -282,9 +287,17 @@ impl Metrics {
         let name = "paidup_store_committed_events_total";
         let help = "Events in those commits; divided by them: events per commit.";
         head(text, name, "counter", help)?;
-        writeln!(text, "{name} {}", self.committed_events.load(Relaxed))
+        writeln!(text, "{name} {}", self.committed_events.load(Relaxed))?;
+
+        let name = "paidup_log_dropped_lines_total";
+        let help = "Log lines dropped because whoever reads the log stood still.";
+        head(text, name, "counter", help)?;
+        writeln!(text, "{name} {}", logger::dropped())
     }
 }
+
+/// The counter of webhooks whose client is not known.
+pub const UNNAMED: &str = "paidup_webhook_unnamed_total";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -361,7 +374,10 @@ fn write_figures(text: &mut String, figures: &Figures) -> fmt::Result {
         text,
         "paidup_database_size_bytes {}",
         figures.database_bytes
-    )
+    )?;
+    let help = "Size of the database's write-ahead log; long while somebody reads for long.";
+    head(text, "paidup_database_log_size_bytes", "gauge", help)?;
+    writeln!(text, "paidup_database_log_size_bytes {}", figures.log_bytes)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::domain::secret::Secret;
 use crate::domain::signature::SigningSecret;
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::identity;
 use crate::send_test::WEBHOOK_PATH;
 
 /// The environment file of the unit.
@@ -277,7 +278,8 @@ impl Kept {
         if read != secrets {
             return Err(by_hand());
         }
-        files::replace(&self.path, &changed)
+        identity::within(&self.path, || files::replace(&self.path, &changed))
+            .flatten()
             .map_err(|error| Failure::Other(format!("{name} was left as it is: {error}.")))
     }
 }
@@ -316,7 +318,8 @@ fn real_file(named: &str) -> Result<PathBuf, Failure> {
 }
 
 fn read_file(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| {
+    let read = identity::within(path, || fs::read_to_string(path));
+    read.flatten().map_err(|error| {
         Failure::Configuration(format!(
             "{} cannot be read: {error}. It must be there and be readable by who runs this; try sudo.",
             path.display()
@@ -358,7 +361,8 @@ fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
     let signature = SigningSecret::new(secret).sign(body.as_bytes(), now);
     let request = format!(
         "POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Stripe-Signature: {signature}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         X-Forwarded-For: 127.0.0.1\r\nStripe-Signature: {signature}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
         body.len()
     );
     match address {

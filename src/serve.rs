@@ -1,6 +1,5 @@
 //! Puts the parts of `paidup serve` together, waits for a reason to stop, and stops.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use log::Level;
 use rustix::process::{Resource, getrlimit};
@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 
-use crate::admin::{Admin, AdminApp};
+use crate::admin::{self, AdminApp};
 use crate::checkout_status::CheckoutStatus;
 use crate::clock::Now;
 use crate::domain::config::{Address, Config, ConfigError};
@@ -28,19 +28,20 @@ use crate::logger;
 use crate::metrics::Metrics;
 use crate::public::Public;
 use crate::sqlite::{Chore, ServeLock, Store, StoreError};
-use crate::systemd::{Manager, PassedError, Systemd};
+use crate::systemd::{Manager, Systemd};
+use crate::turns::Seen;
 use crate::webhook::Webhook;
 use crate::writer::{BATCH_MAX, WriteError, Writer};
 
 /// A server that runs.
 pub struct Running {
     edge: Edge,
-    admin: Option<Admin>,
+    admin: Option<Edge>,
+    public: Arc<Http>,
     writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     notice: Box<str>,
-    metrics: Arc<Metrics>,
     manager: Manager,
     stops: Receiver<Stop>,
     /// Held until the process ends or all of it has stopped.
@@ -54,6 +55,8 @@ pub enum Stop {
     Asked,
     /// The database has failed; the process must end without touching it again.
     Broken(StoreError),
+    /// Whoever read the log has gone or stands still, and another process gets a new reader.
+    LogLost,
 }
 
 /// Why a server does not start.
@@ -67,8 +70,6 @@ pub enum StartError {
     Served(PathBuf),
     /// The lock of the database cannot be taken: which file, and what the system says.
     Lock(PathBuf, io::Error),
-    /// The service manager passed sockets that are not those we expect.
-    Passed(PassedError),
     /// The limit of descriptors is too low for the pool: the limit, and what is needed.
     Descriptors(u64, u64),
     /// A setting cannot be used after all.
@@ -101,7 +102,6 @@ impl fmt::Display for StartError {
                  belong to the user that paidup runs as",
                 lock.display()
             ),
-            StartError::Passed(error) => write!(f, "{error}"),
             StartError::Configuration(error) => write!(f, "{error}"),
             StartError::Descriptors(limit, needed) => write!(
                 f,
@@ -128,20 +128,16 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     start_with(config, Systemd::default(), mpsc::channel())
 }
 
-/// As [`start`], on the sockets that the service manager passes if it does, and telling it how we
+/// As [`start`], on the sockets that the service manager has passed if it has, and telling it how we
 /// are. SIGTERM and SIGINT are a reason to stop, and the second one ends the process at once.
-/// `vars` is the environment; to be called before there are other threads.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
-pub fn start_under_manager(
-    config: &Config,
-    vars: &BTreeMap<String, String>,
-) -> Result<Running, StartError> {
-    let systemd = Systemd::take(vars).map_err(StartError::Passed)?;
+pub fn start_under_manager(config: &Config, systemd: Systemd) -> Result<Running, StartError> {
     let (stop, stops) = mpsc::channel();
     // Before the first connection is accepted: from then on a stop must not lose one.
     stop_on_signals(stop.clone()).map_err(StartError::System)?;
+    stop_without_log(systemd.manager(), stop.clone());
     start_with(config, systemd, (stop, stops))
 }
 
@@ -157,6 +153,7 @@ fn start_with(
     if let Some(mode) = config.reading.mode {
         store.settle_mode(mode).map_err(StartError::Store)?;
     }
+    begin_history(&mut store)?;
     let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, mover, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
@@ -172,7 +169,7 @@ fn start_with(
         let app = admin_app(&writer, reader, Arc::clone(&metrics));
         let bound = local_address(&listener);
         let http = http(Arc::new(app)).map_err(StartError::System)?;
-        let admin = Admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
+        let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
         Ok((admin, bound))
     });
     let (admin, admin_address) = admin.transpose()?.unzip();
@@ -194,22 +191,30 @@ fn start_with(
         webhook,
         checkout_status: status.transpose()?,
     };
-    let public = http(Arc::new(public)).map_err(StartError::System)?;
-    let edge = Edge::start(listener, limits, Arc::new(public)).map_err(StartError::System)?;
+    let public = Arc::new(http(Arc::new(public)).map_err(StartError::System)?);
+    let edge = Edge::start(listener, limits, Arc::clone(&public)).map_err(StartError::System)?;
     logger::write(Level::Info, Message::Ready, &LogFields::default());
     let admin_address = admin_address.flatten();
     Ok(Running {
         edge,
         admin,
+        public,
         writer,
         edge_address,
         admin_address,
         notice: notice(config, edge_address, admin_address).into(),
-        metrics,
         manager: systemd.into_manager(),
         stops,
         _lock: lock,
     })
+}
+
+/// Without room or its turn it is left out: the numbers of changes follow the clock all the same.
+fn begin_history(store: &mut Store) -> Result<(), StartError> {
+    match store.begin_history(Now::read().unix) {
+        Err(error) if error.is_fatal() => Err(StartError::Store(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Running {
@@ -233,44 +238,49 @@ impl Running {
     }
 
     /// Tells the service manager that we are ready, then sleeps until there is a reason to stop.
-    /// Meanwhile the manager gets a sign of life as long as the writer writes.
+    /// Meanwhile the manager gets signs of life.
     #[must_use]
     pub fn wait(&self) -> Stop {
         self.manager.ready(TAKING_DELIVERIES);
-        let Some(pulse) = self.manager.pulse() else {
+        let Some(patience) = self.manager.patience() else {
             return self.stops.recv().unwrap_or(Stop::Asked);
         };
-        let mut commits = self.metrics.commits();
+        let now = Now::read().instant;
+        let mut seen = [Seen::new(now), Seen::new(now)];
         loop {
-            match self.stops.recv_timeout(pulse) {
+            // Twice in the time after which we are taken for dead.
+            match self.stops.recv_timeout(patience / 2) {
                 Ok(stop) => return stop,
                 Err(RecvTimeoutError::Disconnected) => return Stop::Asked,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let commits_before = std::mem::replace(&mut commits, self.metrics.commits());
-            if let Err(stop) = self.show_life(commits > commits_before) {
+            if logger::stalled_for().is_some_and(|stall| stall > patience * LOG_PATIENCES) {
+                return Stop::LogLost;
+            }
+            if let Err(stop) = self.show_life(&mut seen) {
                 return stop;
             }
         }
     }
 
-    /// A writer that has committed lives; an idle one is asked to write. One that answers with an
-    /// error lives as well: a restart gives a full disk no room. One that does not answer at all
-    /// hangs, and so do we here, without a sign of life: the manager ends the process.
-    fn show_life(&self, has_committed: bool) -> Result<(), Stop> {
-        let now = Now::read().unix;
-        match if has_committed {
-            Ok(())
-        } else {
-            self.writer.probe(now)
-        } {
-            Ok(()) => self.manager.alive(TAKING_DELIVERIES),
-            Err(WriteError::Stuck) => {}
-            Err(WriteError::Store(error)) if error.is_fatal() => return Err(Stop::Broken(error)),
-            Err(error @ (WriteError::Store(_) | WriteError::QueueFull | WriteError::Broken)) => {
-                let status = format!("Deliveries are answered 503: {}", error.code());
-                self.manager.alive(&status);
-            }
+    /// A sign of life says that this thread runs, and that whoever uses the database or answers a
+    /// request comes out of it again; not that all is well: no restart gives a full disk room, or
+    /// ends the program that holds the write lock. The status says how the database is.
+    ///
+    /// An idle database is written to. A disk that does not answer holds this thread up as well, and
+    /// then the manager ends the process.
+    fn show_life(&self, [at_store, at_work]: &mut [Seen; 2]) -> Result<(), Stop> {
+        let store = self.writer.look(Now::read().unix);
+        if let Err(WriteError::Store(error)) = &store
+            && error.is_fatal()
+        {
+            return Err(Stop::Broken(error.clone()));
+        }
+        let now = Now::read().instant;
+        let at_store = at_store.standstill(self.writer.turns(), now);
+        let at_work = at_work.standstill(self.public.turns(), now);
+        if at_store.max(at_work) < HUNG_AFTER {
+            self.manager.alive(&status(store));
         }
         Ok(())
     }
@@ -280,8 +290,9 @@ impl Running {
     /// because that would write to it again.
     pub fn stop(self, why: &Stop) {
         logger::write(Level::Info, Message::Stopping, &LogFields::default());
-        if let Stop::Broken(_) = why {
-            std::mem::forget(self.writer);
+        match why {
+            Stop::Broken(_) => std::mem::forget(self.writer),
+            Stop::Asked | Stop::LogLost => {}
         }
         self.manager.stopping("Serving what was accepted");
         self.edge.stop();
@@ -326,6 +337,42 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
 
 /// What `systemctl status` shows when all is well.
 const TAKING_DELIVERIES: &str = "Taking deliveries";
+/// Whoever is inside for so long, while nobody comes out, hangs. A lock of another process's is
+/// waited for a quarter of it.
+const HUNG_AFTER: Duration = Duration::from_secs(20);
+/// A log that has stood still for so many of the manager's patiences is given up: a new process has
+/// a new one. With `WatchdogSec=30s` that is five minutes, and journald's own watchdog has three.
+const LOG_PATIENCES: u32 = 10;
+
+/// What `systemctl status` shows.
+fn status(store: Result<(), WriteError>) -> String {
+    match store {
+        Ok(()) if logger::stalled_for().is_some() => format!(
+            "Taking deliveries, but nobody reads the log: {} lines dropped",
+            logger::dropped()
+        ),
+        Ok(()) => TAKING_DELIVERIES.to_owned(),
+        Err(WriteError::Store(StoreError::Busy)) => {
+            "Another process holds the database: deliveries wait 5 s, then are answered 503"
+                .to_owned()
+        }
+        Err(
+            error @ (WriteError::Store(_)
+            | WriteError::QueueFull
+            | WriteError::Stuck
+            | WriteError::Broken),
+        ) => format!("Deliveries are answered 503: {}", error.code()),
+    }
+}
+
+/// Only a manager starts us again, and gives the next process another log.
+pub(crate) fn stop_without_log(manager: &Manager, stop: Sender<Stop>) {
+    if manager.is_there() {
+        logger::when_lost(move || {
+            let _ = stop.send(Stop::LogLost);
+        });
+    }
+}
 
 pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
     let was_asked = Arc::new(AtomicBool::new(false));
@@ -367,7 +414,11 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
     let reader = Mutex::new(reader);
     let seen = Arc::clone(&metrics);
     AdminApp {
-        ready: Box::new(move || writer.probe(Now::read().unix).map_err(|error| error.code())),
+        ready: Box::new(move || {
+            let probed = writer.probe(Now::read().unix);
+            probed.map_err(|error| error.code())?;
+            logger::stalled_for().map_or(Ok(()), |_| Err(ErrorCode::LogStalled))
+        }),
         figures: Box::new(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(Some(at)) = reader.noted(Chore::Backup) {

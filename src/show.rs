@@ -69,7 +69,7 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
 }
 
 /// Orders shown of those that say that they are for one name.
-const REFERENCES: u32 = 50;
+const REFERENCES: usize = 50;
 
 /// `paidup orders show ID`. Where neither an order nor a Stripe object has that name, the order that says
 /// that it is for it, or a list when several do.
@@ -87,7 +87,8 @@ pub fn orders_show(
         None => {
             let mut orders = store.orders_for(id, REFERENCES + 1)?;
             if orders.len() > 1 {
-                let has_more = cut(&mut orders, REFERENCES);
+                let has_more = orders.len() > REFERENCES;
+                orders.truncate(REFERENCES);
                 write_orders(&orders, json, out)?;
                 if has_more && !json {
                     writeln!(out, "There are more than the newest {REFERENCES}.")?;

@@ -32,16 +32,20 @@ mod apply;
 mod checkout;
 mod copy;
 mod error;
+mod feed;
 mod lock;
 mod object;
+mod readers;
 mod rows;
 mod upkeep;
 
 pub use checkout::{Ask, Asked, Checkout};
 pub use copy::CopyError;
 pub use error::StoreError;
+pub use feed::{Changes, Gone};
 pub use lock::ServeLock;
-pub use rows::{Change, ChangedOrders, StoredEvent, StoredOrder};
+pub use readers::{Reader, readers};
+pub use rows::{Change, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
 use apply::{order_by_id, order_by_name, payment_by_id, payments_for, record_one};
@@ -52,9 +56,20 @@ use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Its number, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 /// What turns each older schema into the next: the first one schema 1 into 2.
-const MIGRATIONS: [&str; 0] = [];
+const MIGRATIONS: [&str; 1] = [
+    "CREATE TABLE gone (changed INTEGER PRIMARY KEY, name TEXT NOT NULL, became TEXT);
+     CREATE TABLE history (began INTEGER PRIMARY KEY, after INTEGER NOT NULL);
+     CREATE VIEW last_number AS SELECT max((SELECT coalesce(max(changed), 0) FROM orders),
+         (SELECT coalesce(max(changed), 0) FROM gone), (SELECT coalesce(max(began), 0) FROM history)) AS number;
+     CREATE TRIGGER gone_rename AFTER UPDATE OF name ON orders WHEN OLD.name <> NEW.name BEGIN
+         INSERT INTO gone SELECT number + 1, OLD.name, NEW.name FROM last_number;
+     END;
+     CREATE TRIGGER gone_delete AFTER DELETE ON orders BEGIN
+         INSERT INTO gone SELECT number + 1, OLD.name, NULL FROM last_number;
+     END",
+];
 /// "pdup" in ASCII, in the file's `application_id`: tells our file from any other.
 const APPLICATION_ID: i64 = 0x7064_7570;
 /// "paid": that of files from before the first release, which are refused.
@@ -66,10 +81,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_PAGES: i32 = 4_000;
 /// Pages at which a commit moves it itself, because nobody else has.
 const LOG_PAGES_MAX: i32 = 12_000;
+/// Bytes that the log's file keeps when it begins anew. It is longer only while somebody reads.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
-/// Orders that one question for changes reads at most, in some 20 ms.
-const READ_MAX: i64 = 10_000;
 /// Statements kept ready. There are fewer.
 const STATEMENTS_MAX: usize = 64;
 
@@ -77,6 +92,8 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// The file of its log.
+    log: PathBuf,
     /// Pages in the log after the last commit.
     log_pages: Arc<AtomicI32>,
     /// Stripe's world that the file is of, once that is known to be on disk.
@@ -97,11 +114,10 @@ impl Store {
             .mode(0o600)
             .open(path);
         match made {
-            Ok(_) => {}
+            // Closed before SQLite opens it. Later, that would drop the locks of this process.
+            Ok(made) => drop(made),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(StoreError::Full);
-            }
+            Err(error) if error::is_full(&error) => return Err(StoreError::Full),
             Err(_) => return Err(StoreError::CannotOpen),
         }
         let mut store = Store::connect(path)?;
@@ -151,6 +167,7 @@ impl Store {
         add_object_key(&connection)?;
         let store = Store {
             connection,
+            log: files::beside(path, "-wal"),
             log_pages,
             mode: None,
         };
@@ -176,6 +193,7 @@ impl Store {
         add_object_key(&connection)?;
         let store = Store {
             connection,
+            log: files::beside(path, "-wal"),
             log_pages,
             mode: None,
         };
@@ -193,6 +211,9 @@ impl Store {
         store
             .connection
             .pragma_update(None, "temp_store", "MEMORY")?;
+        store
+            .connection
+            .pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
         Ok(store)
     }
 
@@ -206,6 +227,7 @@ impl Store {
         &mut self,
         batch: &[Delivery],
     ) -> Result<Vec<Result<Receipt, StoreError>>, StoreError> {
+        self.keep_room_for_log()?;
         let (transaction, answers) = self.record_uncommitted(batch)?;
         transaction.commit()?;
         self.move_long_log()?;
@@ -271,6 +293,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
     pub fn probe(&mut self, now: UnixSeconds) -> Result<(), StoreError> {
+        self.keep_room_for_log()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -305,6 +328,17 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
+    /// As [`Store::probe`], without waiting for another process's lock.
+    ///
+    /// # Errors
+    /// As [`Store::probe`]; [`StoreError::Busy`] while another process writes.
+    pub fn probe_at_once(&mut self, now: UnixSeconds) -> Result<(), StoreError> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let probed = self.probe(now);
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        probed
+    }
+
     /// Figures for the metrics; none of them takes longer as the history grows.
     ///
     /// # Errors
@@ -330,6 +364,7 @@ impl Store {
             database_bytes: number(
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
             )?,
+            log_bytes: self.log_bytes(),
         })
     }
 
@@ -375,11 +410,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn orders_for(&self, reference: &str, limit: u32) -> Result<Vec<StoredOrder>, StoreError> {
+    pub fn orders_for(
+        &self,
+        reference: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredOrder>, StoreError> {
         let sql = format!(
             "SELECT {ORDER_COLUMNS} FROM orders WHERE reference = ?2 ORDER BY id DESC LIMIT ?1"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = statement.query_map(params![limit, reference], StoredOrder::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -405,51 +445,6 @@ impl Store {
             StoredOrder::read,
         )?;
         Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Orders that changed after `cursor`, first change first, at most `limit` and only those that
-    /// fit, and are for `reference` if one is given. Bounded in time as well: after 10,000 orders it says
-    /// that there is more.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn orders_changed(
-        &self,
-        cursor: i64,
-        limit: usize,
-        reference: Option<&str>,
-        fits: impl Fn(&StoredOrder) -> bool,
-    ) -> Result<ChangedOrders, StoreError> {
-        let wanted = if reference.is_some() {
-            "AND reference = ?3"
-        } else {
-            "AND ?3 IS NULL"
-        };
-        let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1 {wanted} ORDER BY changed LIMIT ?2"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map(params![cursor, READ_MAX, reference], StoredOrder::read)?;
-        let mut found = ChangedOrders {
-            orders: Vec::new(),
-            cursor,
-            has_more: false,
-        };
-        let mut read = 0;
-        for order in rows {
-            let order = order?;
-            read += 1;
-            if found.orders.len() == limit {
-                found.has_more = true;
-                return Ok(found);
-            }
-            found.cursor = order.changed;
-            if fits(&order) {
-                found.orders.push(order);
-            }
-        }
-        found.has_more = read == READ_MAX;
-        Ok(found)
     }
 
     /// The story of one order, first change first.
@@ -593,7 +588,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] and others.
     pub fn touch_every_tree(&self) -> Result<(), StoreError> {
-        const TREES: [(&str, &str); 16] = [
+        const TREES: [(&str, &str); 18] = [
             ("payment", "id"),
             (
                 "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -621,6 +616,8 @@ impl Store {
                 "session",
             ),
             ("change", "order_id"),
+            ("gone", "changed"),
+            ("history", "began"),
             ("tally", "status"),
         ];
         for (tree, key) in TREES {
@@ -632,12 +629,48 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the log into the file when nobody else has. To be called after each commit.
+    /// Moves the log into the file when nobody else has, and cuts it when somebody has read for long.
+    /// To be called after each commit.
     fn move_long_log(&self) -> Result<(), StoreError> {
         if self.log_pages.load(Relaxed) < LOG_PAGES_MAX {
             return Ok(());
         }
-        self.move_log()
+        self.move_log()?;
+        match self.overlong_log() {
+            Some(_) => self.cut_log(),
+            None => Ok(()),
+        }
+    }
+
+    /// As long as somebody reads what was before, the log only grows. To move it into the file when
+    /// that is over takes up to as much room as it has: before more is written, that much is free.
+    /// Without it, a disk that the log has filled would be full for good.
+    fn keep_room_for_log(&self) -> Result<(), StoreError> {
+        if self.log_pages.load(Relaxed) < LOG_PAGES_MAX || self.has_room_for_log() {
+            return Ok(());
+        }
+        self.cut_log()?;
+        match self.has_room_for_log() {
+            true => Ok(()),
+            false => Err(StoreError::Full),
+        }
+    }
+
+    fn has_room_for_log(&self) -> bool {
+        files::free_bytes(files::folder_of(&self.log))
+            .is_ok_and(|free| i64::try_from(free).map_or(true, |free| free >= self.log_bytes()))
+    }
+
+    /// How long the log's file is, if that is longer than it is left when nobody reads.
+    #[must_use]
+    pub fn overlong_log(&self) -> Option<i64> {
+        Some(self.log_bytes()).filter(|bytes| *bytes > LOG_BYTES_KEPT)
+    }
+
+    /// How long the log's file is, with what of it is no longer needed.
+    fn log_bytes(&self) -> i64 {
+        let bytes = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 
     /// Whether the log has become so long that it is time to [`Store::move_log`].
@@ -662,16 +695,21 @@ impl Store {
     /// the kernel shows what never reached the disk. Both would be told to Stripe as stored already
     /// when it sends them again, and be lost with the next power cut.
     fn settle_log(&self, path: &Path) -> Result<(), StoreError> {
-        // What another process still reads cannot be moved, and that is nothing to wait for.
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let moved = self.connection.query_row(sql, [], |_| Ok(()));
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        unless_it_may_wait(moved)?;
+        self.cut_log()?;
         File::open(files::beside(path, "-wal"))
             .and_then(|log| log.sync_all())
             .and_then(|()| files::sync_folder_of(path))
             .map_err(|_| StoreError::Io(ffi::SQLITE_IOERR_FSYNC))
+    }
+
+    /// Moves all of the log into the file and makes it empty, unless somebody reads or writes.
+    fn cut_log(&self) -> Result<(), StoreError> {
+        // What another process still reads cannot be moved, and that is nothing to wait for.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let cut = self.connection.query_row(sql, [], |_| Ok(()));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(unless_it_may_wait(cut)?)
     }
 
     fn schema_version(&self) -> Result<i64, StoreError> {
@@ -748,4 +786,6 @@ pub struct Figures {
     pub parked: i64,
     /// Size of the file, without its log.
     pub database_bytes: i64,
+    /// Size of its log.
+    pub log_bytes: i64,
 }

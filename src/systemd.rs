@@ -18,6 +18,8 @@ use socket2::Socket;
 
 /// The name of the edge's socket: `FileDescriptorName=` of its unit.
 pub const EDGE: &str = "edge";
+/// How long a manager that has no room for our word is waited for.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
 pub const ADMIN: &str = "admin";
 
@@ -114,6 +116,12 @@ impl Systemd {
         Ok(systemd)
     }
 
+    /// Where signs of life go to.
+    #[must_use]
+    pub fn manager(&self) -> &Manager {
+        &self.manager
+    }
+
     /// What is left when the sockets have been taken.
     #[must_use]
     pub fn into_manager(self) -> Manager {
@@ -136,11 +144,16 @@ impl Manager {
         }
     }
 
-    /// How often a sign of life is due: twice in the time after which we are taken for dead. None
-    /// when nobody waits for one.
+    /// Whether there is one, which starts us again when we have left.
     #[must_use]
-    pub fn pulse(&self) -> Option<Duration> {
-        self.patience.map(|patience| patience / 2)
+    pub fn is_there(&self) -> bool {
+        self.address.is_some()
+    }
+
+    /// After how long without a sign of life we are taken for dead; None when nobody waits for one.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     /// All is open and runs.
@@ -159,12 +172,15 @@ impl Manager {
     }
 
     /// A manager that cannot be told does not hear from us and acts on that: nothing is left for us
-    /// to do about it.
+    /// to do about it. One that stands still must not hold us up.
     fn tell(&self, text: &str) {
-        if let Some(address) = &self.address {
-            let _ =
-                UnixDatagram::unbound().and_then(|it| it.send_to_addr(text.as_bytes(), address));
-        }
+        let Some(address) = &self.address else { return };
+        let send = || {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(TELL_PATIENCE))?;
+            socket.send_to_addr(text.as_bytes(), address)
+        };
+        let _: io::Result<usize> = send();
     }
 }
 
@@ -203,20 +219,20 @@ mod tests {
     #[test]
     fn without_its_variables_nobody_is_told() {
         let manager = manager(&[]);
-        assert_eq!(manager.pulse(), None);
+        assert_eq!(manager.patience(), None);
         manager.ready("nobody hears this");
     }
 
     #[test]
-    fn a_sign_of_life_is_due_twice_in_the_managers_patience() {
+    fn the_managers_patience_is_read_if_it_is_with_us() {
         let pid = process::id().to_string();
-        let pulse = |pid: &str, micros: &str| {
-            manager(&[("WATCHDOG_PID", pid), ("WATCHDOG_USEC", micros)]).pulse()
+        let patience = |pid: &str, micros: &str| {
+            manager(&[("WATCHDOG_PID", pid), ("WATCHDOG_USEC", micros)]).patience()
         };
-        assert_eq!(pulse(&pid, "30000000"), Some(Duration::from_secs(15)));
-        assert_eq!(pulse("1", "30000000"), None, "meant for another process");
-        assert_eq!(pulse(&pid, "0"), None);
-        assert_eq!(pulse(&pid, "soon"), None);
+        assert_eq!(patience(&pid, "30000000"), Some(Duration::from_secs(30)));
+        assert_eq!(patience("1", "30000000"), None, "meant for another process");
+        assert_eq!(patience(&pid, "0"), None);
+        assert_eq!(patience(&pid, "soon"), None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ const VERSIONS_MAX: usize = 16;
 /// Between two warnings of a wrong clock.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Between two warnings of a proxy that names nobody.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What answers Stripe.
 pub struct Webhook {
     secrets: Vec<SigningSecret>,
@@ -41,6 +44,7 @@ pub struct Webhook {
     slow_lane: Mutex<()>,
     versions: Mutex<Vec<Box<str>>>,
     clock_warned: Mutex<Option<Instant>>,
+    unnamed_warned: Mutex<Option<Instant>>,
     writer: Arc<Writer>,
     metrics: Arc<Metrics>,
 }
@@ -79,6 +83,7 @@ impl Webhook {
             slow_lane: Mutex::default(),
             versions: Mutex::default(),
             clock_warned: Mutex::default(),
+            unnamed_warned: Mutex::default(),
             writer,
             metrics,
         }
@@ -108,6 +113,7 @@ impl Webhook {
         now: Now,
         fields: &mut LogFields,
     ) -> Result<Receipt, Refusal> {
+        self.look_at_client(request, now);
         let verified = self.verify(request, now)?;
         let event = Event::parse(&verified, &self.reading).map_err(Refusal::Event)?;
         describe(&event, fields);
@@ -162,11 +168,15 @@ impl Webhook {
         if signed_at.0.saturating_sub(now.unix.0) <= self.tolerance_seconds {
             return;
         }
-        let mut warned = lock(&self.clock_warned);
-        let is_due = |last: Instant| now.instant.saturating_duration_since(last) >= MINUTE;
-        if warned.is_none_or(is_due) {
-            *warned = Some(now.instant);
-            logger::write(Level::Warn, Message::ClockBehind, &LogFields::default());
+        warn_once_a(MINUTE, &self.clock_warned, now, Message::ClockBehind);
+    }
+
+    /// Warns, once an hour, of a proxy whose clients cannot be told apart: a stranger's forgeries
+    /// use up the rate limit of Stripe.
+    fn look_at_client(&self, request: &Request<'_>, now: Now) {
+        if request.client_is_unnamed {
+            self.metrics.count_unnamed();
+            warn_once_a(HOUR, &self.unnamed_warned, now, Message::ProxyNamesNobody);
         }
     }
 
@@ -193,6 +203,15 @@ impl Webhook {
             fields.order_id = Some(about.log_text());
             fields.stripe_session_id = about.session.as_ref().map(LogText::from);
         }
+    }
+}
+
+fn warn_once_a(time: Duration, warned: &Mutex<Option<Instant>>, now: Now, message: Message) {
+    let mut warned = lock(warned);
+    let is_due = |last: Instant| now.instant.saturating_duration_since(last) >= time;
+    if warned.is_none_or(is_due) {
+        *warned = Some(now.instant);
+        logger::write(Level::Warn, message, &LogFields::default());
     }
 }
 

@@ -23,6 +23,7 @@ use crate::domain::delivery::{Delivery, Receipt};
 use crate::domain::id::UnixSeconds;
 use crate::domain::log_line::ErrorCode;
 use crate::sqlite::{Store, StoreError};
+use crate::turns::Turns;
 
 /// Deliveries joined into one commit. Bounds how long the first caller waits for the last.
 pub const BATCH_MAX: usize = 128;
@@ -38,6 +39,10 @@ const MOVES: usize = 4;
 pub struct Writer {
     queue: Mutex<Queue>,
     store: Mutex<Store>,
+    /// Those who use it.
+    turns: Turns,
+    /// What the last of them met.
+    last: Mutex<Result<(), StoreError>>,
     /// The same database, for moving its log.
     mover: Mutex<Store>,
     /// All of the log is moved but what has come in since: the next leader moves that.
@@ -85,7 +90,8 @@ type Waiting = VecDeque<(Delivery, Arc<Waiter>)>;
 struct Queue {
     waiting: Waiting,
     has_leader: bool,
-    is_broken: bool,
+    /// Why nothing is written any more.
+    broken: Option<StoreError>,
 }
 
 /// A caller that sleeps until somebody tells it how to go on.
@@ -116,6 +122,8 @@ impl Writer {
         Writer {
             queue: Mutex::default(),
             store: Mutex::new(store),
+            turns: Turns::default(),
+            last: Mutex::new(Ok(())),
             mover: Mutex::new(mover),
             log_is_moved: AtomicBool::new(false),
             batch_max: batch_max.max(1),
@@ -135,7 +143,7 @@ impl Writer {
         });
         let leads = {
             let mut queue = lock(&self.queue);
-            if queue.is_broken {
+            if queue.broken.is_some() {
                 return Err(WriteError::Broken);
             }
             if queue.waiting.len() >= QUEUE_MAX {
@@ -160,21 +168,56 @@ impl Writer {
     /// # Errors
     /// [`WriteError`]; [`WriteError::Stuck`] when the writer does not come free within two seconds.
     pub fn probe(&self, now: UnixSeconds) -> Result<(), WriteError> {
-        if lock(&self.queue).is_broken {
+        if lock(&self.queue).broken.is_some() {
             return Err(WriteError::Broken);
         }
         let mut waited = Duration::ZERO;
         while waited < PROBE_PATIENCE {
             match self.store.try_lock() {
-                Ok(mut store) => return store.probe(now).map_err(WriteError::Store),
+                Ok(store) => return self.try_out(store, |store| store.probe(now)),
                 Err(TryLockError::Poisoned(store)) => {
-                    return store.into_inner().probe(now).map_err(WriteError::Store);
+                    return self.try_out(store.into_inner(), |store| store.probe(now));
                 }
                 Err(TryLockError::WouldBlock) => thread::sleep(PROBE_PAUSE),
             }
             waited += PROBE_PAUSE;
         }
         Err(WriteError::Stuck)
+    }
+
+    /// How the database is, without waiting for whoever else uses it: while somebody does, what the
+    /// last one met; else what a probe meets. Only a disk can hold this up.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn look(&self, now: UnixSeconds) -> Result<(), WriteError> {
+        if lock(&self.queue).broken.is_some() {
+            return Err(WriteError::Broken);
+        }
+        match self.store.try_lock() {
+            Ok(store) => self.try_out(store, |store| store.probe_at_once(now)),
+            Err(TryLockError::Poisoned(store)) => {
+                self.try_out(store.into_inner(), |store| store.probe_at_once(now))
+            }
+            Err(TryLockError::WouldBlock) => lock(&self.last).clone().map_err(WriteError::Store),
+        }
+    }
+
+    /// Those who use the database, one after the other.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    fn try_out(
+        &self,
+        mut store: MutexGuard<'_, Store>,
+        probe: impl FnOnce(&mut Store) -> Result<(), StoreError>,
+    ) -> Result<(), WriteError> {
+        let _turn = self.turns.begin();
+        let met = probe(&mut store);
+        lock(&self.last).clone_from(&met);
+        met.map_err(WriteError::Store)
     }
 
     /// Writes one batch and hands the lead on.
@@ -209,7 +252,12 @@ impl Writer {
     /// callers asleep.
     fn write(&self, batch: &[Delivery]) -> (Answers, bool) {
         let mut store = lock(&self.store);
+        let _turn = self.turns.begin();
         let write = || {
+            // The mover may have failed since this thread was told to lead.
+            if let Some(error) = &lock(&self.queue).broken {
+                return Err(error.clone());
+            }
             let answers = store.record(batch)?;
             if self.log_is_moved.swap(false, Relaxed) {
                 store.move_log()?;
@@ -217,7 +265,9 @@ impl Writer {
             }
             Ok((answers, store.has_long_log()))
         };
-        match catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Unreadable)) {
+        let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Unreadable));
+        *lock(&self.last) = written.as_ref().map(|_| ()).map_err(StoreError::clone);
+        match written {
             Ok((answers, has_long_log)) => (Ok(answers), has_long_log),
             Err(error) => (Err(error), false),
         }
@@ -258,7 +308,8 @@ impl Writer {
 
     /// Nothing is written from here on. Returns those who still waited.
     fn break_off(&self, queue: &mut Queue, error: &StoreError) -> Waiting {
-        if !std::mem::replace(&mut queue.is_broken, true) {
+        if queue.broken.is_none() {
+            queue.broken = Some(error.clone());
             (self.on_broken)(error.clone());
         }
         std::mem::take(&mut queue.waiting)
@@ -447,6 +498,21 @@ mod tests {
             bench.writer.record(paid("evt_7")).is_ok(),
             "and it may come again"
         );
+    }
+
+    /// Also not by the one who was told to lead before the log could not be moved.
+    #[test]
+    fn nothing_is_written_after_a_fatal_error() {
+        let bench = Bench::new(BATCH_MAX);
+        let failed = StoreError::Io(10);
+        bench
+            .writer
+            .break_off(&mut lock(&bench.writer.queue), &failed);
+        let (answers, has_long_log) = bench.writer.write(&[paid("evt_1")]);
+        assert_eq!((answers, has_long_log), (Err(failed), false));
+        let file = Store::open_existing(&bench.folder.path().join("paidup.db")).unwrap();
+        assert_eq!(file.event("evt_1").unwrap(), None);
+        assert_eq!(bench.writer.record(paid("evt_2")), Err(WriteError::Broken));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod fake_stripe;
 #[allow(dead_code, reason = "other test targets use the rest")]
 mod harness;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -696,7 +697,7 @@ fn what_a_link_says_that_it_is_for_finds_it() {
     let found = shop.get("/orders?reference=tea%20for%20two&limit=1").json();
     assert_eq!(
         (&found["orders"][0]["orderId"], &found["hasMore"]),
-        (&json!("cs_test_1"), &json!(true))
+        (&json!("cs_test_2"), &json!(true))
     );
     let (code, _) = shop.setup.run(&["orders", "show", "tea for three"]);
     assert_eq!(code, 1);
@@ -977,6 +978,107 @@ fn polling_sees_every_change_in_a_stable_order() {
     assert_eq!(all["orders"].as_array().unwrap().len(), 8);
 }
 
+/// The shop's own copy, over a rename, a restored backup and deliveries that Stripe sends again.
+#[test]
+fn a_copy_of_the_orders_is_right_after_a_rename_and_a_restore() {
+    let mut shop = Shop::open();
+    let mut copy = Copy::default();
+    let backup = shop.setup.folder().join("copy.db");
+    let backup = backup.to_str().unwrap();
+    shop.serve.accepts(paid("1"), "applied");
+    assert_eq!(shop.setup.run(&["backup", backup]).0, 0);
+    // Known by its session until its intent tells the name.
+    let nameless = |event: &mut Value| event["data"]["object"]["client_reference_id"] = Value::Null;
+    shop.serve.accepts(changed("2", nameless), "applied");
+    copy.poll(&shop);
+    assert!(copy.orders.contains_key("cs_test_2"));
+    let intent = json!({"id": "evt_named", "object": "event", "type": "payment_intent.succeeded",
+        "created": 1_792_999_991, "livemode": false, "data": {"object": {"id": "pi_2",
+        "object": "payment_intent", "amount": 2500, "amount_received": 2500, "currency": "eur",
+        "metadata": {"order_id": "ord_2"}}}});
+    shop.serve.accepts(intent.to_string(), "applied");
+    let page = copy.poll(&shop);
+    assert_eq!(
+        page["gone"],
+        json!([{"orderId": "cs_test_2", "replacedBy": "ord_2"}])
+    );
+    assert_eq!(copy.names(), ["ord_1", "ord_2"]);
+
+    shop.api.kill();
+    shop.serve.kill();
+    let (code, said) = shop.setup.run(&["restore", backup]);
+    assert_eq!(code, 0, "{said}");
+    shop.serve = shop.setup.start();
+    shop.restart();
+    let page = copy.poll(&shop);
+    assert_eq!((&page["reset"], copy.resets), (&json!(true), 1));
+    assert_eq!(copy.names(), ["ord_1"], "as the list has it");
+    shop.serve.accepts(paid("3"), "applied");
+    shop.serve.accepts(paid("2"), "applied");
+    copy.poll(&shop);
+    assert_eq!(
+        (copy.names(), copy.resets),
+        (vec!["ord_1", "ord_2", "ord_3"], 1)
+    );
+
+    let never = shop.get("/orders?cursor=9007199254740991");
+    assert_eq!(never.status, 400);
+    assert_eq!(never.json()["errors"][0]["field"], "cursor");
+    assert!(never.body.contains("a time that has not come"), "{never:?}");
+    assert_eq!(
+        shop.api.line_of(never.request_id())["errorCode"],
+        "field_invalid"
+    );
+}
+
+/// What a back end keeps: README.md says how.
+#[derive(Default)]
+struct Copy {
+    orders: BTreeMap<String, Value>,
+    cursor: Option<String>,
+    resets: usize,
+}
+
+impl Copy {
+    /// Reads to the end, compares with `orders list`, and returns the first page.
+    fn poll(&mut self, shop: &Shop) -> Value {
+        let mut first = None;
+        loop {
+            let cursor = self.cursor.as_deref().unwrap_or("0");
+            let page = shop.get(&format!("/orders?cursor={cursor}")).json();
+            if page["reset"] == true {
+                self.orders.clear();
+                self.resets += 1;
+            }
+            for gone in page["gone"].as_array().unwrap() {
+                self.orders.remove(gone["orderId"].as_str().unwrap());
+            }
+            for order in page["orders"].as_array().unwrap() {
+                let name = order["orderId"].as_str().unwrap().to_owned();
+                self.orders.insert(name, order.clone());
+            }
+            self.cursor = Some(page["cursor"].as_str().unwrap().to_owned());
+            let more = page["hasMore"] == true;
+            let first = first.get_or_insert(page).clone();
+            if !more {
+                let (code, listed) = shop.setup.run(&["orders", "list", "--json"]);
+                assert_eq!(code, 0, "{listed}");
+                let mut listed: Vec<Value> = listed
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
+                listed.sort_by_key(|order| order["orderId"].as_str().unwrap().to_owned());
+                assert_eq!(self.orders.values().cloned().collect::<Vec<_>>(), listed);
+                return first;
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.orders.keys().map(String::as_str).collect()
+    }
+}
+
 // ── The door ────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -1007,6 +1109,11 @@ fn nothing_is_told_without_the_token() {
         })
         .collect();
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+    for number in 0..8 {
+        let other = format!("X-Forwarded-For: 203.0.113.{number}\r\n");
+        let request = format!("GET /orders HTTP/1.1\r\nHost: localhost\r\n{other}\r\n");
+        assert_eq!(ask(shop.address, request).status, 429, "{other}");
+    }
     assert_eq!(
         shop.get("/orders/ord_1").status,
         200,
@@ -1077,6 +1184,19 @@ fn it_does_not_start_without_its_settings_and_says_all_of_them() {
     );
     let (code, said) = open.set("API_ADDR", "127.0.0.1:0").run(&["api"]);
     assert!(code == 1 && said.contains("no database"), "{said}");
+}
+
+#[test]
+fn silent_connections_do_not_hold_the_api() {
+    let shop = Shop::open();
+    let held: Vec<_> = (0..64).map(|_| connect(shop.address)).collect();
+    let began = Instant::now();
+    assert_eq!(shop.get("/orders").status, 200);
+    // For each of them ten seconds, 16 at a time, are forty.
+    let took = began.elapsed();
+    eprintln!("behind 64 silent connections: {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop(held);
 }
 
 // ── The shop ────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,6 @@
 //! The log as the service manager sees it: what one process writes to its stdout.
 //!
-//! A process has one logger, so each test runs this binary again as a child whose stdout is a
-//! datagram socket, where every call of `write` is one message.
+//! A process has one logger, so each test runs this binary again as a child with a stdout of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,10 +12,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use log::{Level, LevelFilter};
 use paidup::domain::log_line::{ErrorCode, LogFields, Message};
@@ -30,36 +26,26 @@ fn lines_of_our_own_come_out_and_nothing_else_does() {
     let (mut child, stdout) = spawn();
     go_ahead(&mut child);
 
-    let writes = json_writes(&stdout, 4);
+    let lines = json_lines(stdout);
     assert!(child.wait().unwrap().success());
-    let parsed: Vec<Vec<serde_json::Value>> = writes
-        .iter()
-        .map(|text| {
-            let lines = text.strip_suffix('\n').unwrap().split('\n');
-            lines.map(|l| serde_json::from_str(l).unwrap()).collect()
-        })
-        .collect();
+    let texts: Vec<_> = lines.iter().map(|line| &line["message"]).collect();
+    let limited = "Webhook rate limit exceeded (429)";
+    assert_eq!(texts, ["Ready", "Order paid", limited, "Panic", "Stopped"]);
 
-    assert_eq!(parsed[0].len(), 1);
-    assert_eq!(parsed[0][0]["message"], "Ready");
-    assert_eq!(parsed[0][0]["level"], "info");
-    let time = parsed[0][0]["time"].as_str().unwrap();
+    assert_eq!(lines[0]["level"], "info");
+    let time = lines[0]["time"].as_str().unwrap();
     assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
 
-    // Three lines went in together: the one below the level is left out, the others are one write.
-    assert_eq!(parsed[1].len(), 2);
-    assert_eq!(parsed[1][0]["message"], "Order paid");
-    assert_eq!(parsed[1][1]["level"], "warn");
-    assert_eq!(parsed[1][1]["status"], 429);
-    assert_eq!(parsed[1][0]["time"], parsed[1][1]["time"]);
+    // Three lines went in together: the one below the level is left out.
+    assert_eq!(lines[2]["level"], "warn");
+    assert_eq!(lines[2]["status"], 429);
+    assert_eq!(lines[1]["time"], lines[2]["time"]);
 
-    assert_eq!(parsed[2][0]["message"], "Panic");
-    assert_eq!(parsed[2][0]["level"], "error");
-    let place = parsed[2][0]["errorCode"].as_str().unwrap();
+    assert_eq!(lines[3]["level"], "error");
+    let place = lines[3]["errorCode"].as_str().unwrap();
     assert!(place.starts_with("tests/logger.rs:"), "{place}");
 
-    assert_eq!(parsed[3][0]["message"], "Stopped");
-    let everything = writes.concat() + &stderr_of(&mut child);
+    let everything = format!("{lines:?}") + &stderr_of(&mut child);
     assert!(!everything.contains(CANARY), "{everything}");
 }
 
@@ -82,8 +68,8 @@ fn child() {
     eprintln!("started");
     std::io::stdin().read_exact(&mut [0]).unwrap();
 
-    logger::start(LevelFilter::Info);
-    logger::start(LevelFilter::Debug);
+    logger::start(LevelFilter::Info).unwrap();
+    logger::start(LevelFilter::Debug).unwrap();
     let fields = LogFields::default();
     logger::write(Level::Info, Message::Ready, &fields);
     logger::write(Level::Debug, Message::RequestServed, &fields);
@@ -105,20 +91,19 @@ fn child() {
     assert!(panicked.is_err());
     logger::write(Level::Info, Message::Stopped, &fields);
 
+    logger::flush(logger::END_PATIENCE);
+
     eprintln!("survived");
     // Not back to the test harness, which would want to print to that stdout.
     std::process::exit(0);
 }
 
-fn spawn() -> (Child, UnixDatagram) {
-    let (ours, theirs) = UnixDatagram::pair().unwrap();
-    ours.set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+fn spawn() -> (Child, ChildStdout) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
-        .stdout(OwnedFd::from(theirs))
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -127,25 +112,21 @@ fn spawn() -> (Child, UnixDatagram) {
     let stderr = child.stderr.as_mut().unwrap();
     stderr.read_exact(&mut started).unwrap();
     assert_eq!(&started, b"started\n");
-    (child, ours)
+    let stdout = child.stdout.take().unwrap();
+    (child, stdout)
 }
 
 fn go_ahead(child: &mut Child) {
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
 }
 
-/// The first `count` writes that begin as a log line does; the rest is the test harness's.
-fn json_writes(stdout: &UnixDatagram, count: usize) -> Vec<String> {
-    let mut writes = Vec::new();
-    while writes.len() < count {
-        let mut buffer = [0; 4096];
-        let length = stdout.recv(&mut buffer).unwrap();
-        let text = std::str::from_utf8(&buffer[..length]).unwrap();
-        if text.starts_with('{') {
-            writes.push(text.to_owned());
-        }
-    }
-    writes
+/// The lines that begin as one of ours does; the rest is the test harness's.
+fn json_lines(mut stdout: ChildStdout) -> Vec<serde_json::Value> {
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    let ours = text.lines().filter(|line| line.starts_with('{'));
+    ours.map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn stderr_of(child: &mut Child) -> String {

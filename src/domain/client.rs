@@ -58,6 +58,13 @@ pub fn client_address(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>
     client
 }
 
+/// Whether a trusted peer does not say on whose behalf it speaks. Then all its clients are one.
+#[must_use]
+pub fn names_nobody(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> bool {
+    let last = forwarded_for.and_then(|hops| hops.rsplit(',').next());
+    peer.is_trusted(proxies) && last.and_then(|hop| parse_hop(hop.trim())).is_none()
+}
+
 /// An address, with or without a port: some proxies append one.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bracketed = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -108,6 +115,24 @@ mod tests {
         );
         assert_eq!(client("127.0.0.1", "203.0.113.7, unknown"), "127.0.0.1");
         assert_eq!(client("unix", ""), "127.0.0.1");
+    }
+
+    #[test]
+    fn only_a_trusted_peer_without_an_address_names_nobody() {
+        let proxies = ["127.0.0.0/8".parse().unwrap()];
+        let proxy = Peer::tcp("127.0.0.1:1".parse().unwrap());
+        let stranger = Peer::tcp("203.0.113.7:1".parse().unwrap());
+        for (forwarded_for, expected) in [
+            (None, true),
+            (Some(""), true),
+            (Some("203.0.113.7, unknown"), true),
+            (Some("unknown, 203.0.113.7"), false),
+            (Some("127.0.0.1"), false),
+        ] {
+            assert_eq!(names_nobody(proxy, &proxies, forwarded_for), expected);
+            assert_eq!(names_nobody(Peer::Unix, &proxies, forwarded_for), expected);
+            assert!(!names_nobody(stranger, &proxies, forwarded_for));
+        }
     }
 
     #[test]

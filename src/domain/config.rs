@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
         self.refuse(
             &ADMIN_ADDR,
             problem,
-            "Health and metrics are for this machine alone: that server is not made for strangers.",
+            "Health and metrics are for this machine alone: they tell how the shop is doing.",
             format!(
                 "Write a loopback address and a port of its own, such as {}, or unix:/PATH, or off.",
                 ADMIN_ADDR.default

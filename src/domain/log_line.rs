@@ -92,7 +92,7 @@ pub enum Message {
     AddressNotUsed,
     StoreBroken,
     AcceptFailed,
-    AdminReopened,
+    LinesDropped,
     Panicked,
     // A request
     RequestServed,
@@ -114,6 +114,7 @@ pub enum Message {
     StoreUnavailable,
     ApiVersionDiffers,
     ClockBehind,
+    ProxyNamesNobody,
     OrderIdTooLong,
     // A request of the shop
     CheckoutMade,
@@ -158,7 +159,7 @@ impl Message {
                 "Database failed: stopping, because what is on disk is not known"
             }
             Message::AcceptFailed => "Cannot accept connections",
-            Message::AdminReopened => "Admin server opened again",
+            Message::LinesDropped => "Log lines dropped: whoever reads the log stood still",
             Message::Panicked => "Panic",
             Message::RequestServed => "Request served",
             Message::RequestRefused => "Request refused",
@@ -178,6 +179,9 @@ impl Message {
             Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
             Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
             Message::ClockBehind => "Clock is behind Stripe's: check timedatectl",
+            Message::ProxyNamesNobody => {
+                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there"
+            }
             Message::OrderIdTooLong => "Order id over 200 characters is not used",
             Message::CheckoutMade => "Checkout Session made",
             Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
@@ -251,6 +255,9 @@ pub enum ErrorCode {
     StripeTimeout,
     StripeUnreadable,
     StripeBusy,
+    LogStalled,
+    /// How many log lines were dropped.
+    LinesDropped(u64),
     /// A failed `accept()` or another call of the operating system: its number.
     System(i32),
     /// Where a panic came from: file and line, nothing else.
@@ -300,6 +307,8 @@ impl fmt::Display for ErrorCode {
             ErrorCode::StripeTimeout => "stripe_timeout",
             ErrorCode::StripeUnreadable => "stripe_unreadable",
             ErrorCode::StripeBusy => "stripe_busy",
+            ErrorCode::LogStalled => "log_stalled",
+            ErrorCode::LinesDropped(count) => return write!(f, "lines_dropped_{count}"),
             ErrorCode::System(number) => return write!(f, "os_error_{number}"),
             ErrorCode::At(file, line) => return write!(f, "{file}:{line}"),
         })

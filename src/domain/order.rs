@@ -275,6 +275,7 @@ pub struct Share {
     since: UnixSeconds,
     session: Option<StripeId>,
     intent: Option<StripeId>,
+    lead: String,
     reference: Option<OrderId>,
     money: Option<Money>,
     sums: Sums,
@@ -314,6 +315,7 @@ impl Share {
             since: payment.since.unwrap_or_default(),
             session: payment.sessions().next().cloned(),
             intent: payment.intents().next().cloned(),
+            lead: lead_of(payment),
             flags: flags_of(payment, taken.as_ref(), wanted.is_some()),
             reference: reference.filter(|reference| reference != name),
             money,
@@ -334,16 +336,17 @@ impl Share {
         self.since
     }
 
-    /// The object that stands for it; no two payments have the same.
+    /// The ids of its first objects, which no other payment has: of two payments that count the same
+    /// and began in the same second, the one with the lesser text counts more.
     #[must_use]
-    pub fn lead(&self) -> Option<&StripeId> {
-        self.session.as_ref().or(self.intent.as_ref())
+    pub fn lead(&self) -> &str {
+        &self.lead
     }
 
     /// The one that counts more; of two that count the same, the one that Stripe told of first.
     #[must_use]
     pub fn or_better(self, other: Option<Share>) -> Share {
-        let key = |share: &Share| (share.weight, share.since, share.lead().cloned());
+        let key = |share: &Share| (share.weight, share.since, share.lead.clone());
         match other {
             Some(other) if key(&other) < key(&self) => other,
             Some(_) | None => self,
@@ -656,6 +659,16 @@ fn paid_status(sums: &Sums) -> Status {
         all if all >= sums.taken => Status::Refunded,
         _ => Status::PartiallyRefunded,
     }
+}
+
+fn lead_of(payment: &Payment) -> String {
+    let first = [
+        payment.sessions().next(),
+        payment.intents().next(),
+        payment.charges().next(),
+    ];
+    let first: Vec<&str> = first.into_iter().flatten().map(StripeId::as_str).collect();
+    first.join(" ")
 }
 
 /// What is to be looked at in one payment, of which `taken` was taken.

@@ -223,15 +223,15 @@ pub enum Wait {
 }
 
 /// A charge at one moment. The fields stand in the order in which they are compared: a charge that
-/// took money took it whatever came later; then the later event, more captured, more refunded.
+/// took money took it, whatever came later; then the later event, more captured, more refunded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Charge {
     /// Only one that succeeded takes money.
     pub status: ChargeStatus,
-    /// When Stripe made the event, or when Stripe was asked.
-    pub at: UnixSeconds,
     /// False for an authorisation, released or not.
     pub is_captured: bool,
+    /// When Stripe made the event, or when Stripe was asked.
+    pub at: UnixSeconds,
     /// What was captured, in minor units, if it says so: versions before 2020-08-27 do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captured: Option<i64>,

@@ -98,7 +98,7 @@ impl NamePlaces {
                 Some(place) => (&mut places.link, place),
                 None => (&mut places.shop, entry),
             };
-            let place = Place::parse(place).ok_or_else(|| BadPlace::Entry)?;
+            let place = Place::parse(place).ok_or(BadPlace::Entry)?;
             let last = list.last();
             let rank = match last {
                 Some((rank, Place::Metadata(_))) if place != Place::Reference => *rank,

@@ -143,7 +143,7 @@ pub(super) const HTTP_CONNECTIONS: Variable = Variable {
 pub(super) const REQUEST_TIMEOUT_SECONDS: Variable = Variable {
     name: "REQUEST_TIMEOUT_SECONDS",
     default: "10",
-    doc: "Time for a client to send its whole request, 1 to 300.",
+    doc: "Time for a client to send its whole request, 1 to 300; a second when others wait for its thread.",
 };
 pub(super) const BODY_MAX_BYTES: Variable = Variable {
     name: "BODY_MAX_BYTES",

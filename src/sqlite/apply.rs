@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use log::Level;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::feed::{self, next_change};
 use super::rows::{ORDER_COLUMNS, UNREADABLE};
 use super::{StoreError, StoredOrder, checkout, object};
 use crate::domain::delivery::{Delivery, News, Outcome, Receipt};
@@ -279,12 +280,11 @@ impl Step<'_> {
 
     /// Whoever polls for changes is to see this order again.
     fn show_as_changed(&self, id: i64) -> Result<StoredOrder, StoreError> {
-        let sql =
-            "UPDATE orders SET updated_at = ?2, changed = (SELECT max(changed) + 1 FROM orders)
-                   WHERE id = ?1";
+        let at = self.delivery.received;
+        let changed = next_change(self.db, at)?;
         self.db
-            .prepare_cached(sql)?
-            .execute(params![id, self.delivery.received.0])?;
+            .prepare_cached("UPDATE orders SET updated_at = ?2, changed = ?3 WHERE id = ?1")?
+            .execute(params![id, at.0, changed])?;
         order_by_id(self.db, id)
     }
 
@@ -328,7 +328,7 @@ impl Step<'_> {
             order.map(|(id, _)| id),
             share.map(|share| share.weight().rank()),
             share.map(|share| share.since().0),
-            share.and_then(Share::lead).map(StripeId::as_str),
+            share.map(Share::lead),
             is_of_other_shop,
             facts
         ];
@@ -386,7 +386,6 @@ impl Step<'_> {
             self.update_order(order, state, &rest.totals, news)?;
             return Ok(());
         };
-        // Before the other goes, so that the greatest number of a change never falls.
         self.show_as_changed(to.id)?;
         // An event that changed both orders keeps the change of the one that stays.
         let sql = "UPDATE OR IGNORE change SET order_id = ?2 WHERE order_id = ?1";
@@ -397,6 +396,7 @@ impl Step<'_> {
         self.db
             .prepare_cached("DELETE FROM orders WHERE id = ?1")?
             .execute([id])?;
+        feed::became(self.db, &order.name, &to.name)?;
         news.push(renamed(to));
         Ok(())
     }
@@ -612,7 +612,7 @@ pub(super) fn insert_order(
                              intent, created, updated_at, changed, pending, disputed, lost, reference)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
-    let changed = next_change(db)?;
+    let changed = next_change(db, updated_at)?;
     let id = statement.insert(params![
         name.as_str(),
         state.status.as_str(),
@@ -649,7 +649,7 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
                            changed = ?12, pending = ?13, disputed = ?14, lost = ?15, reference = ?16
          WHERE id = ?1",
     )?;
-    let changed = next_change(db)?;
+    let changed = next_change(db, order.updated_at)?;
     let state = &order.state;
     statement.execute(params![
         order.id,
@@ -670,12 +670,6 @@ fn update_order(db: &Connection, order: StoredOrder) -> Result<StoredOrder, Stor
         state.reference.as_ref().map(OrderId::as_str),
     ])?;
     Ok(StoredOrder { changed, ..order })
-}
-
-/// One more than that of the order that has changed last.
-fn next_change(db: &Connection) -> Result<i64, StoreError> {
-    let mut next = db.prepare_cached("SELECT coalesce(max(changed), 0) + 1 FROM orders")?;
-    Ok(next.query_row([], |row| row.get(0))?)
 }
 
 pub(super) fn insert_change(

@@ -1,6 +1,7 @@
 //! Why the database could not be used, in the words of SQLite, of the log and of an operator.
 
 use std::fmt;
+use std::io;
 
 use rusqlite::{ErrorCode as Code, ffi};
 
@@ -17,7 +18,7 @@ pub enum StoreError {
     CannotOpen,
     /// Another process has held the write lock for longer than five seconds.
     Busy,
-    /// No room on the disk.
+    /// No room: on the disk, in a quota, or within a limit on the size of files.
     Full,
     /// Reading, writing or syncing failed: SQLite's extended code. What is on disk is not known.
     Io(i32),
@@ -106,8 +107,9 @@ impl fmt::Display for StoreError {
                  or a sqlite3 shell with an open transaction",
             ),
             StoreError::Full => f.write_str(
-                "no room on the database's disk. Deliveries are refused with 503 and Stripe retries \
-                 them for up to three days. Make room; nothing else is to do",
+                "no room for the database: its disk is full, or a quota or a limit on the size of files \
+                 is reached. Deliveries are refused with 503 and Stripe retries them for up to three \
+                 days. Make room or raise the limit; nothing else is to do",
             ),
             StoreError::Io(code) => write!(
                 f,
@@ -176,6 +178,28 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+/// A file of the database could not be written or, for `-shm`, made longer. A failed sync is none
+/// of these: after that, nobody knows what is on disk.
+fn is_write(extended: i32) -> bool {
+    matches!(
+        extended,
+        ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE
+    )
+}
+
+/// Whether the system refused for want of room: the only table of that.
+///
+/// SQLite knows ENOSPC alone, and of the others it keeps the number to itself where safe Rust cannot
+/// ask. But it sets this thread's `errno` by the write that failed, and undoing a transaction makes
+/// no call that fails; tests/disk lets every single write of a delivery fail to show it. Were it lost
+/// after all, the error would be the fatal one: nothing is committed either way.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
     let extended = failure.extended_code;
     #[expect(
@@ -185,12 +209,36 @@ pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
     match failure.code {
         Code::DatabaseBusy | Code::DatabaseLocked => StoreError::Busy,
         Code::DiskFull => StoreError::Full,
-        // The shared-memory file could not grow: the same lack of room in another place.
-        Code::SystemIoFailure if extended == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full,
+        Code::SystemIoFailure if is_write(extended) && is_full(&io::Error::last_os_error()) => {
+            StoreError::Full
+        }
         Code::SystemIoFailure => StoreError::Io(extended),
         Code::DatabaseCorrupt => StoreError::Corrupt,
         Code::NotADatabase => StoreError::NotOurs,
         Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied => StoreError::CannotOpen,
         _ => StoreError::Other(extended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn no_room_is_told_by_the_systems_number() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert!(is_full(&errno.into()), "{errno:?}");
+        }
+        for errno in [
+            Errno::IO,
+            Errno::ROFS,
+            Errno::MFILE,
+            Errno::ACCESS,
+            Errno::NXIO,
+        ] {
+            assert!(!is_full(&errno.into()), "{errno:?}");
+        }
     }
 }

@@ -36,7 +36,6 @@ impl ServeLock {
             .truncate(false)
             .mode(0o600)
             .open(&path)?;
-        files::own_like(&path, files::folder_of(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(ServeLock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),

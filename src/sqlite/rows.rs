@@ -16,21 +16,10 @@ pub struct StoredOrder {
     pub state: State,
     /// When it last changed, by this host's clock.
     pub updated_at: UnixSeconds,
-    /// Greater than that of every order that changed before it.
+    /// The number of its last change: greater than that of every change before.
     pub changed: i64,
     /// What its payments add up to, as JSON; none with one payment or without any.
     pub(super) totals: Option<String>,
-}
-
-/// Part of the orders, in the order of their last changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangedOrders {
-    /// Those that were wanted.
-    pub orders: Vec<StoredOrder>,
-    /// Where to go on.
-    pub cursor: i64,
-    /// Whether there is more to read already.
-    pub has_more: bool,
 }
 
 /// One step of an order's story.

@@ -104,8 +104,14 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup db check", ""),
     ("paidup db info", ""),
     ("paidup db prune --older-than 90d", ""),
-    ("paidup backup", "paidup backup /root/one.db"),
-    ("paidup backup FILE", "paidup backup /root/two.db"),
+    (
+        "paidup backup",
+        "paidup backup /var/lib/paidup/backup/one.db",
+    ),
+    (
+        "paidup backup FILE",
+        "paidup backup /var/lib/paidup/backup/two.db",
+    ),
     ("paidup backup --dir /var/lib/paidup/backup --keep 14", ""),
     (
         "paidup backup /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
@@ -117,11 +123,11 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ),
     (
         "paidup restore /tmp/paidup.db",
-        "cp /root/one.db /tmp/paidup.db && paidup restore /tmp/paidup.db",
+        "cp /var/lib/paidup/backup/one.db /tmp/paidup.db && paidup restore /tmp/paidup.db",
     ),
     (
         "paidup restore FILE --env-file /etc/paidup/paidup.env",
-        "sleep 1; paidup restore FILE",
+        "sleep 1; cp /var/lib/paidup/backup/two.db /root && paidup restore FILE",
     ),
     (
         "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
@@ -138,6 +144,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     ("systemctl status paidup.service", ""),
+    ("systemctl status systemd-journald@paidup.service", ""),
+    ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
     (

@@ -20,6 +20,7 @@ mod package;
 mod calls_stripe;
 mod documented;
 mod documents;
+mod planted;
 mod runbook;
 
 use std::collections::BTreeSet;
@@ -432,6 +433,72 @@ fn every_429_of_a_burst_is_in_the_journal() {
             count.unwrap_or_else(|_| found.lines().count()) == expected
         });
     }
+}
+
+#[test]
+fn a_journal_that_dies_comes_back_and_without_it_nobody_goes_on_unheard() {
+    let machine = Machine::serving("nojournal", NO_LIMIT);
+    let kill = "systemctl kill --kill-who=main --signal=KILL systemd-journald@paidup.service";
+    let heard = |order: &str| {
+        assert_eq!(deliver(&machine, order), 200);
+        machine.until(order, || {
+            let lines = machine.does("journalctl --namespace=paidup --no-pager -o cat");
+            lines.contains(&format!("\"orderId\":\"{order}\""))
+        });
+    };
+    heard("ord_1");
+    for order in ["ord_2", "ord_3", "ord_4"] {
+        machine.does(kill);
+        heard(order);
+    }
+    assert_eq!(machine.property("NRestarts"), "0");
+
+    // What Debian alone does: the journal stays dead, and whoever writes to it has lost it.
+    let folder = "/usr/local/lib/systemd/system/systemd-journald@paidup.service.d";
+    machine.does(&format!("rm {folder}/10-paidup.conf"));
+    machine.does("systemctl daemon-reload");
+    machine.does(kill);
+    machine.until("the journal is dead", || {
+        let journal = "systemctl is-active systemd-journald@paidup.service";
+        !machine.tries(journal).status.success()
+    });
+    assert_eq!(deliver(&machine, "ord_5"), 200);
+    until_restarted(&machine);
+    machine.until_journal_has("status=74/IOERR");
+    heard("ord_6");
+    assert_eq!(order_status(&machine, "ord_5"), "paid");
+}
+
+#[test]
+fn a_journal_that_stands_still_holds_nobody_up() {
+    let machine = Machine::serving("stalled", NO_LIMIT);
+    machine.edit_unit("WatchdogSec=4s");
+    machine.does("systemctl restart paidup");
+    let journal = "systemd-journald@paidup.service";
+    machine.does(&format!("systemctl kill --signal=STOP {journal}"));
+    let load = Load::start(&machine, EDGE, 4);
+    let ready = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    machine.until("not ready", || {
+        let answer = machine.inside(move || load::ask("127.0.0.1:4243", ready));
+        let answer = answer.join().unwrap().unwrap();
+        answer.contains("503") && answer.contains("log_stalled")
+    });
+    machine.until("and the status says why", || {
+        machine
+            .property("StatusText")
+            .contains("nobody reads the log")
+    });
+    let sum = load.stop();
+    assert_eq!(sum.lost, Vec::<String>::new());
+    machine.does(&format!("systemctl kill --signal=CONT {journal}"));
+    machine.until("each of them is in the journal", || {
+        let lines = machine.does("journalctl --namespace=paidup --no-pager -o cat");
+        let applied = lines.matches("\"message\":\"Webhook applied\"").count();
+        let dropped = lines.matches("\"errorCode\":\"lines_dropped_").count();
+        applied == sum.stored.len() || dropped > 0
+    });
+    assert_eq!(machine.property("NRestarts"), "0");
+    assert_all_on_disk(&machine, &sum.stored);
 }
 
 // ── What is asked for above ─────────────────────────────────────────────────────────────────────

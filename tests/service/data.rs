@@ -210,8 +210,8 @@ fn a_restore_that_is_killed_leaves_the_old_or_the_new_database() {
 fn a_migration_that_is_killed_leaves_the_old_or_the_new_schema() {
     let template = Setup::new();
     drop(shop(&template.database(), "old", ORDERS));
-    let sql = "DROP TABLE chore; DROP TABLE checkout; DROP INDEX orders_by_change;
-                   ALTER TABLE orders DROP COLUMN changed; PRAGMA user_version = 1;
+    let sql = "DROP VIEW last_number; DROP TRIGGER gone_rename; DROP TRIGGER gone_delete; DROP TABLE gone; DROP TABLE history;
+               PRAGMA user_version = 1;
                PRAGMA journal_mode = DELETE";
     Connection::open(template.database())
         .unwrap()

@@ -1,17 +1,21 @@
 //! A disk without room refuses, loses nothing, and is nothing to restart for.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 
 use paidup::sqlite::Store;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 
 use crate::harness::{Service, Setup, changed, eventually, paid};
+use crate::long_log::read_on;
 
 #[test]
 fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=2m") else {
         // Needs root or user namespaces; `.ci/run` tells whether they are there.
         eprintln!("not shown here: this user may not mount a file system");
         return;
@@ -82,13 +86,87 @@ fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
     assert_eq!(store.damage().unwrap(), [""; 0]);
 }
 
-/// A limit on the size of files makes `write()` fail as a broken disk does, without privileges: not
-/// for want of room, so nobody knows what is on disk.
+/// Whoever reads for long makes the log grow. It leaves the room that moving it takes: once the reader
+/// is gone, nobody has to make any.
 #[test]
-fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
-    // A parent may have the kernel's own answer to this limit switched off; then it is an error.
-    let setup = Setup::new().under(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    let mut service = setup.start();
+fn a_log_that_cannot_be_moved_does_not_fill_the_disk_for_good() {
+    let Some(disk) = SmallDisk::mount("size=140m") else {
+        eprintln!("not shown here: this user may not mount a file system");
+        return;
+    };
+    disk.service.accepts(paid("first"), "applied");
+    let mut reader = disk.read_on();
+    let is_full = AtomicBool::new(false);
+    let acknowledged: Vec<String> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..12)
+            .map(|client| {
+                let (disk, is_full) = (&disk, &is_full);
+                scope.spawn(move || {
+                    let mut acknowledged = Vec::new();
+                    for number in 0.. {
+                        let name = format!("{client}-{number}");
+                        let answer = disk.service.deliver(large(&name));
+                        if answer.status != 200 {
+                            let line = disk.service.line_of(answer.request_id());
+                            assert_eq!(line["errorCode"], "store_full");
+                            is_full.store(true, SeqCst);
+                        }
+                        if is_full.load(SeqCst) {
+                            break;
+                        }
+                        acknowledged.push(name);
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        let joined = clients.into_iter().map(|client| client.join().unwrap());
+        joined.flatten().collect()
+    });
+    let log = std::fs::metadata(disk.folder.join("paidup.db-wal"));
+    let log = log.unwrap().len();
+    eprintln!(
+        "{} deliveries until there was no room for a log of {log} bytes",
+        acknowledged.len()
+    );
+    assert!(log > 50 << 20);
+    assert_eq!(
+        disk.service.admin_get("/readyz").json()["error"],
+        "store_full"
+    );
+
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    disk.service.accepts(large("next"), "applied");
+    let log = std::fs::metadata(disk.folder.join("paidup.db-wal"));
+    assert!(log.unwrap().len() < 1 << 20);
+    let (_copy, store) = disk.store();
+    for name in &acknowledged {
+        assert!(
+            store.event(&format!("evt_{name}")).unwrap().is_some(),
+            "{name}"
+        );
+    }
+}
+
+/// Not a test: the other process of the one above, on the small disk.
+#[test]
+#[ignore = "it is started by another test"]
+fn reads_on() {
+    let Some(database) = std::env::var_os("READS_ON") else {
+        return;
+    };
+    let _reading = read_on(Path::new(&database));
+    eprintln!("reading");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Without `ulimit` nobody has such a limit, but a panel or a container may set one. The kernel's
+/// own answer to it is a signal that would end the process.
+#[test]
+fn a_limit_on_the_size_of_files_is_a_503_and_recovers_when_it_is_raised() {
+    let setup = Setup::new();
+    let service = setup.start();
     let mut acknowledged = Vec::new();
     for number in 0..20 {
         let name = number.to_string();
@@ -98,36 +176,47 @@ fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
     let log = std::fs::metadata(setup.folder().join("paidup.db-wal"))
         .unwrap()
         .len();
-    let limit = Rlimit {
-        current: Some(log + 50_000),
-        maximum: getrlimit(Resource::Fsize).maximum,
+    let limit = |bytes| {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: getrlimit(Resource::Fsize).maximum,
+        };
+        prlimit(Some(service.pid()), Resource::Fsize, limit).unwrap()
     };
-    prlimit(Some(service.pid()), Resource::Fsize, limit).unwrap();
-    let refused = (100..).find_map(|number| {
+    let before = limit(Some(log + 50_000));
+    let mut refused = Vec::new();
+    for number in 100.. {
         let name = number.to_string();
         let answer = service.deliver(paid(&name));
         if answer.status == 200 {
             acknowledged.push(name);
-            return None;
+            continue;
         }
         assert_eq!(answer.status, 503);
-        Some((name, answer))
-    });
-    let (refused, answer) = refused.unwrap();
-    assert_eq!(
-        service.line_of(answer.request_id())["errorCode"],
-        "store_failed"
+        let line = service.line_of(answer.request_id());
+        assert_eq!(line["errorCode"], "store_full");
+        refused.push(name);
+        if refused.len() == 10 {
+            break;
+        }
+    }
+    // The probe's own write is smaller than a delivery's, and would find room for a while.
+    limit(Some(log));
+    assert_eq!(service.admin_get("/readyz").json()["error"], "store_full");
+    // A command beside it is told the same, and is not killed.
+    let limited = Setup::new().under(&["sh", "-c", "ulimit -f 40; exec \"$0\" \"$@\""]);
+    let (code, said) = limited.run(&["serve"]);
+    assert!(
+        code == 1 && said.contains("limit on the size of files"),
+        "{code}: {said}"
     );
-    assert_eq!(
-        service.wait().code(),
-        Some(1),
-        "the service manager starts it afresh"
-    );
-    let lines = service.log();
-    let told = "Database failed: stopping, because what is on disk is not known";
-    assert!(lines.iter().any(|line| line["message"] == told));
 
-    let service = setup.start();
+    limit(before.current);
+    for name in refused {
+        service.accepts(paid(&name), "applied");
+        acknowledged.push(name);
+    }
+    assert_eq!(service.admin_get("/readyz").status, 200);
     let store = service.store();
     assert_eq!(store.damage().unwrap(), [""; 0]);
     for name in &acknowledged {
@@ -136,7 +225,6 @@ fn a_disk_that_fails_ends_the_process_and_loses_nothing() {
             "{name}"
         );
     }
-    assert!(service.deliver(paid(&refused)).status == 200);
 }
 
 /// A row that needs more room than most.
@@ -152,18 +240,16 @@ struct SmallDisk {
     service: Service,
     /// The same folder, as this process can reach it.
     folder: PathBuf,
-    _setup: Setup,
+    setup: Setup,
 }
-
-const SIZE: &str = "size=2m";
 
 impl SmallDisk {
     /// `None` when this user may not mount.
-    fn mount() -> Option<SmallDisk> {
+    fn mount(size: &str) -> Option<SmallDisk> {
         let root = ["unshare", "--mount"];
         let user = ["unshare", "--user", "--map-root-user", "--mount"];
         let unshare = [&root[..], &user[..]].into_iter().find(|words| {
-            let mount = ["mount", "-t", "tmpfs", "-o", SIZE, "tmpfs", "/tmp"];
+            let mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", "/tmp"];
             let tried = Command::new(words[0])
                 .args(&words[1..])
                 .args(mount)
@@ -172,7 +258,7 @@ impl SmallDisk {
         })?;
         let setup = Setup::new();
         let script = format!(
-            "mount -t tmpfs -o {SIZE} tmpfs '{}' && exec \"$0\" \"$@\"",
+            "mount -t tmpfs -o {size} tmpfs '{}' && exec \"$0\" \"$@\"",
             setup.folder().display()
         );
         let words: Vec<_> = unshare
@@ -190,8 +276,30 @@ impl SmallDisk {
         Some(SmallDisk {
             service,
             folder,
-            _setup: setup,
+            setup,
         })
+    }
+
+    /// Another process that reads and goes on reading until its stdin ends.
+    fn read_on(&self) -> Child {
+        let pid = self.service.pid().as_raw_nonzero().to_string();
+        let mut words = vec!["--target", &pid, "--mount"];
+        if !rustix::process::geteuid().is_root() {
+            words.extend(["--user", "--preserve-credentials"]);
+        }
+        let mut reader = Command::new("nsenter")
+            .args(words)
+            .arg(std::env::current_exe().unwrap())
+            .args(["full_disk::reads_on", "--exact", "--ignored", "--nocapture"])
+            .env("READS_ON", self.setup.database())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(reader.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap() == "reading"));
+        reader
     }
 
     fn filler(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     database: Option<PathBuf>,
     variables: Vec<(String, String)>,
     wrapper: Vec<String>,
+    log_is_unread: bool,
 }
 
 impl Setup {
@@ -41,6 +42,7 @@ impl Setup {
             database: None,
             variables: Vec::new(),
             wrapper: Vec::new(),
+            log_is_unread: false,
         }
     }
 
@@ -53,6 +55,12 @@ impl Setup {
     /// A command that runs the one appended to it in its own place, such as `unshare --mount`.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Setup {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Nobody reads the log until [`Service::read_log`].
+    pub(crate) fn without_reader(mut self) -> Setup {
+        self.log_is_unread = true;
         self
     }
 
@@ -129,7 +137,11 @@ impl Setup {
 
     fn launch(&self, words: &[&str]) -> Service {
         let mut child = self.command(words).spawn().unwrap();
-        let stdout = Drain::start(child.stdout.take().unwrap());
+        let (log, unread) = match self.log_is_unread {
+            true => (None, child.stdout.take()),
+            false => (child.stdout.take(), None),
+        };
+        let stdout = log.map_or_else(Drain::idle, Drain::start);
         let stderr = Drain::start(child.stderr.take().unwrap());
         Service {
             child,
@@ -137,6 +149,7 @@ impl Setup {
             database: self.database(),
             edge: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
+            unread,
             stdout,
             stderr,
         }
@@ -151,6 +164,7 @@ pub(crate) struct Service {
     database: PathBuf,
     pub(crate) edge: SocketAddr,
     admin: Option<SocketAddr>,
+    unread: Option<ChildStdout>,
     stdout: Drain,
     stderr: Drain,
 }
@@ -251,6 +265,10 @@ impl Service {
         Store::open_existing(&self.database).unwrap()
     }
 
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
     pub(crate) fn status_of(&self, order: &str) -> Option<Status> {
         let order = self.store().order(order).unwrap();
         order.map(|order| order.state.status)
@@ -262,6 +280,16 @@ impl Service {
         let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         whole.lines().map(parse).collect()
+    }
+
+    /// From now on the log is read.
+    pub(crate) fn read_log(&mut self) {
+        self.stdout = Drain::start(self.unread.take().unwrap());
+    }
+
+    /// The reader of the log goes for good.
+    pub(crate) fn lose_log(&mut self) {
+        drop(self.unread.take().unwrap());
     }
 
     /// The lines about a request. The last one, which has the status, comes after its answer.
@@ -371,6 +399,13 @@ struct Drain {
 }
 
 impl Drain {
+    fn idle() -> Drain {
+        Drain {
+            bytes: Arc::default(),
+            thread: None,
+        }
+    }
+
     fn start(mut pipe: impl Read + Send + 'static) -> Drain {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&bytes);

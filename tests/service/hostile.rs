@@ -1,6 +1,6 @@
 //! Strangers send what they like: each gets its answer, and nothing of it stays behind.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::harness::{
     eventually, get, paid,
 };
 
-// ── What would have ended tiny_http ──
+// ── Lengths and versions ──
 
 #[test]
 fn a_declared_length_costs_nothing_until_it_comes() {
@@ -263,6 +263,57 @@ fn thousands_of_silent_connections_wait_and_a_good_client_is_served() {
     service.recovers_to(before);
 }
 
+#[test]
+fn a_thousand_connections_held_open_delay_no_delivery() {
+    let service = Setup::new().start();
+    let before = warm(&service);
+    for (start, limit) in [
+        ("", 6),
+        ("P", 20),
+        (&*webhook("Content-Length: 9\r\n", "half"), 20),
+    ] {
+        let held: Vec<_> = (0..1000)
+            .map(|_| {
+                let mut stream = service.connect();
+                stream.write_all(start.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        let began = Instant::now();
+        service.accepts(
+            paid("1"),
+            if start.is_empty() {
+                "applied"
+            } else {
+                "duplicate"
+            },
+        );
+        // For each of them ten seconds, 128 at a time, are over a minute.
+        let took = began.elapsed();
+        eprintln!("behind 1,000 x {start:?}: {took:?}");
+        assert!(took < Duration::from_secs(limit), "{start:?}: {took:?}");
+        drop(held);
+    }
+    service.recovers_to(before);
+}
+
+#[test]
+fn who_speaks_late_is_served_when_nobody_waits() {
+    let service = Setup::new().set("HTTP_CONNECTIONS", "1").start();
+    let mut late = service.connect();
+    let whole = delivery(paid("late"));
+    for piece in whole.chunks(whole.len() / 2 + 1) {
+        thread::sleep(Duration::from_millis(1500));
+        late.write_all(piece).unwrap();
+    }
+    assert_eq!(Answer::read(&mut late).status, 200);
+    // The only thread is theirs until another one waits for it.
+    let mut silent = service.connect();
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(service.deliver(paid("other")).status, 200);
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0);
+}
+
 // ── Descriptors ──
 
 #[test]
@@ -279,7 +330,7 @@ fn without_descriptors_it_waits_and_comes_back() {
     let told = lines
         .iter()
         .filter(|line| line["message"] == "Cannot accept connections");
-    assert_eq!(told.count(), 1, "told once, not in a loop");
+    assert!(told.count() <= 2, "told once by each server, not in a loop");
     for stream in &mut held {
         stream.write_all(get("/healthz").as_bytes()).unwrap();
         assert_eq!(Answer::read(stream).status, 200, "nobody is lost");
@@ -316,66 +367,51 @@ fn a_pool_that_would_take_all_descriptors_is_refused_at_the_start() {
 
 #[test]
 fn the_admin_server_comes_back_after_a_want_of_descriptors() {
-    // tiny_http dies in two ways, which the parity of the limit decides. A thread that waits in
-    // accept() has its descriptor already, so there are few of them here.
     for spare in [6, 7] {
         let service = Setup::new().set("HTTP_CONNECTIONS", "2").start();
         let before = warm(&service);
         limit_descriptors(&service, before.descriptors + spare);
         let held: Vec<_> = (0..20).map(|_| connect(service.admin())).collect();
         settled(&service);
+        assert_eq!(service.deliver(paid("during")).status, 200);
         drop(held);
-        eventually("it is opened again", || {
-            let lines = service.log();
-            lines
-                .iter()
-                .any(|line| line["message"] == "Admin server opened again")
-        });
-        admin_is_back(&service);
-        assert_eq!(service.deliver(paid("1")).status, 200);
+        assert_eq!(service.admin_get("/readyz").status, 200);
+        assert_eq!(service.deliver(paid("after")).status, 200);
     }
-}
-
-#[test]
-fn idle_admin_connections_cost_the_public_door_nothing() {
-    let service = Setup::new().start();
-    let before = warm(&service);
-    let held: Vec<_> = (0..64).map(|_| connect(service.admin())).collect();
-    assert_eq!(service.deliver(paid("1")).status, 200);
-    drop(held);
-    // tiny_http's pool lets its threads go after five seconds.
-    service.recovers_to(before);
 }
 
 // ── The admin server ──
 
 #[test]
-fn the_admin_server_survives_what_ends_tiny_http() {
+fn hundreds_of_local_clients_leave_nothing_behind_in_the_admin_server() {
     let service = Setup::new().start();
-    for length in [
-        "100000000000000",
-        "9223372036854775808",
-        "18446744073709551615",
-        "5000",
+    let before = warm(&service);
+    let post = |length: &str| {
+        format!("POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+    };
+    for start in [
+        String::new(),
+        "GET / HTTP/2.0\r\n\r\n".to_owned(),
+        post("5000"),
+        post("100000000000000"),
+        post("18446744073709551616"),
     ] {
-        for expect in ["", "Expect: 100-continue\r\n"] {
-            let mut stream = connect(service.admin());
-            let request = format!(
-                "POST /healthz HTTP/1.1\r\nHost: localhost\r\n{expect}Content-Length: {length}\r\n\r\n"
-            );
-            stream.write_all(request.as_bytes()).unwrap();
-            let text = read_until(&mut stream, "requestId");
-            assert!(text.contains("HTTP/1.1 413 "), "{text}");
-        }
+        // None of them ever closes.
+        let held: Vec<_> = (0..390)
+            .map(|_| {
+                let mut stream = connect(service.admin());
+                stream.write_all(start.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        let began = Instant::now();
+        assert_eq!(service.admin_get("/readyz").status, 200);
+        assert_eq!(service.admin_get("/metrics").status, 200);
+        assert_eq!(service.deliver(paid("1")).status, 200);
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        service.recovers_to(before);
+        drop(held);
     }
-    for _ in 0..20 {
-        let mut stream = connect(service.admin());
-        stream.write_all(b"GET / HTTP/2.0\r\n\r\n").unwrap();
-        stream.shutdown(Shutdown::Both).unwrap();
-        reset(connect(service.admin()));
-    }
-    admin_is_back(&service);
-    assert_eq!(service.deliver(paid("1")).status, 200);
 }
 
 #[test]
@@ -385,15 +421,15 @@ fn the_admin_server_refuses_who_calls_it_by_another_name() {
         let request = format!("GET /metrics HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
         ask(service.admin(), request).status
     };
-    for host in [
-        "Host: evil.example\r\n",
-        "Host: evil.example:4243\r\n",
-        "Host: 127.0.0.1.evil.example\r\n",
-        "Host: 10.0.0.1\r\n",
-        "Host: localhost\r\nHost: evil.example\r\n",
-        "",
+    for (host, status) in [
+        ("Host: evil.example\r\n", 421),
+        ("Host: evil.example:4243\r\n", 421),
+        ("Host: 127.0.0.1.evil.example\r\n", 421),
+        ("Host: 10.0.0.1\r\n", 421),
+        ("Host: localhost\r\nHost: evil.example\r\n", 400),
+        ("", 400),
     ] {
-        assert_eq!(admin(host), 421, "{host:?}");
+        assert_eq!(admin(host), status, "{host:?}");
     }
     for host in [
         "Host: localhost\r\n",
@@ -510,42 +546,10 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut text = String::new();
-    let mut buffer = [0; 4096];
-    while !text.contains(end) {
-        let got = stream.read(&mut buffer).unwrap();
-        assert!(got > 0, "cut short: {text}");
-        text.push_str(std::str::from_utf8(&buffer[..got]).unwrap());
-    }
-    text
-}
-
 fn limit_descriptors(service: &Service, count: usize) {
     let limit = Rlimit {
         current: u64::try_from(count).ok(),
         maximum: getrlimit(Resource::Nofile).maximum,
     };
     prlimit(Some(service.pid()), Resource::Nofile, limit).unwrap();
-}
-
-/// Its accept loop is opened again within a second or two; whoever is refused meanwhile asks again.
-fn admin_is_back(service: &Service) {
-    eventually("the admin server answers", || {
-        let Ok(mut stream) = TcpStream::connect(service.admin()) else {
-            return false;
-        };
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
-        let mut bytes = Vec::new();
-        let asked = stream.write_all(get("/healthz").as_bytes());
-        match asked.and_then(|()| stream.read_to_end(&mut bytes)) {
-            Ok(_) => Answer::parse(&bytes).is_some_and(|answer| answer.status == 200),
-            Err(error) => {
-                assert_ne!(error.kind(), ErrorKind::InvalidInput);
-                false
-            }
-        }
-    });
 }

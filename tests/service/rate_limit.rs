@@ -120,6 +120,52 @@ fn a_stranger_cannot_choose_its_address() {
 }
 
 #[test]
+fn a_trusted_proxy_that_names_nobody_is_told_of() {
+    let nameless = |service: &Service| {
+        let told = |line: &&Value| {
+            line["message"]
+                == "Proxy names no client: all share one rate limit, so set X-Forwarded-For there"
+        };
+        service.log().iter().filter(told).count()
+    };
+    let counted = |service: &Service, count: u32| {
+        let metrics = service.admin_get("/metrics").body;
+        metrics.contains(&format!("\npaidup_webhook_unnamed_total {count}\n"))
+    };
+    let setup = Setup::new().set("RATE_LIMIT_WEBHOOK_MAX", "5");
+    let service = setup.start();
+    let setup = setup.set("ADMIN_ADDR", &service.admin().to_string());
+    assert_eq!(from(&service, "203.0.113.7"), 200);
+    let listen = service.edge.to_string();
+    let tried = setup
+        .command(&["send-test"])
+        .env("LISTEN_ADDR", &listen)
+        .output();
+    assert!(tried.unwrap().status.success());
+    let (_, said) = setup.run(&["check"]);
+    assert!(!said.contains("X-Forwarded-For"), "{said}");
+    assert!(nameless(&service) == 0 && counted(&service, 0));
+    // The attack: forgeries of a stranger, and then a delivery of Stripe's.
+    for _ in 0..5 {
+        service.post(&[("Stripe-Signature", "t=1,v1=00")], "{}");
+    }
+    let refused = service.deliver(event("1"));
+    assert_eq!(refused.status, 429);
+    service.line_of(refused.request_id());
+    assert!(nameless(&service) == 1 && counted(&service, 6));
+    let (code, said) = setup.run(&["check"]);
+    assert!(
+        code == 0 && said.contains("6 deliveries") && said.contains("X-Forwarded-For"),
+        "{said}"
+    );
+
+    let service = Setup::new().set("TRUSTED_PROXIES", "none").start();
+    let answer = service.deliver(event("2"));
+    service.line_of(answer.request_id());
+    assert!(nameless(&service) == 0 && counted(&service, 0));
+}
+
+#[test]
 fn a_strangers_request_id_is_not_taken() {
     let service = Setup::new().set("TRUSTED_PROXIES", "none").start();
     let body = event("1");

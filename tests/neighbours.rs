@@ -1,0 +1,242 @@
+//! Other programs with an SQLite of their own, and our own commands, open and close the database at
+//! every stage of a server's life. Whatever was acknowledged is there after a kill.
+//!
+//! `PAIDUP_ROUNDS=200 cargo test --test neighbours` shows it for longer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that fails panics, reads the environment itself, and says what it counted"
+)]
+
+mod fake_stripe;
+#[path = "service/harness.rs"]
+#[allow(dead_code, reason = "other test targets use the rest")]
+mod harness;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fake_stripe::{FakeStripe, KEY};
+use harness::{Service, Setup, eventually, get, paid};
+use rusqlite::Connection;
+use rustix::process::{Pid, Signal};
+
+const TOKEN: &str = "canary_token_of_the_tests_0123456789abcdef";
+/// Lives of a server, unless `PAIDUP_ROUNDS` says otherwise.
+const ROUNDS: usize = 10;
+
+#[test]
+fn nobody_who_opens_and_closes_the_database_takes_what_was_acknowledged() {
+    let rounds = rounds(ROUNDS);
+    let (mut acknowledged, mut visits) = (0, 0);
+    for round in 0..rounds {
+        let mut life = Life::begin(round);
+        life.stage("first start");
+        let mut api = life.setup.start_with(&["api"]);
+        life.stage("api beside");
+        let answer = harness::ask(api.edge, authorized("/orders/ord_0"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        life.stage("api asked");
+        let copy = life.setup.folder().join("copy.db");
+        let copy = copy.to_str().unwrap();
+        for words in [
+            vec!["backup", copy],
+            vec!["db", "check"],
+            vec!["db", "info"],
+            vec!["db", "prune", "--older-than", "35d"],
+            vec!["orders", "list"],
+            vec!["reconcile", "--since", "7d"],
+            vec!["check"],
+        ] {
+            life.command(&words);
+        }
+        api.kill();
+        life.stage("api gone");
+        life.kill_and_start();
+        life.stage("restart");
+
+        // What the backup lacks is lost by a restore, and is no longer ours to count.
+        life.stop();
+        life.command(&["restore", copy]);
+        life.acknowledged
+            .retain(|name| life.backed_up.contains(name));
+        life.start();
+        life.stage("restored");
+
+        life.stop();
+        let older = "DROP TABLE chore; DROP TABLE checkout; DROP INDEX orders_by_change;
+            ALTER TABLE orders DROP COLUMN changed; PRAGMA user_version = 1";
+        let database = life.setup.database();
+        Connection::open(database)
+            .unwrap()
+            .execute_batch(older)
+            .unwrap();
+        life.start();
+        life.stage("migrated");
+        life.kill_and_start();
+
+        acknowledged += life.next;
+        visits += life.visits;
+    }
+    eprintln!("{rounds} lives, {acknowledged} acknowledged, {visits} visits of others, 0 lost");
+}
+
+// ── Helpers ──
+
+fn rounds(usual: usize) -> usize {
+    std::env::var("PAIDUP_ROUNDS").map_or(usual, |rounds| rounds.parse().unwrap())
+}
+
+fn authorized(path: &str) -> String {
+    get(path).replace("Host:", &format!("Authorization: Bearer {TOKEN}\r\nHost:"))
+}
+
+/// One database from its first start on, and all that was acknowledged.
+struct Life {
+    setup: Setup,
+    service: Option<Service>,
+    round: usize,
+    next: usize,
+    acknowledged: BTreeSet<String>,
+    backed_up: BTreeSet<String>,
+    visits: usize,
+    _stripe: FakeStripe,
+}
+
+impl Life {
+    fn begin(round: usize) -> Life {
+        let stripe = FakeStripe::start();
+        let setup = Setup::new()
+            .set("STRIPE_SECRET_KEY", KEY)
+            .set("STRIPE_API_BASE", &stripe.base())
+            .set("API_ADDR", "127.0.0.1:0")
+            .set("API_TOKEN", TOKEN);
+        let mut life = Life {
+            setup,
+            service: None,
+            round,
+            next: 0,
+            acknowledged: BTreeSet::new(),
+            backed_up: BTreeSet::new(),
+            visits: 0,
+            _stripe: stripe,
+        };
+        life.start();
+        life
+    }
+
+    fn start(&mut self) {
+        self.service = Some(self.setup.start());
+        self.holds_its_locks("started");
+    }
+
+    fn stop(&mut self) {
+        let service = self.service.as_mut().unwrap();
+        service.signal(Signal::TERM);
+        service.wait();
+        self.service = None;
+    }
+
+    /// Deliveries, a visit, and deliveries after it.
+    fn stage(&mut self, name: &str) {
+        self.deliver(3);
+        self.visit(name);
+        self.deliver(5);
+    }
+
+    fn deliver(&mut self, count: usize) {
+        let service = self.service.as_ref().unwrap();
+        for _ in 0..count {
+            let name = self.next.to_string();
+            service.accepts(paid(&name), "applied");
+            self.acknowledged.insert(name);
+            self.next += 1;
+        }
+    }
+
+    /// Each stage is visited by another program in another round.
+    fn visit(&mut self, stage: &str) {
+        let database = self.setup.database();
+        let database = database.to_str().unwrap();
+        let python = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute('SELECT count(*) FROM orders').fetchone()
+db.close()";
+        let read = "SELECT count(*) FROM orders";
+        let mut visitor = match (self.round + self.visits) % 3 {
+            0 => Command::new("sqlite3"),
+            1 => Command::new("python3"),
+            _ => self.setup.command(&["orders", "list", "--limit", "1"]),
+        };
+        match (self.round + self.visits) % 3 {
+            0 => visitor.args([database, read]),
+            1 => visitor.args(["-c", python, database]),
+            _ => &mut visitor,
+        };
+        let output = visitor.output().unwrap();
+        assert!(output.status.success(), "{stage}: {output:?}");
+        self.visits += 1;
+        self.holds_its_locks(stage);
+    }
+
+    fn command(&mut self, words: &[&str]) {
+        let (code, said) = self.setup.run(words);
+        assert_eq!(code, 0, "{words:?}: {said}");
+        if words[0] == "backup" {
+            self.backed_up = self.acknowledged.clone();
+        }
+        if self.service.is_some() {
+            self.holds_its_locks(words[0]);
+            self.stage(words[0]);
+        }
+    }
+
+    fn kill_and_start(&mut self) {
+        self.service.as_mut().unwrap().kill();
+        self.start();
+        let store = self.setup.store();
+        assert_eq!(store.damage().unwrap(), [""; 0]);
+        assert_eq!(store.disagreements().unwrap(), [""; 0]);
+        let lost: Vec<_> = self
+            .acknowledged
+            .iter()
+            .filter(|name| store.order(&format!("ord_{name}")).unwrap().is_none())
+            .collect();
+        assert!(lost.is_empty(), "lost in round {}: {lost:?}", self.round);
+    }
+
+    /// The kernel's list has the locks by which SQLite knows that the file is in use, and the log is
+    /// where it was.
+    fn holds_its_locks(&self, stage: &str) {
+        let pid = self.service.as_ref().unwrap().pid();
+        for suffix in ["", "-shm"] {
+            let file = beside(&self.setup.database(), suffix);
+            // Looked at again: the kernel's list may lack a line while others come and go, and a
+            // lock that is lost never comes back.
+            eventually(&format!("{stage}: {} is locked", file.display()), || {
+                is_locked_by(&file, pid)
+            });
+        }
+        assert!(beside(&self.setup.database(), "-wal").exists(), "{stage}");
+    }
+}
+
+fn is_locked_by(file: &Path, pid: Pid) -> bool {
+    let inode = format!(":{}", fs::metadata(file).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[1] == "POSIX" && words[4] == pid.to_string() && words[5].ends_with(&inode)
+    })
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
