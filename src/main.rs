@@ -175,7 +175,12 @@ fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
     logger::start(config.log_level).map_err(no_thread)?;
     let why = api::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
         StartError::Configuration(error) => all_of(&[error]),
-        error => Failure::Other(error.to_string()),
+        StartError::Store(_)
+        | StartError::Listen(..)
+        | StartError::Served(_)
+        | StartError::Lock(..)
+        | StartError::Descriptors(..)
+        | StartError::System(_) => Failure::Other(error.to_string()),
     })?;
     ended(why)
 }

@@ -371,10 +371,11 @@ impl Walk {
                 continue;
             };
             // That one is the shop's text, unless Checkout or billing has written it.
-            let call = match call {
-                Call::ReadSession => call_for(id.as_str())
-                    .filter(|call| matches!(call, Call::ReadSession | Call::ReadInvoice)),
-                call => Some(call),
+            let call = if call == Call::ReadSession {
+                call_for(id.as_str())
+                    .filter(|call| matches!(call, Call::ReadSession | Call::ReadInvoice))
+            } else {
+                Some(call)
             };
             if let Some(call) = call {
                 self.add(call, id);

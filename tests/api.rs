@@ -633,7 +633,8 @@ fn the_order_id_is_looked_for_where_the_shop_says() {
     let all = |_: &mut Value| {};
     let only_reference = |session: &mut Value| session["metadata"] = json!({});
     let of_link = |session: &mut Value| session["payment_link"] = json!("plink_1");
-    let cases: [(&str, &dyn Fn(&mut Value), &str); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>, &str); 9] = [
         ("", &all, "by_id"),
         ("", &only_reference, "customer_7"),
         ("", &of_link, "cs_test_1"),
