@@ -85,7 +85,7 @@ pub fn run(
         .stripe
         .for_database(file)
         .map_err(StartError::Configuration)?;
-    let listener = serve::listen("API_ADDR", &config.listen)?;
+    let listener = serve::listen("API_ADDR", &config.listen, config.socket_group)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
     let metrics = Arc::new(Metrics::new());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -75,6 +75,24 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
             format!("{name} can be read by others on this machine ({mode:04o})"),
             "Whoever knows the signing secret can forge payments.",
             format!("chmod 600 {name}, and roll the secret if others have accounts here"),
+        )
+    })
+}
+
+/// A Unix socket takes the place of another one only.
+#[must_use]
+pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
+    let Address::Unix(path) = address else {
+        return None;
+    };
+    let is_socket = fs::symlink_metadata(path).ok()?.file_type().is_socket();
+    let name = path.display();
+    (!is_socket).then(|| {
+        Finding::problem(
+            "configuration",
+            format!("{variable}: {name} is there, and is no socket"),
+            "The server does not start: it removes nothing but a socket that nobody uses any more.",
+            format!("Write another path in {variable}, or move away what is there"),
         )
     })
 }

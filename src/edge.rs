@@ -16,9 +16,12 @@
 //! not exactly one HTTP/1.0 or 1.1 request with one plain length is refused. Every limit has a name
 //! below.
 
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -28,6 +31,8 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::clock::Now;
@@ -114,24 +119,62 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Listens on a Unix socket, in place of one that a dead process has left there.
+/// Listens on a Unix socket, in place of one that a dead process has left there. Only our own user may
+/// connect, and whoever is in `group`.
 ///
 /// # Errors
 /// What the operating system says; [`ErrorKind::AddrInUse`] when a living process listens there.
-pub fn listen_unix(path: &Path) -> io::Result<Socket> {
+pub fn listen_unix(path: &Path, group: Option<u32>) -> io::Result<Socket> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The file gets this mode as it is made: there is no moment at which more may connect.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     if let Err(error) = socket.bind(&address) {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        let dead = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
-        if error.kind() != ErrorKind::AddrInUse || !probe.connect(&address).is_err_and(dead) {
+        if error.kind() != ErrorKind::AddrInUse {
             return Err(error);
         }
+        refuse_what_is_not_dead(path, &address)?;
         std::fs::remove_file(path)?;
         socket.bind(&address)?;
     }
+    if let Some(group) = group {
+        give_to_group(path, group)?;
+    }
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Nothing is ever removed but a socket at which nobody listens. A file refuses connections as well.
+fn refuse_what_is_not_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        let what = "what is there is no socket, and stays as it is";
+        return Err(io::Error::new(ErrorKind::AlreadyExists, what));
+    }
+    match Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(address) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Ok(()) | Err(_) => Err(Errno::ADDRINUSE.into()),
+    }
+}
+
+/// By a handle, because a name could lead elsewhere by now.
+fn give_to_group(path: &Path, group: u32) -> io::Result<()> {
+    let failed = |error: io::Error| {
+        let what = format!(
+            "its group cannot be that of SOCKET_GROUP: {error}; the user that paidup runs as must be in it"
+        );
+        io::Error::new(error.kind(), what)
+    };
+    let handle = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    if !std::fs::metadata(&name)?.file_type().is_socket() {
+        return Err(Errno::ADDRINUSE.into());
+    }
+    chown(&name, None, Some(group)).map_err(failed)?;
+    std::fs::set_permissions(&name, Permissions::from_mode(0o660))
 }
 
 /// Connections that may wait in the kernel for a free thread.

@@ -13,6 +13,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::Mode;
+
 /// What to install or remove, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -62,6 +64,9 @@ pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed>
             ),
         });
     }
+    // Whatever the shell's is: with 000 everybody could write into the folders, with 077 nobody read them.
+    // The commands that are run have it as well.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let program = env::current_exe()
         .and_then(fs::read)
         .map_err(|error| StepFailed {

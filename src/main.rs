@@ -6,6 +6,7 @@ use std::env;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -305,6 +306,11 @@ impl Environment {
         findings.extend(self.secret_files().filter_map(check::secret_file));
         if let Ok(path) = config::database_path(&self.vars) {
             take_identity(&path)?;
+            let listening = config.iter().flat_map(|config| {
+                let admin = config.admin.as_ref().map(|address| ("ADMIN_ADDR", address));
+                iter::once(("LISTEN_ADDR", &config.listen)).chain(admin)
+            });
+            findings.extend(listening.filter_map(|(name, address)| check::socket(name, address)));
             let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
             findings.extend(check::database(&path, mode));
         }

@@ -213,7 +213,7 @@ fn repair(
         }
         writeln!(
             out,
-            "Early fraud warnings come as events only: `paidup reconcile` fetches them."
+            "Early fraud warnings are not asked for: they come as events, which `paidup reconcile` fetches."
         )?;
     }
     Ok(if walk.refused.is_empty() {
@@ -264,7 +264,8 @@ fn is_news(receipts: &[Result<Receipt, StoreError>]) -> bool {
 }
 
 /// Everything of the order that Stripe can be asked for: all that its known objects name, and what
-/// Stripe lists of those. Only early fraud warnings come as events alone.
+/// Stripe lists of those. Early fraud warnings are left to their events: Stripe publishes no permission
+/// for a restricted key that may list them.
 fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure> {
     let mut walk = Walk::default();
     let stored = context.store.order(order).map_err(Failure::Store)?;

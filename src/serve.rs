@@ -87,7 +87,7 @@ impl fmt::Display for StartError {
                 if error.kind() == io::ErrorKind::AddrInUse {
                     f.write_str("Is another paidup running? `ss -ltnp` shows who holds the port")
                 } else {
-                    write!(f, "Choose another address in {variable}")
+                    write!(f, "Mend that, or choose another address in {variable}")
                 }
             }
             StartError::Served(lock) => write!(
@@ -165,7 +165,8 @@ fn start_with(
     }
     let admin = config.admin.as_ref().map(|address| {
         let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        let listener = listener("ADMIN_ADDR", address, passed, ErrorCode::AdminAddrNotUsed)?;
+        let not_used = ErrorCode::AdminAddrNotUsed;
+        let listener = listener("ADMIN_ADDR", address, config.socket_group, passed, not_used)?;
         let app = admin_app(&writer, reader, Arc::clone(&metrics));
         let bound = local_address(&listener);
         let http = http(Arc::new(app)).map_err(StartError::System)?;
@@ -176,7 +177,8 @@ fn start_with(
 
     let passed = systemd.edge.take();
     let not_used = ErrorCode::ListenAddrNotUsed;
-    let listener = listener("LISTEN_ADDR", &config.listen, passed, not_used)?;
+    let group = config.socket_group;
+    let listener = listener("LISTEN_ADDR", &config.listen, group, passed, not_used)?;
     let edge_address = local_address(&listener);
     let limits = Limits {
         connections: config.http_connections,
@@ -442,11 +444,12 @@ fn lock(database: &Path) -> Result<ServeLock, StartError> {
 fn listener(
     variable: &'static str,
     address: &Address,
+    group: Option<u32>,
     passed: Option<Socket>,
     not_used: ErrorCode,
 ) -> Result<Socket, StartError> {
     let Some(passed) = passed else {
-        return listen(variable, address);
+        return listen(variable, address, group);
     };
     if !is_at(&passed, address) {
         say_not_used(not_used);
@@ -455,10 +458,14 @@ fn listener(
 }
 
 /// A new socket at `address`, which `variable` has set.
-pub(crate) fn listen(variable: &'static str, address: &Address) -> Result<Socket, StartError> {
+pub(crate) fn listen(
+    variable: &'static str,
+    address: &Address,
+    group: Option<u32>,
+) -> Result<Socket, StartError> {
     let listener = match address {
         Address::Tcp(address) => edge::listen_tcp(*address),
-        Address::Unix(path) => edge::listen_unix(path),
+        Address::Unix(path) => edge::listen_unix(path, group),
     };
     listener.map_err(|error| StartError::Listen(variable, address.clone(), error))
 }

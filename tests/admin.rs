@@ -65,7 +65,7 @@ fn an_address_that_others_can_reach_is_refused() {
 fn a_unix_socket_is_served_whatever_the_host_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
-    let admin = admin::start(listen_unix(&path).unwrap(), test_http()).unwrap();
+    let admin = admin::start(listen_unix(&path, None).unwrap(), test_http()).unwrap();
     for request in [
         "GET /readyz HTTP/1.0\r\n\r\n",
         "GET /readyz HTTP/1.1\r\nHost: whatever\r\n\r\n",

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -671,6 +672,29 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop(&Stop::Asked);
+        }
+    }
+}
+
+// ── Installing ──────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn folders_are_the_same_whatever_the_umask_of_who_installs() {
+    for umask in ["000", "022", "077"] {
+        let root = tempfile::tempdir().unwrap();
+        let line = "umask \"$1\"; \"$2\" install --root \"$3\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line, "sh", umask, env!("CARGO_BIN_EXE_paidup")]);
+        let output = shell.arg(root.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mut folders = vec![root.path().join("usr"), root.path().join("etc")];
+        while let Some(folder) = folders.pop() {
+            let mode = std::fs::metadata(&folder).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o755, "umask {umask}: {}", folder.display());
+            let entries = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            folders.extend(entries.filter(|path| path.is_dir()));
         }
     }
 }

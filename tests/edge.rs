@@ -429,12 +429,12 @@ fn a_client_behind_a_trusted_proxy_or_a_unix_socket_has_its_own_address() {
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("http.sock");
-    drop(listen_unix(&path).unwrap()); // what a killed process leaves behind
-    let edge = TestEdge::on(listen_unix(&path).unwrap(), 2);
+    drop(listen_unix(&path, None).unwrap()); // what a killed process leaves behind
+    let edge = TestEdge::on(listen_unix(&path, None).unwrap(), 2);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(Answer::read(&mut stream).body, r#""203.0.113.7""#);
-    let error = listen_unix(&path).unwrap_err();
+    let error = listen_unix(&path, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     drop(edge);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-use super::config::{Address, ConfigError, Reader, database_path, loopback, shown, text};
+use super::config::{Address, ConfigError, Reader, loopback, text};
 use super::new_order::is_page;
 use super::secret::Secret;
 use super::stripe_config::{self, ApiSettings};
@@ -20,6 +20,8 @@ use super::variable::{
 pub struct ApiConfig {
     /// A loopback address or a Unix socket.
     pub listen: Address,
+    /// The group that may connect to a Unix socket, beside our own user.
+    pub socket_group: Option<u32>,
     /// What the shop's back end proves itself with, at least 32 characters.
     pub token: Secret,
     /// The SQLite file.
@@ -62,15 +64,17 @@ fn config(
 ) -> Option<ApiConfig> {
     let listen = listen(reader);
     let token = token(reader, read_file);
-    let database = database_path(reader.vars).map_err(|error| reader.errors.push(error));
+    let socket_group = reader.socket_group(read_file);
+    let database = reader.database(&[(&API_ADDR, listen.as_ref())]);
     let success_url = page(reader, &CHECKOUT_SUCCESS_URL);
     let cancel_url = page(reader, &CHECKOUT_CANCEL_URL);
     let log_level = reader.log_level();
     let stripe = stripe_config::settings(reader, read_file);
     Some(ApiConfig {
         listen: listen?,
+        socket_group: socket_group?,
         token: token?,
-        database: database.ok()?,
+        database: database?,
         success_url: success_url?,
         cancel_url: cancel_url?,
         stripe: stripe?,
@@ -124,7 +128,7 @@ fn page(reader: &mut Reader<'_>, variable: &Variable) -> Option<Option<Box<str>>
     }
     reader.refuse(
         variable,
-        format!("is {}, which is no address of a page", shown(url)),
+        "is no address of a page".to_owned(),
         "Buyers are sent there.",
         "Write https://HOST/PATH; {CHECKOUT_SESSION_ID} in it becomes the session's id.".to_owned(),
     )

@@ -1,7 +1,7 @@
 //! Turns environment variables into a [`Config`], or into every mistake at once: being told of the
 //! second mistake after repairing the first is a small cruelty at 3 a.m.
 //!
-//! No error and no warning shows the value of a secret.
+//! No error and no warning shows a value: whatever stands in the wrong variable may be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ use super::variable::{
     self, ADMIN_ADDR, BODY_MAX_BYTES, DATABASE_PATH, HTTP_CONNECTIONS, LISTEN_ADDR, LOG_LEVEL,
     ORDER_ID_FROM, OUR_ORDERS, PUBLIC_CHECKOUT_ORIGINS, PUBLIC_CHECKOUT_STATUS,
     RATE_LIMIT_CHECKOUT_MAX, RATE_LIMIT_WEBHOOK_COUNT, RATE_LIMIT_WEBHOOK_EXEMPT,
-    RATE_LIMIT_WEBHOOK_MAX, REQUEST_TIMEOUT_SECONDS, STRIPE_API_VERSION, STRIPE_MODE,
+    RATE_LIMIT_WEBHOOK_MAX, REQUEST_TIMEOUT_SECONDS, SOCKET_GROUP, STRIPE_API_VERSION, STRIPE_MODE,
     STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE, TRUSTED_PROXIES,
     Variable, WEBHOOK_TOLERANCE_SECONDS,
 };
@@ -71,6 +71,8 @@ pub struct Config {
     pub listen: Address,
     /// The Admin server's listener, a loopback address or a Unix socket; `None` when it is off.
     pub admin: Option<Address>,
+    /// The group that may connect to our Unix sockets, beside our own user.
+    pub socket_group: Option<u32>,
     /// The SQLite file.
     pub database: PathBuf,
     /// At least one.
@@ -172,15 +174,25 @@ impl Config {
 /// [`ConfigError`] when `DATABASE_PATH` is no file.
 pub fn database_path(vars: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> {
     let path = text(vars, &DATABASE_PATH);
-    if path == ":memory:" {
-        return Err(ConfigError {
-            variable: DATABASE_PATH.name,
-            problem: "is :memory:, which is no file".to_owned(),
-            why: "Every order would be gone after a restart.",
-            remedy: format!("Name a file, such as {}.", DATABASE_PATH.default),
-        });
-    }
-    Ok(PathBuf::from(path))
+    let (problem, why) = if path == ":memory:" {
+        (
+            "is :memory:, which is no file",
+            "Every order would be gone after a restart.",
+        )
+    } else if path.contains("://") || looks_secret(path) {
+        (
+            "is a URL or a secret, and no path of a file",
+            "Its name would be shown and logged, and a password in it.",
+        )
+    } else {
+        return Ok(PathBuf::from(path));
+    };
+    Err(ConfigError {
+        variable: DATABASE_PATH.name,
+        problem: problem.to_owned(),
+        why,
+        remedy: format!("Name a file, such as {}.", DATABASE_PATH.default),
+    })
 }
 
 /// The value of `variable` without blanks around it, or its default when that leaves nothing.
@@ -195,6 +207,9 @@ pub(super) fn text<'a>(vars: &'a BTreeMap<String, String>, variable: &Variable) 
 
 /// Most secrets: each costs one HMAC of every body. Two modes and a rotation of both make four.
 const SECRETS_MAX: usize = 16;
+
+/// What follows the database's name in the names of the files that belong to it.
+const DATABASE_SUFFIXES: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
 /// Longest path of a Unix socket, in bytes, without the NUL at its end:
 /// <https://man7.org/linux/man-pages/man7/unix.7.html>.
@@ -224,7 +239,11 @@ impl<'a> Reader<'a> {
     fn config(&mut self, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Config> {
         let listen = self.listen();
         let admin = self.admin(listen.as_ref());
-        let database = database_path(self.vars).map_err(|error| self.errors.push(error));
+        let socket_group = self.socket_group(read_file);
+        let database = self.database(&[
+            (&LISTEN_ADDR, listen.as_ref()),
+            (&ADMIN_ADDR, admin.as_ref().and_then(Option::as_ref)),
+        ]);
         let webhook_secrets = self.secrets(read_file);
         let tolerance_seconds = self.number::<i64>(
             &WEBHOOK_TOLERANCE_SECONDS,
@@ -269,7 +288,8 @@ impl<'a> Reader<'a> {
         Some(Config {
             listen: listen?,
             admin: admin?,
-            database: database.ok()?,
+            socket_group: socket_group?,
+            database: database?,
             webhook_secrets: webhook_secrets?,
             tolerance_seconds: tolerance_seconds?,
             api_version: api_version?,
@@ -313,9 +333,7 @@ impl<'a> Reader<'a> {
             Ok(Address::Tcp(address)) if address.port() == 0 => {
                 return Some(Some(Address::Tcp(address)));
             }
-            Ok(address) if Some(&address) == listen => {
-                format!("is {}, and so is LISTEN_ADDR", shown(value))
-            }
+            Ok(address) if Some(&address) == listen => "is the same as LISTEN_ADDR".to_owned(),
             Ok(address) => return Some(Some(address)),
         };
         self.refuse(
@@ -326,6 +344,62 @@ impl<'a> Reader<'a> {
                 "Write a loopback address and a port of its own, such as {}, or unix:/PATH, or off.",
                 ADMIN_ADDR.default
             ),
+        )
+    }
+
+    /// The SQLite file, which none of these addresses may name: the socket would be in its place.
+    pub(super) fn database(
+        &mut self,
+        addresses: &[(&Variable, Option<&Address>)],
+    ) -> Option<PathBuf> {
+        let database = database_path(self.vars).map_err(|error| self.errors.push(error));
+        let database = database.ok()?;
+        // A relative path is looked for where we were started, a socket's never is.
+        let whole = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
+        let files: Vec<PathBuf> = DATABASE_SUFFIXES
+            .iter()
+            .map(|suffix| PathBuf::from(format!("{}{suffix}", whole.display())))
+            .collect();
+        for (variable, address) in addresses {
+            if let Some(Address::Unix(path)) = address
+                && files.contains(path)
+            {
+                self.refuse::<()>(
+                    variable,
+                    "is the path of the database, or of a file that belongs to it".to_owned(),
+                    "A socket and the orders cannot have one name.",
+                    "Write a path of its own, such as unix:/run/paidup/webhook.sock.".to_owned(),
+                );
+            }
+        }
+        Some(database)
+    }
+
+    /// The number of the group, which may be given by its name.
+    pub(super) fn socket_group(
+        &mut self,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Option<Option<u32>> {
+        let value = text(self.vars, &SOCKET_GROUP);
+        if value.is_empty() {
+            return Some(None);
+        }
+        let group = value.parse().ok().or_else(|| {
+            let groups = read_file(Path::new("/etc/group")).ok()?;
+            groups.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                let number = (fields.next() == Some(value)).then(|| fields.nth(1))?;
+                number?.parse().ok()
+            })
+        });
+        if group.is_some() {
+            return Some(group);
+        }
+        self.refuse(
+            &SOCKET_GROUP,
+            "is no group in /etc/group, and no number of one".to_owned(),
+            "Nobody but our own user could connect to the Unix sockets.",
+            "Write the group of the proxy, such as www-data, or remove the variable.".to_owned(),
         )
     }
 
@@ -370,7 +444,7 @@ impl<'a> Reader<'a> {
             Ok(content) => Some((file, content)),
             Err(error) => self.refuse(
                 file,
-                format!("is {}, which cannot be read: {error}", shown(path)),
+                format!("names a file that cannot be read: {error}"),
                 why,
                 "Give the path of a file that the service's user can read.".to_owned(),
             ),
@@ -385,7 +459,7 @@ impl<'a> Reader<'a> {
             .collect();
         let count = secrets.len();
         let problem = if count == 0 {
-            format!("is {}, which is blank", shown(text(self.vars, variable)))
+            "names a file that is blank".to_owned()
         } else if secrets.contains(&"") {
             "has an empty secret before or after a comma".to_owned()
         } else if count > SECRETS_MAX {
@@ -443,7 +517,7 @@ impl<'a> Reader<'a> {
             Some(ours) => Some(Some(ours)),
             None => self.refuse(
                 &OUR_ORDERS,
-                format!("is {}, which says of no order that it is ours", shown(value)),
+                "says of no order that it is ours".to_owned(),
                 "Another shop's payments could pay this shop's orders, or none would count.",
                 "Write metadata.KEY=VALUE, such as metadata.shop=coffee, or how the order ids begin, such \
                  as CF-*."
@@ -464,7 +538,7 @@ impl<'a> Reader<'a> {
         }
         self.refuse(
             &STRIPE_API_VERSION,
-            format!("is {}, which is no version of Stripe's API", shown(value)),
+            "is no version of Stripe's API".to_owned(),
             "Events of another release could not be told from those that fit.",
             format!(
                 "Copy the API version of Dashboard → Webhooks → your endpoint, such as {}.",
@@ -517,10 +591,10 @@ impl<'a> Reader<'a> {
         let value = text(self.vars, &PUBLIC_CHECKOUT_ORIGINS);
         let items = value.split(',').map(str::trim);
         let origins: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
-        if let Some(bad) = origins.iter().find(|origin| !is_origin(origin)) {
+        if let Some(bad) = origins.iter().position(|origin| !is_origin(origin)) {
             return self.refuse(
                 &PUBLIC_CHECKOUT_ORIGINS,
-                format!("has {}, which is no origin of a page", shown(bad)),
+                format!("has an entry (number {}) that is no origin of a page", bad + 1),
                 "The browser compares it letter by letter, and pages of that site would read nothing.",
                 "Write scheme and host in small letters, and the port if the address has one, such \
                  as https://shop.example,http://localhost:8000; no path, no slash at the end, no *."
@@ -544,10 +618,7 @@ impl<'a> Reader<'a> {
         let (least, most) = (range.start(), range.end());
         self.refuse(
             variable,
-            format!(
-                "is {}, which is no whole number from {least} to {most}",
-                shown(value)
-            ),
+            format!("is no whole number from {least} to {most}"),
             why,
             format!("Write such a number; the default is {}.", variable.default),
         )
@@ -574,7 +645,7 @@ impl<'a> Reader<'a> {
         let words = words.join(", ");
         self.refuse(
             variable,
-            format!("is {}, which is none of: {words}", shown(value)),
+            format!("is none of: {words}"),
             why,
             "Write one of these words, or remove the variable for the default.".to_owned(),
         )
@@ -591,19 +662,17 @@ impl<'a> Reader<'a> {
             .split(',')
             .map(str::trim)
             .filter(|item| !item.is_empty());
-        let (good, bad): (Vec<_>, Vec<_>) = items
-            .map(|item| network(item).ok_or(item))
-            .partition(Result::is_ok);
-        if let Some(Err(item)) = bad.first() {
+        let networks: Vec<Option<IpNet>> = items.map(network).collect();
+        if let Some(bad) = networks.iter().position(Option::is_none) {
             return self.refuse(
                 variable,
-                format!("has {}, which is no address and no CIDR", shown(item)),
+                format!("has an entry (number {}) that is no address and no CIDR", bad + 1),
                 "Whose word or whose requests are treated apart would be a guess.",
                 "Write IP addresses and CIDRs separated by commas, such as 10.0.0.0/8,::1, or none."
                     .to_owned(),
             );
         }
-        let networks: Vec<IpNet> = good.into_iter().flatten().collect();
+        let networks: Vec<IpNet> = networks.into_iter().flatten().collect();
         if networks.iter().any(|network| network.prefix_len() == 0) {
             self.warn(
                 variable.name,
@@ -670,13 +739,10 @@ fn address(value: &str) -> Result<Address, String> {
         return value
             .parse()
             .map(Address::Tcp)
-            .map_err(|_| format!("is {}, which is no IP address with a port", shown(value)));
+            .map_err(|_| "is no IP address with a port".to_owned());
     };
     if !path.starts_with('/') {
-        return Err(format!(
-            "is {}, whose path does not begin with /",
-            shown(value)
-        ));
+        return Err("has a path that does not begin with /".to_owned());
     }
     if path.len() > SOCKET_PATH_MAX_BYTES {
         return Err(format!(
@@ -690,10 +756,9 @@ fn address(value: &str) -> Result<Address, String> {
 /// An address that only this machine can reach, or what is wrong with it.
 pub(super) fn loopback(value: &str) -> Result<Address, String> {
     match address(value)? {
-        Address::Tcp(address) if !address.ip().to_canonical().is_loopback() => Err(format!(
-            "is {}, which other machines can reach",
-            shown(value)
-        )),
+        Address::Tcp(address) if !address.ip().to_canonical().is_loopback() => {
+            Err("is an address that other machines can reach".to_owned())
+        }
         address @ (Address::Tcp(_) | Address::Unix(_)) => Ok(address),
     }
 }
@@ -725,20 +790,6 @@ fn is_api_version(text: &str) -> bool {
     let name_fits = (1..=NAME_MAX_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     date_fits && name_fits
-}
-
-/// A value as an error may show it: short, on one line, and not at all when someone put a secret
-/// into the wrong variable.
-pub(super) fn shown(value: &str) -> String {
-    const SHOWN_MAX_CHARS: usize = 80;
-    if looks_secret(value) {
-        return "a value that looks like a secret (not shown)".to_owned();
-    }
-    let start: String = value.chars().take(SHOWN_MAX_CHARS).collect();
-    if start.len() < value.len() {
-        return format!("{start:?}…");
-    }
-    format!("{start:?}")
 }
 
 /// Whether a signing secret or a key of Stripe's stands in `value`.
@@ -950,13 +1001,13 @@ mod tests {
     fn a_secret_file_that_is_blank_or_unreadable_is_named() {
         let error = mistake(file_config(" \n\n"));
         assert_eq!(error.variable, "STRIPE_WEBHOOK_SECRET_FILE");
-        assert!(error.problem.contains("/run/credentials/whsec"), "{error}");
+        assert_eq!(error.problem, "names a file that is blank");
 
         let vars = vars(&[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/whsec")]);
         let error = mistake(Config::parse(&vars, &no_file));
         assert_eq!(
             error.problem,
-            r#"is "/nowhere/whsec", which cannot be read: entity not found"#
+            "names a file that cannot be read: entity not found"
         );
     }
 
@@ -983,13 +1034,26 @@ mod tests {
 
     #[test]
     fn no_message_shows_a_secret_even_in_the_wrong_variable() {
-        let whsec = format!("whsec_{CANARY}");
-        let key = format!("sk_live_{CANARY}");
-        let secrets = format!("{CANARY},{whsec},");
+        let secrets = format!("{CANARY},whsec_{CANARY},");
+        let misplaced = [
+            format!("whsec_{CANARY}"),
+            format!("sk_live_{CANARY}"),
+            format!("postgres://shop:{CANARY}@db.example.com/shop"),
+            format!("http://{CANARY}@proxy:3128"),
+            format!("//{CANARY}"),
+            CANARY.to_owned(),
+        ];
         let mut printed = String::new();
-        for secret in [&whsec, &key] {
+        for value in &misplaced {
             for variable in VARIABLES {
-                let result = parsed(&[(variable.name, secret)]);
+                // Any other text is a path.
+                if variable.name == "DATABASE_PATH"
+                    && !value.contains("://")
+                    && !looks_secret(value)
+                {
+                    continue;
+                }
+                let result = parsed(&[(variable.name, value)]);
                 printed.push_str(&format!("{result:?}"));
                 for error in result.err().into_iter().flatten() {
                     printed.push_str(&error.to_string());
@@ -1002,9 +1066,6 @@ mod tests {
                 parsed(&[("STRIPE_WEBHOOK_SECRET", value)])
             ));
         }
-        assert!(printed.contains("looks like a secret"));
-        let printed = printed.replace(&format!("database: {key:?}"), "");
-        let printed = printed.replace(&format!("database: {whsec:?}"), "");
         assert!(!printed.contains("canary"), "{printed}");
     }
 
@@ -1030,7 +1091,7 @@ mod tests {
         }
         assert_eq!(parsed(&[("ADMIN_ADDR", "off")]).unwrap().admin, None);
         let error = mistake(parsed(&[("ADMIN_ADDR", "127.0.0.1:4242")]));
-        assert!(error.problem.contains("so is LISTEN_ADDR"), "{error}");
+        assert_eq!(error.problem, "is the same as LISTEN_ADDR");
         let both_free = [
             ("ADMIN_ADDR", "127.0.0.1:0"),
             ("LISTEN_ADDR", "127.0.0.1:0"),
@@ -1055,6 +1116,48 @@ mod tests {
         }
         let longest = &long[..long.len() - 1];
         assert!(parsed(&[("LISTEN_ADDR", longest)]).is_ok());
+    }
+
+    #[test]
+    fn no_socket_has_the_name_of_the_database_or_of_its_files() {
+        let here = std::env::current_dir().unwrap();
+        for database in ["paidup.db", "/srv/shop/./paidup.db"] {
+            let whole = here.join(database);
+            for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
+                let address = format!("unix:{}{suffix}", whole.display());
+                for name in ["LISTEN_ADDR", "ADMIN_ADDR"] {
+                    let pairs = [("DATABASE_PATH", database), (name, address.as_str())];
+                    assert_eq!(mistake(parsed(&pairs)).variable, name, "{address}");
+                }
+            }
+            let beside = format!("unix:{}.sock", whole.display());
+            assert!(parsed(&[("DATABASE_PATH", database), ("LISTEN_ADDR", &beside)]).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_group_of_sockets_is_a_number_or_a_name_that_is_there() {
+        let group = |value: &str| {
+            let vars = vars(&[
+                ("STRIPE_WEBHOOK_SECRET", "whsec_1"),
+                ("SOCKET_GROUP", value),
+            ]);
+            Config::parse(&vars, &|path| {
+                assert_eq!(path, Path::new("/etc/group"));
+                Ok("root:x:0:\nwww-data:x:33:shop,paidup\nodd\n".to_owned())
+            })
+        };
+        for (value, number) in [
+            ("", None),
+            ("www-data", Some(33)),
+            (" 33 ", Some(33)),
+            ("0", Some(0)),
+        ] {
+            assert_eq!(group(value).unwrap().socket_group, number, "{value}");
+        }
+        for bad in ["www", "odd", "x", "-1", "4294967296"] {
+            assert_eq!(mistake(group(bad)).variable, "SOCKET_GROUP", "{bad}");
+        }
     }
 
     #[test]

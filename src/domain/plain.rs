@@ -3,6 +3,8 @@
 //! An order id is any text, and an answer may come from any server. Written raw, it could move the
 //! cursor, change the title or turn the reading direction, and so show an operator another story.
 
+use std::ops::RangeInclusive;
+
 /// The text, with everything that steers a terminal or hides in one written as `\u{…}`.
 #[must_use]
 pub fn text(text: &str) -> String {
@@ -17,14 +19,17 @@ pub fn text(text: &str) -> String {
     plain
 }
 
-/// Rendered JSON, with what JSON itself lets pass (DEL, the C1 controls, bidirectional marks)
-/// written as `\uXXXX`. A compact document has such characters only inside its texts.
+/// Rendered JSON, with what JSON itself lets pass (DEL, the C1 controls, whatever is not seen) written
+/// as `\uXXXX`. A compact document has such characters only inside its texts.
 #[must_use]
 pub fn json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         if steers(c) {
-            plain.push_str(&format!("\\u{:04x}", u32::from(c)));
+            // Beyond U+FFFF JSON writes two.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                plain.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             plain.push(c);
         }
@@ -32,14 +37,40 @@ pub fn json(json: &str) -> String {
     plain
 }
 
-/// Controls, line and paragraph separators, zero-width and bidirectional marks. All of them are
-/// below U+10000, so four hex digits are enough in JSON.
+/// Controls, and what a terminal does not show: line and paragraph separators, format characters (Cf)
+/// and those that are to be ignored by default (`Default_Ignorable_Code_Point`), reserved ones included:
+/// <https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt>.
 fn steers(c: char) -> bool {
-    let marks = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    c.is_control() || marks
+    c.is_control() || UNSEEN.iter().any(|range| range.contains(&c))
 }
+
+const UNSEEN: [RangeInclusive<char>; 25] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
 
 #[cfg(test)]
 mod tests {
@@ -51,11 +82,24 @@ mod tests {
         assert_eq!(text("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(text("\u{9b}31m\r\n\u{7f}"), "\\u{9b}31m\\u{d}\\u{a}\\u{7f}");
         assert_eq!(text("a\u{202e}b"), "a\\u{202e}b");
+        for unseen in
+            "\u{e0041}\u{180e}\u{fff9}\u{fffa}\u{fffb}\u{3164}\u{115f}\u{fe0f}\u{1d173}\u{e01ef}"
+                .chars()
+        {
+            let hex = u32::from(unseen);
+            assert_eq!(
+                text(&format!("ord{unseen}_1")),
+                format!("ord\\u{{{hex:x}}}_1")
+            );
+        }
+        // Names of the world stay as they are, with the marks that belong to their letters.
+        let seen = "e\u{301} हिन्दी ภาษา 한국어 日本 عربي 🛒";
+        assert_eq!(text(seen), seen);
     }
 
     #[test]
     fn json_stays_the_same_document() {
-        let id = "a\u{1b}\u{7f}\u{9b}\u{202e}é\"\\";
+        let id = "a\u{1b}\u{7f}\u{9b}\u{202e}\u{3164}\u{e0041}é\"\\";
         let plain = json(&serde_json::Value::from(id).to_string());
         assert!(!plain.chars().any(steers), "{plain}");
         assert_eq!(serde_json::from_str::<String>(&plain).unwrap(), id);

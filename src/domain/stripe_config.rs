@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::{ConfigError, Reader, shown, text};
+use super::config::{ConfigError, Reader, text};
 use super::event::Mode;
 use super::reading::Reading;
 use super::secret::Secret;
@@ -92,7 +92,7 @@ pub fn webhook_url(vars: &BTreeMap<String, String>) -> Result<Option<String>, Co
         Some(("https", _)) => Ok(Some(format!("{base}/stripe/webhook"))),
         Some(_) | None => Err(ConfigError {
             variable: PUBLIC_URL.name,
-            problem: format!("is {}, which is no https://HOST[:PORT]", shown(value)),
+            problem: "is no https://HOST[:PORT]".to_owned(),
             why: "Stripe delivers to https only, and the endpoint cannot be found without it.",
             remedy: "Write the host that the endpoint in the Dashboard has, without a path."
                 .to_owned(),
@@ -191,12 +191,12 @@ fn base(reader: &mut Reader<'_>) -> Option<Box<str>> {
     let problem = match split(base) {
         Some(("https", _)) => return Some(base.into()),
         Some(("http", host)) if is_loopback(host) => return Some(base.into()),
-        Some(("http", _)) => format!("is {}, where the key could be overheard", shown(value)),
-        Some(_) | None => format!("is {}, which is no https://HOST[:PORT]", shown(value)),
+        Some(("http", _)) => "is http to another machine, where the key could be overheard",
+        Some(_) | None => "is no https://HOST[:PORT]",
     };
     reader.refuse(
         &STRIPE_API_BASE,
-        problem,
+        problem.to_owned(),
         "Every call carries the key to the account.",
         format!(
             "Remove it for {}; only a stand-in on this machine may be http, such as \
@@ -206,7 +206,6 @@ fn base(reader: &mut Reader<'_>) -> Option<Box<str>> {
     )
 }
 
-/// No value is shown: the address of a proxy may hold a password.
 fn proxy(reader: &mut Reader<'_>) -> Option<Option<Secret>> {
     const VARIABLE: &Variable = &STRIPE_API_PROXY;
     let value = text(reader.vars, VARIABLE);

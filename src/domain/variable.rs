@@ -18,6 +18,7 @@ pub struct Variable {
 pub const VARIABLES: &[Variable] = &[
     LISTEN_ADDR,
     ADMIN_ADDR,
+    SOCKET_GROUP,
     DATABASE_PATH,
     STRIPE_WEBHOOK_SECRET,
     STRIPE_WEBHOOK_SECRET_FILE,
@@ -74,6 +75,11 @@ pub(super) const ADMIN_ADDR: Variable = Variable {
     name: "ADMIN_ADDR",
     default: "127.0.0.1:4243",
     doc: "Health and metrics, for this machine alone: loopback ADDRESS:PORT, unix:/PATH or off.",
+};
+pub(super) const SOCKET_GROUP: Variable = Variable {
+    name: "SOCKET_GROUP",
+    default: "",
+    doc: "The proxy's group, name or number: it may connect to our Unix sockets. Not set: only our own user may.",
 };
 pub(super) const DATABASE_PATH: Variable = Variable {
     name: "DATABASE_PATH",
@@ -243,7 +249,10 @@ pub fn nearly(name: &str) -> Option<&'static Variable> {
 /// one of the two is the beginning of the other.
 fn is_alike(name: &str, known: &str) -> bool {
     const SHARED_MIN_BYTES: usize = 10;
-    let shared = name.starts_with(known) || known.starts_with(name);
+    // More than that is no slip of the pen, and may be a secret: the name is shown.
+    const MORE_MAX_BYTES: usize = 10;
+    let more = name.strip_prefix(known);
+    let shared = more.is_some_and(|more| more.len() <= MORE_MAX_BYTES) || known.starts_with(name);
     (shared && name.len() >= SHARED_MIN_BYTES) || edit_distance(name, known) <= known.len() / 5
 }
 
@@ -282,7 +291,7 @@ mod tests {
         ] {
             assert_eq!(nearly(wrong).map(|v| v.name), Some(right), "{wrong}");
         }
-        let others = "PATH HOME LANG LISTEN_FDS LISTEN_PID LISTEN_FDNAMES NOTIFY_SOCKET RUST_LOG \
+        let others = "STRIPE_WEBHOOK_SECRET_whsec_canary4eC39Hq PATH HOME LANG LISTEN_FDS LISTEN_PID LISTEN_FDNAMES NOTIFY_SOCKET RUST_LOG \
                       STRIPE_SECRET_KEY DATABASE_URL HTTP_PROXY S LISTEN_ADDR";
         for other in others.split(' ').chain([""]) {
             assert_eq!(nearly(other), None, "{other}");

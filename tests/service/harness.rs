@@ -46,6 +46,16 @@ impl Setup {
         }
     }
 
+    /// The same on the same file, to be changed.
+    pub(crate) fn again(&self) -> Setup {
+        Setup {
+            folder: Arc::clone(&self.folder),
+            database: self.database.clone(),
+            variables: self.variables.clone(),
+            wrapper: self.wrapper.clone(),
+        }
+    }
+
     /// One variable more, or another value for one.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Setup {
         self.variables.push((name.to_owned(), value.to_owned()));

@@ -21,5 +21,6 @@ mod long_log;
 mod privacy;
 mod rate_limit;
 mod rotation;
+mod sockets;
 mod stalled;
 mod webhook;

@@ -61,6 +61,10 @@ fn check(case: &Value, life: &[Move]) {
 
     // In the sequence in which they began; the case may leave out the first ones.
     let right = expected(&world);
+    for absent in case["absent"].as_array().into_iter().flatten() {
+        assert!(!right.contains_key(absent.as_str().unwrap()), "{name}");
+    }
+    assert_eq!(right.is_empty(), case["orders"] == json!({}), "{name}");
     let all: Vec<_> = world
         .sales
         .iter()

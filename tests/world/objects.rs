@@ -190,17 +190,19 @@ impl World {
 
     // ── The API, which speaks the newest version whatever the events do ─────────────────────────
 
-    /// What is asked for while the world lives: every object as it is now, but not an intent whose names stand for
-    /// something else until its session tells.
+    /// What is asked for while the world lives: every object as it is now, but not an intent whose
+    /// names stand for something else until its session tells, nor a refund, which comes in the
+    /// list of its payment.
     pub fn objects(&self) -> Vec<Value> {
         let is_sure = |payment: &&Payment| {
             payment.is_completed() || !self.is_misnamed(payment) && !payment.is_link()
         };
-        self.payments
-            .iter()
-            .filter(is_sure)
+        let payments = self.payments.iter().filter(is_sure);
+        let mut objects: Vec<Value> = payments
             .flat_map(|payment| self.objects_of(payment))
-            .collect()
+            .collect();
+        objects.retain(|object| object["object"] != "refund");
+        objects
     }
 
     /// Every object that there is.

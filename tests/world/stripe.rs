@@ -987,7 +987,9 @@ impl World {
         let is_tied = self.habits.old
             || self.habits.reference
             || payment.intent_order.is_some() && !payment.is_link() && !self.is_misnamed(payment);
-        let cancels = self.habits.expiry_cancels && payment.intent.is_some();
+        // One that names another order would make it, as long as its session is not known.
+        let is_misnamed = self.is_misnamed(payment);
+        let cancels = self.habits.expiry_cancels && payment.intent.is_some() && !is_misnamed;
         self.set_session(place, "expired", "unpaid");
         self.payments[place].standing = Standing::Expired;
         if cancels {
