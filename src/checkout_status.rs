@@ -14,6 +14,7 @@ use crate::domain::config::CheckoutStatusConfig;
 use crate::domain::id::StripeId;
 use crate::domain::limiter::Limiter;
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
+use crate::domain::order::State;
 use crate::http::{Reply, Request};
 use crate::sqlite::Store;
 
@@ -74,8 +75,9 @@ impl CheckoutStatus {
         fields.stripe_session_id = Some(LogText::from(&session));
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         match reader.payment_of(session.as_str()) {
-            Ok(Some(payment)) => {
-                let body = format!(r#"{{"status":"{}"}}"#, payment.status.as_str());
+            Ok(Some((order, payment))) => {
+                let state = State::of(&order.name, [&payment]);
+                let body = format!(r#"{{"status":"{}"}}"#, state.status.as_str());
                 Reply::json(200, Message::RequestServed, body)
             }
             Ok(None) => Reply::not_found(),

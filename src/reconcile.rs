@@ -56,6 +56,9 @@ pub struct Context<'a> {
 
 /// [`Context::tries`] of a command, beside the client's own retries.
 pub const TRIES: u32 = 5;
+/// Payments of an order that are asked for, some six calls each. A campaign, or a customer's id as the
+/// name of all that it buys, has more.
+const PAYMENTS_MAX: usize = 50;
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
@@ -184,23 +187,20 @@ fn repair(
         )));
     }
     let deliveries = deliveries(&walk.objects, context);
-    let rehearsed = store(true, context.store, &deliveries)?;
-    let changes = is_news(&rehearsed);
+    let changes = context.store.would_change(&deliveries)?;
     let mut tally = Tally {
         read: walk.objects.len(),
         ..Tally::default()
     };
     if changes {
-        let receipts = if options.dry_run {
-            rehearsed
-        } else {
-            store(false, context.store, &deliveries)?
-        };
+        let receipts = store(options.dry_run, context.store, &deliveries)?;
         report(options, &deliveries, receipts, &mut tally, out)?;
     }
     if !options.json {
         let count = tally.read;
-        let what = match (changes, options.dry_run, walk.refused.is_empty()) {
+        let is_whole = walk.refused.is_empty() && !walk.is_part;
+        let what = match (changes, options.dry_run, is_whole) {
+            (false, _, _) if context.store.order(order)?.is_none() => "no order follows from them",
             (true, true, _) => "the order would change; nothing was stored",
             (true, false, false) => "the order has changed",
             (false, _, false) => "nothing new in them",
@@ -208,6 +208,13 @@ fn repair(
             (false, _, true) => "the order is as Stripe has it",
         };
         writeln!(out, "{count} objects read from Stripe: {what}.")?;
+        if walk.is_part {
+            let id = plain::text(order);
+            writeln!(
+                out,
+                "The order has more than {PAYMENTS_MAX} payments: only that of {id} was asked for."
+            )?;
+        }
         for error in &walk.refused {
             writeln!(out, "It may still differ from what Stripe has. {error}")?;
         }
@@ -240,7 +247,7 @@ pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Refreshed, Fail
     let walk = fetch_objects(order, context)?;
     let deliveries = deliveries(&walk.objects, context);
     let mut news = Vec::new();
-    if is_news(&store(true, context.store, &deliveries)?) {
+    if context.store.would_change(&deliveries)? {
         for receipt in store(false, context.store, &deliveries)? {
             news.extend(receipt.map_err(Failure::Store)?.news);
         }
@@ -258,19 +265,23 @@ fn deliveries(objects: &[Fetched], context: &Context<'_>) -> Vec<Delivery> {
         .collect()
 }
 
-fn is_news(receipts: &[Result<Receipt, StoreError>]) -> bool {
-    let mut receipts = receipts.iter().flatten();
-    receipts.any(|receipt| !receipt.news.is_empty())
-}
-
 /// Everything of the order that Stripe can be asked for: all that its known objects name, and what
 /// Stripe lists of those. Early fraud warnings are left to their events: Stripe publishes no permission
 /// for a restricted key that may list them.
 fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure> {
     let mut walk = Walk::default();
-    let stored = context.store.order(order).map_err(Failure::Store)?;
-    if let Some(stored) = &stored {
-        for payment in context.store.payments(stored).map_err(Failure::Store)? {
+    if let Some(stored) = context.store.order(order)? {
+        let payments = match context.store.few_payments(&stored, PAYMENTS_MAX)? {
+            Some(payments) => payments,
+            None => match context.store.payment_of(order)? {
+                Some((_, payment)) => {
+                    walk.is_part = true;
+                    vec![payment]
+                }
+                None => return Err(too_many(order)),
+            },
+        };
+        for payment in payments {
             walk.add_all(Call::ReadSession, payment.sessions());
             walk.add_all(Call::ReadInvoice, payment.invoices());
             walk.add_all(Call::ReadIntent, payment.intents());
@@ -296,6 +307,14 @@ fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure
         Some(error) if walk.objects.is_empty() => Err(Failure::Stripe(error.clone())),
         Some(_) | None => Ok(walk),
     }
+}
+
+fn too_many(order: &str) -> Failure {
+    Failure::Other(format!(
+        "{} has more than {PAYMENTS_MAX} payments. Give the id of a Stripe object of the one that is meant \
+         (`paidup events list --order` shows them), or fetch all events: `paidup reconcile --since 30d`.",
+        plain::text(order)
+    ))
 }
 
 /// What reads an object of whose id only the beginning tells its kind.
@@ -342,6 +361,8 @@ struct Walk {
     objects: Vec<Fetched>,
     /// What the key may not read, or what is not there.
     refused: Vec<ApiError>,
+    /// The order has too many payments, and only one of them was asked for.
+    is_part: bool,
 }
 
 impl Walk {

@@ -24,7 +24,7 @@ use rusqlite::{
 use crate::domain::delivery::{Delivery, Receipt};
 use crate::domain::event::Mode;
 use crate::domain::id::UnixSeconds;
-use crate::domain::order::{Dispute, Flag, State, Status};
+use crate::domain::order::{Dispute, Flag, Status};
 use crate::domain::payment::Payment;
 use crate::files;
 
@@ -247,6 +247,23 @@ impl Store {
         Ok(answers)
     }
 
+    /// Whether [`Store::record`] would change an order now, be it only its amount. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub fn would_change(&mut self, batch: &[Delivery]) -> Result<bool, StoreError> {
+        let last = |db: &Connection| -> Result<i64, StoreError> {
+            let mut last = db.prepare_cached("SELECT number FROM last_number")?;
+            Ok(last.query_row([], |row| row.get(0))?)
+        };
+        let before = last(&self.connection)?;
+        let (transaction, answers) = self.record_uncommitted(batch)?;
+        answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let after = last(&transaction)?;
+        transaction.rollback()?;
+        Ok(after > before)
+    }
+
     fn record_uncommitted(
         &mut self,
         batch: &[Delivery],
@@ -286,6 +303,22 @@ impl Store {
     /// [`StoreError`].
     pub fn payments(&self, order: &StoredOrder) -> Result<Vec<Payment>, StoreError> {
         payments_for(&self.connection, order.id)
+    }
+
+    /// The same of an order that has at most `most`; `None` when it has more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn few_payments(
+        &self,
+        order: &StoredOrder,
+        most: usize,
+    ) -> Result<Option<Vec<Payment>>, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM payment WHERE order_id = ?1 LIMIT ?2)";
+        let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+        let mut count = self.connection.prepare_cached(sql)?;
+        let count: i64 = count.query_row([order.id, most + 1], |row| row.get(0))?;
+        (count <= most).then(|| self.payments(order)).transpose()
     }
 
     /// Writes and syncs one row, to prove that the disk takes writes.
@@ -391,18 +424,17 @@ impl Store {
             .transpose()
     }
 
-    /// How the payment that the Stripe object of that id belongs to stands by itself, without the other
-    /// payments of its order; none while no order is known.
+    /// The payment that the Stripe object of that id belongs to, with its order; none while that is not
+    /// known.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn payment_of(&self, object: &str) -> Result<Option<State>, StoreError> {
+    pub fn payment_of(&self, object: &str) -> Result<Option<(StoredOrder, Payment)>, StoreError> {
         let Some((payment, order)) = object::of_order(&self.connection, object)? else {
             return Ok(None);
         };
         let order = order_by_id(&self.connection, order)?;
-        let facts = payment_by_id(&self.connection, payment)?;
-        Ok(Some(State::of(&order.name, [&facts])))
+        Ok(Some((order, payment_by_id(&self.connection, payment)?)))
     }
 
     /// Orders that say that they are for `reference` and do not bear its name, newest first, at most

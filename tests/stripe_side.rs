@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, TYPES};
+use paidup::domain::event::{Event, Mode, TYPES};
 use paidup::domain::id::{RequestId, UnixSeconds};
 use paidup::domain::order::{State, Status};
 use paidup::domain::reading::Reading;
@@ -264,6 +264,80 @@ fn a_dispute_a_capture_and_a_debit_in_flight_are_as_stripe_has_them() {
         (Status::Canceled, 0, 0),
     ];
     assert_eq!(repair(), expected);
+}
+
+/// As older integrations make them.
+#[test]
+fn a_charge_without_an_intent_leads_to_its_refunds_and_disputes() {
+    let shop = Shop::open();
+    let own = json!({"payment_intent": null, "charge": "ch_1"});
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.refund(&session, Some(700));
+    shop.stripe.open_dispute(&session);
+    for (kind, id) in [("charge", "ch_1"), ("refund", "re_1"), ("dispute", "du_1")] {
+        let mut object = shop.stripe.objects(kind)[0].clone();
+        for (name, value) in own.as_object().unwrap() {
+            object[name] = value.clone();
+        }
+        object["id"] = json!(id);
+        object["metadata"] = json!({"order_id": "ord_c"});
+        shop.stripe.put(object);
+    }
+    for _ in 0..2 {
+        let output = shop.run(&["reconcile", "--order", "du_1"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let state = &shop.orders()["ord_c"];
+        assert_eq!(
+            (state.amount, state.refunded, state.disputed),
+            (2500, 700, 2500)
+        );
+    }
+}
+
+#[test]
+fn of_an_order_with_many_payments_one_is_asked_for() {
+    let shop = Shop::open();
+    let sessions: Vec<String> = (0..51)
+        .map(|_| {
+            let session = shop.stripe.create_session("campaign", 100);
+            shop.stripe.pay(&session);
+            session
+        })
+        .collect();
+    shop.run(&["reconcile"]);
+    assert_eq!(shop.orders()["campaign"].amount, 5100);
+    shop.stripe.take_requests();
+    let by_name = shop.run(&["reconcile", "--order", "campaign"]);
+    assert_eq!(by_name.status.code(), Some(1));
+    assert!(
+        text(&by_name).contains("more than 50 payments"),
+        "{}",
+        text(&by_name)
+    );
+    assert_eq!(shop.stripe.take_requests().len(), 0);
+
+    shop.stripe.refund(&sessions[7], None);
+    let by_session = text(&shop.run(&["reconcile", "--order", &sessions[7]]));
+    assert!(by_session.contains("only that of cs_"), "{by_session}");
+    assert!(!by_session.contains("as Stripe has it"), "{by_session}");
+    assert!(shop.stripe.take_requests().len() < 10);
+    assert_eq!(shop.orders()["campaign"].amount, 5000, "{by_session}");
+}
+
+#[test]
+fn a_key_of_another_mode_than_the_database_is_a_finding() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    shop.store().settle_mode(Mode::Live).unwrap();
+    let output = shop
+        .command(&["doctor"])
+        .env("STRIPE_MODE", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let words = "PROBLEM  mode: the key is of test mode, the database is of mode live";
+    assert!(text(&output).contains(words), "{}", text(&output));
 }
 
 #[test]
