@@ -39,7 +39,7 @@ use crate::reconcile;
 use crate::serve::{self, StartError, Stop};
 use crate::show;
 use crate::sqlite::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
-use crate::stripe_api::{NewSession, Session, StripeApi};
+use crate::stripe_api::{Fetched, NewSession, StripeApi};
 use crate::systemd::Systemd;
 use crate::webhook;
 
@@ -69,12 +69,22 @@ const LIMIT_MAX: usize = 100;
 ///
 /// # Errors
 /// [`StartError`] when it cannot start.
-pub fn run(config: ApiConfig, systemd: Systemd, tell: &dyn Fn(&str)) -> Result<Stop, StartError> {
+pub fn run(
+    mut config: ApiConfig,
+    systemd: Systemd,
+    tell: &dyn Fn(&str),
+) -> Result<Stop, StartError> {
     let manager = systemd.into_manager();
     let (stop, stops) = mpsc::channel();
     serve::stop_on_signals(stop.clone()).map_err(StartError::System)?;
     serve::stop_without_log(&manager, stop.clone());
-    Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let store = Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let file = store.mode().map_err(StartError::Store)?;
+    drop(store);
+    config.stripe = config
+        .stripe
+        .for_database(file)
+        .map_err(StartError::Configuration)?;
     let listener = serve::listen("API_ADDR", &config.listen, config.socket_group)?;
     let bound = serve::local_address(&listener);
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
@@ -208,8 +218,11 @@ impl Api {
         fields: &mut LogFields,
     ) -> Result<Reply, Reply> {
         let id = request.path.strip_prefix("/orders/");
+        let mut pairs = request.query.unwrap_or_default().split('&');
+        let has_reference = pairs.any(|pair| pair.starts_with("reference="));
         match (id, request.method) {
             (None, "POST") => self.make(request, now, fields),
+            (None, "GET" | "HEAD") if has_reference => self.list_for(request, fields),
             (None, "GET" | "HEAD") => self.list(request, now, fields),
             (None, _) => Err(Reply::method_not_allowed("GET, HEAD, POST")),
             (Some(id), "GET" | "HEAD") => self.show(id, request, now, fields),
@@ -281,6 +294,7 @@ impl Api {
         let session = NewSession {
             order: &checkout.order,
             lines: &wanted.lines,
+            reading: &self.reading,
             metadata: &metadata,
             success_url,
             cancel_url: wanted.cancel_url.as_deref().or(self.cancel_url.as_deref()),
@@ -292,7 +306,8 @@ impl Api {
                 self.without_session(error, &mut store, &key, checkout.attempt, fields)
             })?;
         self.record(&mut store, &session, now, fields)?;
-        let expires_at = session.expires_at.unwrap_or(checkout.expires_at);
+        let expires_at = session.whole("expires_at").map(UnixSeconds);
+        let expires_at = expires_at.unwrap_or(checkout.expires_at);
         let checkout = self.stored(store.answered(&key, &session.id, &url, expires_at))?;
         self.made(201, &store, &checkout, fields)
     }
@@ -301,7 +316,7 @@ impl Api {
         &self,
         session: &NewSession<'_>,
         attempt: i64,
-    ) -> Result<(Session, Box<str>), NoSession> {
+    ) -> Result<(Fetched, Box<str>), NoSession> {
         let _call = self.call().ok_or(NoSession::Busy)?;
         let key = IdempotencyKey::of_attempt(session.order, attempt);
         let session = self
@@ -309,7 +324,7 @@ impl Api {
             .create_session(session, &key)
             .map_err(NoSession::Stripe)?;
         let unusable = || ApiError::new(Call::CreateSession, Failure::Unusable("url"));
-        let url = session.url.clone();
+        let url = session.text("url");
         let url = url.ok_or_else(|| NoSession::Stripe(unusable()))?;
         Ok((session, url))
     }
@@ -356,13 +371,11 @@ impl Api {
     fn record(
         &self,
         store: &mut Store,
-        session: &Session,
+        session: &Fetched,
         now: Now,
         fields: &LogFields,
     ) -> Result<(), Reply> {
-        let at = reconcile::stripes_now(&self.stripe, now.unix);
-        let Some(mut delivery) = reconcile::fetched(&session.json, at, now.unix, &self.reading)
-        else {
+        let Some(mut delivery) = reconcile::fetched(session, now.unix, &self.reading) else {
             return Ok(());
         };
         // What was made here is ours, whatever OUR_ORDERS looks at.
@@ -432,7 +445,7 @@ impl Api {
         Ok(Reply::json(200, Message::RequestServed, body.to_string()))
     }
 
-    /// Asks Stripe how the order stands, and tells whether that worked.
+    /// Asks Stripe how the order stands, and tells whether Stripe has told all of it.
     fn refresh(&self, name: &str, store: &mut Store, now: Now, fields: &LogFields) -> bool {
         let Some(_call) = self.call() else {
             return false;
@@ -445,20 +458,38 @@ impl Api {
             tries: 1,
             progress: &mut io::sink(),
         };
-        match reconcile::refresh(name, &mut context) {
-            Ok(news) => {
-                webhook::log_news(&news, fields);
-                true
-            }
-            Err(error) => {
-                let fields = LogFields {
-                    error_code: error.error_code(),
-                    ..fields.clone()
+        let error_code = match reconcile::refresh(name, &mut context) {
+            Ok(refreshed) => {
+                webhook::log_news(&refreshed.news, fields);
+                let Some(refused) = refreshed.refused.first() else {
+                    return true;
                 };
-                logger::write(Level::Warn, Message::NotRefreshed, &fields);
-                false
+                Some(refused.error_code())
             }
-        }
+            Err(error) => error.error_code(),
+        };
+        let fields = LogFields {
+            error_code,
+            ..fields.clone()
+        };
+        logger::write(Level::Warn, Message::NotRefreshed, &fields);
+        false
+    }
+
+    /// The orders that say that they are for `reference` and do not bear its name.
+    fn list_for(&self, request: &Request<'_>, fields: &LogFields) -> Result<Reply, Reply> {
+        let wrong = |error: FieldError| invalid(&[error], fields);
+        let query = Query::parse(request, &["reference", "limit"]).map_err(wrong)?;
+        let limit = query.limit().map_err(wrong)?;
+        let store = self.store()?;
+        let reference = query.get("reference").unwrap_or_default();
+        let orders = self.stored(store.orders_for(reference, limit + 1))?;
+        let shown = orders.iter().take(limit);
+        let body = json!({
+            "orders": shown.map(|order| show::order_json(order, None)).collect::<Vec<_>>(),
+            "hasMore": orders.len() > limit,
+        });
+        Ok(Reply::json(200, Message::RequestServed, body.to_string()))
     }
 
     fn list(&self, request: &Request<'_>, now: Now, fields: &LogFields) -> Result<Reply, Reply> {
@@ -473,12 +504,7 @@ impl Api {
             seconds.or_else(|| time::parse_rfc3339(text))
         });
         let since = since.map_err(wrong)?;
-        let limit = query.read("limit", "must be a whole number from 1 to 100", |text| {
-            text.parse()
-                .ok()
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-        });
-        let limit = limit.map_err(wrong)?.unwrap_or(LIMIT_DEFAULT);
+        let limit = query.limit().map_err(wrong)?;
         let cursor = query.read(
             "cursor",
             "must be the cursor of an earlier answer",
@@ -518,8 +544,16 @@ impl Api {
     }
 
     /// A connection of this request's own, so that none waits for another.
+    ///
+    /// An event may have settled since the start that the file is not of the key's mode.
     fn store(&self) -> Result<Store, Reply> {
-        self.stored(Store::open_existing(&self.database))
+        let store = self.stored(Store::open_existing(&self.database))?;
+        match self.stored(store.mode())? {
+            Some(mode) if self.reading.mode != Some(mode) => {
+                Err(self.not_stored(StoreError::OtherMode(mode)))
+            }
+            Some(_) | None => Ok(store),
+        }
     }
 
     /// What the database did, or the answer when it did not.
@@ -527,10 +561,11 @@ impl Api {
         result.map_err(|error| self.not_stored(error))
     }
 
-    /// The answer; and after a failed sync, the end of this process as of the webhook server.
+    /// The answer; and after a failed sync, the end of this process as of the webhook server, or when
+    /// its key turns out to be of the other mode.
     fn not_stored(&self, error: StoreError) -> Reply {
         let code = error.code();
-        if error.is_fatal() {
+        if error.is_fatal() || matches!(error, StoreError::OtherMode(_)) {
             let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = stop.send(Stop::Broken(error));
         }
@@ -717,6 +752,14 @@ impl<'a> Query<'a> {
     fn get(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(one, _)| one == name);
         values.next().map(|(_, value)| value.as_ref())
+    }
+
+    fn limit(&self) -> Result<usize, FieldError> {
+        let limit = self.read("limit", "must be a whole number from 1 to 100", |text| {
+            let limit = text.parse().ok();
+            limit.filter(|limit| (1..=LIMIT_MAX).contains(limit))
+        });
+        Ok(limit?.unwrap_or(LIMIT_DEFAULT))
     }
 
     fn read<T>(

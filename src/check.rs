@@ -11,15 +11,19 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::domain::config::{Address, Config, ConfigError};
+use crate::domain::event::{Ignored, Mode, SAMPLE_EVENT};
 use crate::files::{self, folder_of};
 use crate::finding::Finding;
 use crate::metrics::UNNAMED;
-use crate::sqlite::{Reader, Store, StoreError, readers};
+use crate::sqlite::{Reader, Store, StoreError, StoredEvent, readers};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
 /// With less room than this the next hour may.
 const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Events among which those of the other mode are counted.
+const ARRIVALS: u32 = 1_000;
 
 /// How long the running server may take to tell its figures.
 const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,13 +97,14 @@ pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
     })
 }
 
-/// The database: there or creatable, ours, not damaged as far as a start would see, private, with
-/// room to grow. Takes no longer as it grows.
+/// The database: there or creatable, ours, not damaged as far as a start would see, of the mode that is
+/// configured, private, with room to grow. Takes no longer as it grows.
 #[must_use]
-pub fn database(path: &Path) -> Vec<Finding> {
+pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => {
             let mut findings = contents(path, &store);
+            findings.extend(mode(&store, configured));
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }
@@ -141,6 +146,50 @@ fn contents(path: &Path, store: &Store) -> Vec<Finding> {
             format!("{} can be read by others on this machine", path.display()),
             "It holds order ids and amounts.",
             format!("chmod 600 {0} {0}-wal {0}-shm", path.display()),
+        ));
+    }
+    findings
+}
+
+/// Test and live never mix: which of them the file is of, and whether the other one delivers here.
+fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
+    let Ok(Some(mode)) = store.mode() else {
+        return Vec::new();
+    };
+    let mut findings = vec![match configured {
+        Some(configured) if configured != mode => Finding::problem(
+            "mode",
+            StoreError::OtherMode(mode).to_string(),
+            "The server does not start.",
+            "",
+        ),
+        Some(_) | None => {
+            Finding::good("mode", format!("the database is of {} mode", mode.as_str()))
+        }
+    }];
+    let arrivals = store.events(None, ARRIVALS).unwrap_or_default();
+    let of_other = |event: &&StoredEvent| {
+        event.reason.as_deref() == Some(Ignored::Mode.as_str())
+            && !event.id.starts_with(SAMPLE_EVENT)
+    };
+    let ignored = arrivals.iter().filter(of_other).count();
+    if ignored > 0 {
+        let other = match mode {
+            Mode::Live => Mode::Test,
+            Mode::Test => Mode::Live,
+        };
+        let other = other.as_str();
+        findings.push(Finding::warning(
+            "mode",
+            format!(
+                "{ignored} of the last {} events were of {other} mode, and were ignored",
+                arrivals.len()
+            ),
+            "Whoever pays there is not seen here.",
+            format!(
+                "Dashboard, in {other} mode → Webhooks: remove this endpoint, or give that mode a paidup \
+                 with a DATABASE_PATH of its own"
+            ),
         ));
     }
     findings

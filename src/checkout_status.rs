@@ -1,4 +1,4 @@
-//! Tells a success page how the order behind its Checkout Session stands.
+//! Tells a success page how the payment of its Checkout Session stands.
 //!
 //! Whoever came back from Stripe's page has the session's id in the address, and nobody else can
 //! guess it: it is the permission to read one word, and nothing more is ever told here. A page of
@@ -14,6 +14,7 @@ use crate::domain::config::CheckoutStatusConfig;
 use crate::domain::id::StripeId;
 use crate::domain::limiter::Limiter;
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
+use crate::domain::order::State;
 use crate::http::{Reply, Request};
 use crate::sqlite::Store;
 
@@ -35,8 +36,9 @@ impl CheckoutStatus {
         }
     }
 
-    /// `{"status":"paid"}`: the status of the order that the session `id` belongs to, as in
-    /// `paidup orders show --json`. 404 while no event has told of the session.
+    /// `{"status":"paid"}`: how the payment of the session `id` stands, in the words of
+    /// `paidup orders show --json`. Not how its order stands: that may have been paid on another page.
+    /// 404 while no event has told of the session.
     #[must_use]
     pub fn answer(
         &self,
@@ -72,9 +74,10 @@ impl CheckoutStatus {
         };
         fields.stripe_session_id = Some(LogText::from(&session));
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        match reader.order_of(session.as_str()) {
-            Ok(Some(order)) => {
-                let body = format!(r#"{{"status":"{}"}}"#, order.state.status.as_str());
+        match reader.payment_of(session.as_str()) {
+            Ok(Some((order, payment))) => {
+                let state = State::of(&order.name, [&payment]);
+                let body = format!(r#"{{"status":"{}"}}"#, state.status.as_str());
                 Reply::json(200, Message::RequestServed, body)
             }
             Ok(None) => Reply::not_found(),

@@ -396,7 +396,7 @@ const TOPICS: &[Topic] = &[
                   types that paidup knows; checkout.session.completed unless given. The events of one order\n\
                   belong to one payment, also over several calls with the same --order.\n\
                   It makes a test order, which counts as one. Never name a customer's order: it would count as\n\
-                  paid again. All events are of test mode: with STRIPE_MODE=live they change nothing.",
+                  paid again. All events are of test mode: in a live shop they change nothing.",
         options: &[
             Choice {
                 name: "order",
@@ -663,7 +663,7 @@ const TOPICS: &[Topic] = &[
         details: "What is missing goes the very way of a delivery: safe beside a running server, safe to repeat,\n\
                   and a run that was cut off is repeated. Needs STRIPE_SECRET_KEY; a restricted key with\n\
                   Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
-                  Refunds: Read.",
+                  Refunds, Disputes, Invoices, Reviews: Read. What the key may not read is told.",
         options: &[
             Choice {
                 name: "since",
@@ -678,7 +678,7 @@ const TOPICS: &[Topic] = &[
             Choice {
                 name: "order",
                 value: "ID",
-                help: "not events but the objects of one order: also repairs what was never\nsubscribed to",
+                help: "not events but the objects of one order, by its id or that of any Stripe object\nof it: also repairs what was never subscribed to",
             },
             DRY_RUN,
             JSON_LINES,

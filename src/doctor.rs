@@ -12,7 +12,7 @@ use crate::domain::stripe_error::ApiError;
 use crate::domain::time::rfc3339;
 use crate::finding::Finding;
 use crate::sqlite::Store;
-use crate::stripe_api::{EventsQuery, ListedEvent, StripeApi, WebhookEndpoint};
+use crate::stripe_api::{EventsQuery, Fetched, StripeApi, TYPES_MAX, WebhookEndpoint};
 
 /// The runbook's cases.
 const SIGNATURE: &str = "Webhook 400 signature";
@@ -63,10 +63,34 @@ const NEEDED: &[(&str, &str, &str)] = &[
         "",
     ),
 ];
+/// Event types that are needed only where Stripe makes such events, and what is lost without them.
+const NEEDED_BY_SOME: [(&[&str], &str); 2] = [
+    (
+        &[
+            "invoice.paid",
+            "invoice_payment.paid",
+            "invoice.payment_failed",
+            "invoice.voided",
+            "invoice.marked_uncollectible",
+        ],
+        "subscriptions and invoices: payments and refunds of them show late or not at all",
+    ),
+    (
+        &[
+            "payment_intent.amount_capturable_updated",
+            "charge.captured",
+        ],
+        "payments that are captured by hand: what is held or captured shows late or not at all",
+    ),
+];
+/// Arrivals in the ledger among which those are looked for, too.
+const ARRIVALS: u32 = 1_000;
 /// Stripe keeps events for 30 days: <https://docs.stripe.com/api/events>.
 const EVENTS_SECONDS: i64 = 30 * 24 * 3600;
 /// Pages of undelivered events that are counted.
 const PAGES_MAX: usize = 10;
+/// An event that is younger may be on its way.
+const ON_ITS_WAY_SECONDS: i64 = 5 * 60;
 /// A clock that is off by more is worth a word; by more than the tolerance, nothing is accepted.
 const SKEW_WARNING_SECONDS: i64 = 30;
 
@@ -108,27 +132,26 @@ fn no_answer(subject: &'static str, error: &ApiError) -> Finding {
     Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
 }
 
-fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Live => "live",
-        Mode::Test => "test",
-    }
-}
-
 fn mode(patient: &Patient<'_>) -> Finding {
-    let key = word(patient.key_mode);
-    match patient.config.reading.mode {
-        Some(mode) if mode != patient.key_mode => Finding::problem(
+    let key = patient.key_mode.as_str();
+    let file = patient.store.and_then(|store| store.mode().ok().flatten());
+    let other = |name, mode: Mode| {
+        Finding::problem(
             "mode",
-            format!("the key is of {key} mode, STRIPE_MODE is {}", word(mode)),
+            format!("the key is of {key} mode, {name} {}", mode.as_str()),
             "Endpoints, events and secrets of one mode say nothing about the other.",
             "Take a key of the same mode (Dashboard → Developers → API keys), or change STRIPE_MODE",
-        ),
-        Some(_) => Finding::good("mode", format!("key and STRIPE_MODE are both {key}")),
-        None => Finding::warning(
+        )
+    };
+    match (patient.config.reading.mode, file) {
+        (Some(mode), _) if mode != patient.key_mode => other("STRIPE_MODE is", mode),
+        (_, Some(mode)) if mode != patient.key_mode => other("the database is of mode", mode),
+        (Some(_), _) => Finding::good("mode", format!("key and STRIPE_MODE are both {key}")),
+        (None, Some(_)) => Finding::good("mode", format!("key and database are both {key}")),
+        (None, None) => Finding::warning(
             "mode",
             format!("the key is of {key} mode, STRIPE_MODE is not set"),
-            "Test events would change orders of the live shop.",
+            "The first event that comes decides of which mode the database is for good.",
             format!("Set STRIPE_MODE={key}"),
         ),
     }
@@ -165,12 +188,12 @@ fn endpoint(patient: &Patient<'_>, endpoints: &[WebhookEndpoint]) -> Vec<Finding
         .or(ours.first())
     {
         Some(endpoint) => findings.extend(one_endpoint(patient, endpoint)),
-        None => findings.push(no_endpoint(url, endpoints)),
+        None => findings.push(no_endpoint(patient, url, endpoints)),
     }
     findings
 }
 
-fn no_endpoint(url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
+fn no_endpoint(patient: &Patient<'_>, url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
     let path = "/stripe/webhook";
     let host = url.trim_start_matches("https://").trim_end_matches(path);
     let near: Vec<&str> = endpoints
@@ -180,20 +203,34 @@ fn no_endpoint(url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
         .collect();
     let (what, next) = if near.is_empty() {
         (
-            format!("no endpoint has the URL {url}"),
+            format!("no endpoint in /v1/webhook_endpoints has the URL {url}"),
             "Dashboard → Webhooks → Add endpoint",
         )
     } else {
         (
-            format!("no endpoint has the URL {url}; near it: {}", listed(&near)),
+            format!(
+                "no endpoint in /v1/webhook_endpoints has the URL {url}; near it: {}",
+                listed(&near)
+            ),
             "Dashboard → Webhooks → endpoint: correct its URL (https, this host, no slash at the end), or \
              correct PUBLIC_URL",
         )
     };
+    // A destination that was made in Workbench may be missing there, and deliver all the same.
+    const WORKBENCH: &str = "A destination that was made in Workbench may be only in \
+        /v2/core/event_destinations, which is not asked";
+    if patient.delivered_at().is_some() {
+        return Finding::warning(
+            "endpoint",
+            what,
+            format!("{WORKBENCH}. Deliveries do come, so this may be such a one."),
+            "Dashboard → Webhooks: compare its URL and events with docs/DEPLOYMENT_CHECKLIST.md § 1",
+        );
+    }
     Finding::problem(
         "endpoint",
         what,
-        "Stripe does not deliver to this server.",
+        format!("Stripe does not deliver to this server. {WORKBENCH}."),
         next,
     )
 }
@@ -221,12 +258,12 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &WebhookEndpoint) -> Vec<Findin
             "Dashboard → Webhooks: make an endpoint for your own account",
         ));
     }
-    findings.extend(subscriptions(&endpoint.enabled_events));
+    findings.extend(subscriptions(patient, &endpoint.enabled_events));
     findings.push(version(patient, endpoint.api_version.as_deref()));
     findings
 }
 
-fn subscriptions(enabled: &[Box<str>]) -> Vec<Finding> {
+fn subscriptions(patient: &Patient<'_>, enabled: &[Box<str>]) -> Vec<Finding> {
     let has = |kind: &str| {
         enabled
             .iter()
@@ -247,6 +284,17 @@ fn subscriptions(enabled: &[Box<str>]) -> Vec<Finding> {
             .in_runbook(runbook)
         })
         .collect();
+    for (types, cost) in NEEDED_BY_SOME {
+        let lacking: Vec<&str> = types.iter().copied().filter(|kind| !has(kind)).collect();
+        if !lacking.is_empty() && patient.has_seen(types) {
+            findings.push(Finding::problem(
+                "subscription",
+                format!("the endpoint does not have {}", lacking.join(", ")),
+                format!("This account has {cost}."),
+                "Dashboard → Webhooks → endpoint → add them, then `paidup reconcile --since 30d`",
+            ));
+        }
+    }
     if findings.is_empty() {
         findings.push(Finding::good(
             "subscription",
@@ -287,40 +335,33 @@ fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
     }
 }
 
-/// Events that some endpoint has not received, and which of them we lack.
+/// Events that some endpoint has not received, and which of them we lack. One that has just been made
+/// may be on its way.
 fn undelivered(patient: &Patient<'_>) -> Finding {
-    let types = listable_types();
-    let mut events: Vec<ListedEvent> = Vec::new();
-    let mut last: Option<StripeId> = None;
-    for _ in 0..PAGES_MAX {
-        let query = EventsQuery {
-            types: &types,
-            created_from: Some(UnixSeconds(patient.now.0 - EVENTS_SECONDS)),
-            delivery_success: Some(false),
-            starting_after: last.as_ref(),
-            ending_before: None,
-        };
-        match patient.api.events(&query) {
-            Ok(page) => {
-                last = page.data.last().map(|event| event.id.clone());
-                events.extend(page.data);
-                if !page.has_more {
-                    break;
-                }
-            }
-            Err(error) => return no_answer("deliveries", &error),
+    let mut events: Vec<Fetched> = Vec::new();
+    for types in listable_types().chunks(TYPES_MAX) {
+        if let Err(error) = undelivered_of(types, patient, &mut events) {
+            return no_answer("deliveries", &error);
         }
     }
-    let lacks = |event: &&ListedEvent| {
+    let now = patient.now.0 - patient.api.skew_seconds().unwrap_or(0);
+    let is_settled = |event: &Fetched| {
+        let created = event.whole("created");
+        created.is_none_or(|created| now - created > ON_ITS_WAY_SECONDS)
+    };
+    let lacks = |event: &&Fetched| {
         let known = patient.store.map(|store| store.event(event.id.as_str()));
-        !matches!(known, Some(Ok(Some(_))))
+        is_settled(event) && !matches!(known, Some(Ok(Some(_))))
     };
     let missing = events.iter().filter(lacks).count();
     match (events.len(), missing) {
         (0, _) => Finding::good("deliveries", "Stripe has delivered every event of the last 30 days"),
         (count, 0) => Finding::good(
             "deliveries",
-            format!("{count} events of the last 30 days are undelivered somewhere; all are here"),
+            format!(
+                "{count} events of the last 30 days are undelivered somewhere; all are here, or younger than \
+                 five minutes"
+            ),
         ),
         (count, missing) => Finding::problem(
             "deliveries",
@@ -329,6 +370,54 @@ fn undelivered(patient: &Patient<'_>) -> Finding {
             "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl`",
         )
         .in_runbook(SIGNATURE),
+    }
+}
+
+fn undelivered_of(
+    types: &[&str],
+    patient: &Patient<'_>,
+    events: &mut Vec<Fetched>,
+) -> Result<(), ApiError> {
+    let mut last: Option<StripeId> = None;
+    for _ in 0..PAGES_MAX {
+        let page = patient.api.events(&EventsQuery {
+            types,
+            created_from: Some(UnixSeconds(patient.now.0 - EVENTS_SECONDS)),
+            delivery_success: Some(false),
+            starting_after: last.as_ref(),
+            ending_before: None,
+        })?;
+        last = page.data.last().map(|event| event.id.clone());
+        events.extend(page.data);
+        if !page.has_more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Patient<'_> {
+    /// When the last verified delivery came.
+    fn delivered_at(&self) -> Option<UnixSeconds> {
+        let events = self.store?.events(None, ARRIVALS).ok()?;
+        let mut delivered = events.iter().filter(|event| event.request_id.is_some());
+        delivered.next().map(|event| event.received_at)
+    }
+
+    /// Whether there are events of these types: here, or at Stripe.
+    fn has_seen(&self, types: &[&str]) -> bool {
+        let here = self
+            .store
+            .and_then(|store| store.events(None, ARRIVALS).ok());
+        let mut here = here.into_iter().flatten();
+        here.any(|event| types.contains(&&*event.kind))
+            || self
+                .api
+                .events(&EventsQuery {
+                    types,
+                    ..EventsQuery::default()
+                })
+                .is_ok_and(|page| !page.data.is_empty())
     }
 }
 
@@ -356,11 +445,10 @@ fn ahead(skew: i64) -> &'static str {
 }
 
 fn last_delivery(patient: &Patient<'_>) -> Finding {
-    let newest = patient.store.and_then(|store| store.events(None, 1).ok());
-    match newest.and_then(|events| events.into_iter().next()) {
-        Some(event) => Finding::good(
+    match patient.delivered_at() {
+        Some(at) => Finding::good(
             "secret",
-            format!("the last verified delivery came at {}", rfc3339(event.received_at)),
+            format!("the last verified delivery came at {}", rfc3339(at)),
         ),
         None => Finding::warning(
             "secret",

@@ -174,8 +174,15 @@ fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
         .map_err(|errors| all_of(&errors))?;
     take_identity(&config.database)?;
     logger::start(config.log_level).map_err(no_thread)?;
-    let why = api::run(config, systemd, &|line| tell(&line))
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    let why = api::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
+        StartError::Configuration(error) => all_of(&[error]),
+        StartError::Store(_)
+        | StartError::Listen(..)
+        | StartError::Served(_)
+        | StartError::Lock(..)
+        | StartError::Descriptors(..)
+        | StartError::System(_) => Failure::Other(error.to_string()),
+    })?;
     ended(why)
 }
 
@@ -230,8 +237,12 @@ fn fetch(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let settings = environment.stripe()?;
-    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
     let path = environment.database()?;
+    let mut store = Store::open_existing(&path).map_err(Failure::Store)?;
+    let settings = settings
+        .for_database(store.mode()?)
+        .map_err(|error| all_of(&[error]))?;
+    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
     let mut progress: Box<dyn Write> = if io::stderr().is_terminal() {
         Box::new(io::stderr())
     } else {
@@ -239,7 +250,7 @@ fn fetch(
     };
     let mut context = reconcile::Context {
         api: &api,
-        store: &mut Store::open_existing(&path).map_err(Failure::Store)?,
+        store: &mut store,
         reading: &settings.reading,
         now: Now::read().unix,
         tries: reconcile::TRIES,
@@ -300,7 +311,8 @@ impl Environment {
                 iter::once(("LISTEN_ADDR", &config.listen)).chain(admin)
             });
             findings.extend(listening.filter_map(|(name, address)| check::socket(name, address)));
-            findings.extend(check::database(&path));
+            let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
+            findings.extend(check::database(&path, mode));
         }
         findings.extend(config.as_ref().ok().and_then(check::proxy));
         Ok(findings)

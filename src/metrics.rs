@@ -83,6 +83,7 @@ impl Route {
 pub struct Metrics {
     routes: [RouteCounters; Route::ALL.len()],
     outcomes: [AtomicU64; OUTCOMES.len()],
+    reasons: [AtomicU64; REASONS.len()],
     rate_limited: AtomicU64,
     unnamed: AtomicU64,
     last_verified_event: AtomicI64,
@@ -122,8 +123,10 @@ impl Metrics {
 
     /// Counts an event that was answered 200.
     pub fn count_outcome(&self, outcome: Outcome) {
-        let outcome = position(&OUTCOMES, &outcome.as_str());
-        if let Some(counter) = self.outcomes.get(outcome) {
+        let reason = outcome.reason();
+        let reason = reason.and_then(|reason| self.reasons.get(position(&REASONS, &reason)));
+        let outcome = self.outcomes.get(position(&OUTCOMES, &outcome.as_str()));
+        for counter in outcome.into_iter().chain(reason) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -250,6 +253,15 @@ impl Metrics {
                 counter.load(Relaxed)
             )?;
         }
+        let name = "paidup_webhook_ignored_total";
+        head(text, name, "counter", "Ignored events by the reason.")?;
+        for (reason, counter) in REASONS.iter().zip(&self.reasons) {
+            writeln!(
+                text,
+                "{name}{{reason=\"{reason}\"}} {}",
+                counter.load(Relaxed)
+            )?;
+        }
         let name = "paidup_webhook_rate_limited_total";
         head(text, name, "counter", "Webhooks answered 429.")?;
         writeln!(text, "{name} {}", self.rate_limited.load(Relaxed))?;
@@ -302,6 +314,9 @@ const STATUSES: [u16; 15] = [
 
 /// [`Outcome`] in its own words.
 const OUTCOMES: [&str; 4] = ["applied", "duplicate", "ignored", "parked"];
+
+/// [`Outcome::reason`] in its own words.
+const REASONS: [&str; 6] = ["type", "account", "thin", "mode", "no_sale", "other_shop"];
 
 /// Shown from the start: a rate cannot see a counter's first step if it begins with that step.
 const WEBHOOK_STATUSES: [u16; 5] = [200, 400, 429, 500, 503];
@@ -414,8 +429,13 @@ mod tests {
         metrics.count_outcome(Outcome::Applied);
         metrics.count_outcome(Outcome::Duplicate);
         metrics.count_outcome(Outcome::Parked);
-        metrics.count_outcome(Outcome::Ignored(Ignored::Type));
+        metrics.count_outcome(Outcome::Ignored(Ignored::OtherShop));
         let text = metrics.render(None);
+        for reason in REASONS {
+            let count = i32::from(reason == "other_shop");
+            let line = format!("paidup_webhook_ignored_total{{reason=\"{reason}\"}} {count}\n");
+            assert!(text.contains(&line), "{text}");
+        }
         for outcome in OUTCOMES {
             let line = format!("paidup_webhook_events_total{{outcome=\"{outcome}\"}} 1\n");
             assert!(text.contains(&line), "{text}");

@@ -4,6 +4,7 @@
 //! Nothing here decides what an event means: [`Event`] reads it, [`Store::record`] joins it, and
 //! joining is safe to repeat. So a run that is cut off is repeated, and a server may run beside it.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use crate::domain::id::{StripeId, UnixSeconds};
 use crate::domain::payment::Fact;
 use crate::domain::plain;
 use crate::domain::reading::Reading;
-use crate::domain::stripe_error::{self, ApiError};
+use crate::domain::stripe_error::{self, ApiError, Call};
 use crate::exit::{Exit, Failure};
 use crate::sqlite::{Store, StoreError};
-use crate::stripe_api::{EventsQuery, Json, ListedEvent, Page, StripeApi};
+use crate::stripe_api::{EventsQuery, Fetched, Json, Page, StripeApi, TYPES_MAX};
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub struct Context<'a> {
 
 /// [`Context::tries`] of a command, beside the client's own retries.
 pub const TRIES: u32 = 5;
+/// Payments of an order that are asked for, some six calls each. A campaign, or a customer's id as the
+/// name of all that it buys, has more.
+const PAYMENTS_MAX: usize = 50;
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
@@ -89,31 +93,9 @@ fn fetch_events(
     context: &mut Context<'_>,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let types = listable_types();
     let mut tally = Tally::default();
-    let mut last: Option<StripeId> = None;
-    loop {
-        let query = EventsQuery {
-            types: &types,
-            created_from: Some(UnixSeconds(context.now.0 - options.since_seconds)),
-            delivery_success: options.undelivered.then_some(false),
-            starting_after: last.as_ref(),
-            ending_before: None,
-        };
-        let page = patiently(context, |api| api.events(&query))?;
-        tally.read += page.data.len();
-        let missing = missing(&page, context, &mut tally)?;
-        let receipts = store(options.dry_run, context.store, &missing)?;
-        report(options, &missing, receipts, &mut tally, out)?;
-        let _ = write!(
-            context.progress,
-            "\r{} events read, {} fetched ",
-            tally.read, tally.fetched
-        );
-        last = page.data.last().map(|event| event.id.clone());
-        if !page.has_more || last.is_none() {
-            break;
-        }
+    for types in listable_types().chunks(TYPES_MAX) {
+        fetch_types(types, options, context, &mut tally, out)?;
     }
     let _ = writeln!(context.progress);
     if !options.json {
@@ -126,9 +108,43 @@ fn fetch_events(
     })
 }
 
+/// Those of some types, of which one question may name at most [`TYPES_MAX`].
+fn fetch_types(
+    types: &[&str],
+    options: &Options,
+    context: &mut Context<'_>,
+    tally: &mut Tally,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut last: Option<StripeId> = None;
+    loop {
+        let query = EventsQuery {
+            types,
+            created_from: Some(UnixSeconds(context.now.0 - options.since_seconds)),
+            delivery_success: options.undelivered.then_some(false),
+            starting_after: last.as_ref(),
+            ending_before: None,
+        };
+        let page = patiently(context, |api| api.events(&query))?;
+        tally.read += page.data.len();
+        let missing = missing(&page, context, tally)?;
+        let receipts = store(options.dry_run, context.store, &missing)?;
+        report(options, &missing, receipts, tally, out)?;
+        let _ = write!(
+            context.progress,
+            "\r{} events read, {} fetched ",
+            tally.read, tally.fetched
+        );
+        last = page.data.last().map(|event| event.id.clone());
+        if !page.has_more || last.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 /// The events of a page that the ledger does not have, or only as ignored.
 fn missing(
-    page: &Page<ListedEvent>,
+    page: &Page<Fetched>,
     context: &Context<'_>,
     tally: &mut Tally,
 ) -> Result<Vec<Delivery>, Failure> {
@@ -154,130 +170,260 @@ fn missing(
     Ok(missing)
 }
 
-/// Fetches the session, the intent, the charges and the refunds of one order, and stores what they
-/// tell if that changes the order.
+/// Fetches the objects of one order, and stores what they tell if that changes the order.
 fn repair(
     order: &str,
     options: &Options,
     context: &mut Context<'_>,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let objects = fetch_objects(order, context)?;
-    if objects.is_empty() {
+    let walk = fetch_objects(order, context)?;
+    if walk.objects.is_empty() {
         return Err(Failure::Other(format!(
             "No order and no Stripe object that could be asked for is called {}. Give the order's id, or \
-             the id of its session (cs_…) or intent (pi_…) from the Dashboard.",
+             the id of its session (cs_…), payment (pi_…), invoice (in_…), charge (ch_…, py_…), refund \
+             (re_…) or dispute (du_…) from the Dashboard.",
             plain::text(order)
         )));
     }
-    let deliveries = deliveries(&objects, context);
-    let rehearsed = store(true, context.store, &deliveries)?;
-    let changes = is_news(&rehearsed);
+    let deliveries = deliveries(&walk.objects, context);
+    let changes = context.store.would_change(&deliveries)?;
     let mut tally = Tally {
-        read: objects.len(),
+        read: walk.objects.len(),
         ..Tally::default()
     };
     if changes {
-        let receipts = if options.dry_run {
-            rehearsed
-        } else {
-            store(false, context.store, &deliveries)?
-        };
+        let receipts = store(options.dry_run, context.store, &deliveries)?;
         report(options, &deliveries, receipts, &mut tally, out)?;
     }
     if !options.json {
         let count = tally.read;
-        let what = match (changes, options.dry_run) {
-            (false, _) => "the order is as Stripe has it",
-            (true, true) => "the order would change; nothing was stored",
-            (true, false) => "the order is as Stripe has it now",
+        let is_whole = walk.refused.is_empty() && !walk.is_part;
+        let what = match (changes, options.dry_run, is_whole) {
+            (false, _, _) if context.store.order(order)?.is_none() => "no order follows from them",
+            (true, true, _) => "the order would change; nothing was stored",
+            (true, false, false) => "the order has changed",
+            (false, _, false) => "nothing new in them",
+            (true, false, true) => "the order is as Stripe has it now",
+            (false, _, true) => "the order is as Stripe has it",
         };
         writeln!(out, "{count} objects read from Stripe: {what}.")?;
+        if walk.is_part {
+            let id = plain::text(order);
+            writeln!(
+                out,
+                "The order has more than {PAYMENTS_MAX} payments: only that of {id} was asked for."
+            )?;
+        }
+        for error in &walk.refused {
+            writeln!(out, "It may still differ from what Stripe has. {error}")?;
+        }
+        writeln!(
+            out,
+            "Early fraud warnings are not asked for: they come as events, which `paidup reconcile` fetches."
+        )?;
     }
-    Ok(Exit::Done)
+    Ok(if walk.refused.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
-/// Brings one order to what Stripe says of it now, as `--order` does, and returns what changed.
+/// What [`refresh`] did.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// What changed.
+    pub news: Vec<News>,
+    /// What Stripe refused to tell: the order may still differ from what Stripe has.
+    pub refused: Vec<ApiError>,
+}
+
+/// Brings one order to what Stripe says of it now, as `--order` does.
 ///
 /// # Errors
 /// [`Failure`] as [`run`].
-pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Vec<News>, Failure> {
-    let objects = fetch_objects(order, context)?;
-    let deliveries = deliveries(&objects, context);
-    if !is_news(&store(true, context.store, &deliveries)?) {
-        return Ok(Vec::new());
-    }
+pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Refreshed, Failure> {
+    let walk = fetch_objects(order, context)?;
+    let deliveries = deliveries(&walk.objects, context);
     let mut news = Vec::new();
-    for receipt in store(false, context.store, &deliveries)? {
-        news.extend(receipt.map_err(Failure::Store)?.news);
+    if context.store.would_change(&deliveries)? {
+        for receipt in store(false, context.store, &deliveries)? {
+            news.extend(receipt.map_err(Failure::Store)?.news);
+        }
     }
-    Ok(news)
+    Ok(Refreshed {
+        news,
+        refused: walk.refused,
+    })
 }
 
-fn deliveries(objects: &[Json], context: &Context<'_>) -> Vec<Delivery> {
-    let at = stripes_now(context.api, context.now);
+fn deliveries(objects: &[Fetched], context: &Context<'_>) -> Vec<Delivery> {
     objects
         .iter()
-        .filter_map(|object| fetched(object, at, context.now, context.reading))
+        .filter_map(|object| fetched(object, context.now, context.reading))
         .collect()
 }
 
-fn is_news(receipts: &[Result<Receipt, StoreError>]) -> bool {
-    let mut receipts = receipts.iter().flatten();
-    receipts.any(|receipt| !receipt.news.is_empty())
+/// Everything of the order that Stripe can be asked for: all that its known objects name, and what
+/// Stripe lists of those. Early fraud warnings are left to their events: Stripe publishes no permission
+/// for a restricted key that may list them.
+fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure> {
+    let mut walk = Walk::default();
+    if let Some(stored) = context.store.order(order)? {
+        let payments = match context.store.few_payments(&stored, PAYMENTS_MAX)? {
+            Some(payments) => payments,
+            None => match context.store.payment_of(order)? {
+                Some((_, payment)) => {
+                    walk.is_part = true;
+                    vec![payment]
+                }
+                None => return Err(too_many(order)),
+            },
+        };
+        for payment in payments {
+            walk.add_all(Call::ReadSession, payment.sessions());
+            walk.add_all(Call::ReadInvoice, payment.invoices());
+            walk.add_all(Call::ReadIntent, payment.intents());
+            walk.add_all(Call::ReadCharge, payment.charges());
+        }
+    } else if let (Ok(id), Some(call)) = (StripeId::parse(order), call_for(order)) {
+        walk.add(call, id);
+    }
+    while let Some((call, id)) = walk.todo.pop_front() {
+        let answer = patiently(context, |api| api.read(call, &id));
+        let Some(object) = walk.taken(answer)? else {
+            continue;
+        };
+        for (call, field) in lists_of(call, &object) {
+            let answer = patiently(context, |api| api.list(call, (field, &id)));
+            for object in walk.taken(answer)?.unwrap_or_default() {
+                walk.learn(object);
+            }
+        }
+        walk.learn(object);
+    }
+    match walk.refused.first() {
+        Some(error) if walk.objects.is_empty() => Err(Failure::Stripe(error.clone())),
+        Some(_) | None => Ok(walk),
+    }
 }
 
-/// Everything of the order that Stripe can be asked for. Disputes cannot be asked for by payment:
-/// their events can.
-fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Vec<Json>, Failure> {
-    let mut sessions: Vec<StripeId> = Vec::new();
-    let mut intents: Vec<StripeId> = Vec::new();
-    let mut charges: Vec<StripeId> = Vec::new();
-    let stored = context.store.order(order).map_err(Failure::Store)?;
-    if let Some(stored) = &stored {
-        for payment in context.store.payments(stored).map_err(Failure::Store)? {
-            sessions.extend(payment.sessions().cloned());
-            intents.extend(payment.intents().cloned());
-            charges.extend(payment.charges().cloned());
-        }
-    } else if let Ok(id) = StripeId::parse(order) {
-        match order.split('_').next() {
-            Some("cs") => sessions.push(id),
-            Some("pi") => intents.push(id),
-            Some("ch" | "py") => charges.push(id),
-            _ => {}
-        }
-    }
-    let mut objects = Vec::new();
-    for id in &sessions {
-        let session = patiently(context, |api| api.session(id))?;
-        add_new(&mut intents, session.payment_intent);
-        objects.push(session.json);
-    }
-    // A charge that stands for the order by itself names its intent.
-    if intents.is_empty() {
-        for id in &charges {
-            let charge = patiently(context, |api| api.charge(id))?;
-            add_new(&mut intents, charge.payment_intent);
-        }
-    }
-    for id in &intents {
-        let intent = patiently(context, |api| api.payment_intent(id))?;
-        add_new(&mut charges, intent.latest_charge);
-        objects.push(intent.json);
-    }
-    for id in &charges {
-        objects.push(patiently(context, |api| api.charge(id))?.json);
-    }
-    for id in &intents {
-        let refunds = patiently(context, |api| api.refunds(id))?;
-        objects.extend(refunds.into_iter().map(|refund| refund.json));
-    }
-    Ok(objects)
+fn too_many(order: &str) -> Failure {
+    Failure::Other(format!(
+        "{} has more than {PAYMENTS_MAX} payments. Give the id of a Stripe object of the one that is meant \
+         (`paidup events list --order` shows them), or fetch all events: `paidup reconcile --since 30d`.",
+        plain::text(order)
+    ))
 }
 
-fn add_new(ids: &mut Vec<StripeId>, id: Option<StripeId>) {
-    ids.extend(id.filter(|id| !ids.contains(id)));
+/// What reads an object of whose id only the beginning tells its kind.
+fn call_for(id: &str) -> Option<Call> {
+    Some(match id.split('_').next()? {
+        "cs" => Call::ReadSession,
+        "pi" => Call::ReadIntent,
+        "ch" | "py" => Call::ReadCharge,
+        "in" => Call::ReadInvoice,
+        "re" | "pyr" => Call::ReadRefund,
+        "du" | "dp" => Call::ReadDispute,
+        _ => return None,
+    })
+}
+
+/// What Stripe lists of an object that `call` has read, and by which field. What is of a charge is
+/// listed by its intent, if it has one.
+fn lists_of(call: Call, object: &Fetched) -> Vec<(Call, &'static str)> {
+    let of_payment = |field| vec![(Call::ListRefunds, field), (Call::ListDisputes, field)];
+    match call {
+        Call::ReadInvoice => vec![(Call::ListInvoicePayments, "invoice")],
+        Call::ReadIntent => of_payment("payment_intent"),
+        Call::ReadCharge if object.id_in("payment_intent").is_none() => of_payment("charge"),
+        Call::ReadCharge
+        | Call::ReadSession
+        | Call::ReadRefund
+        | Call::ReadDispute
+        | Call::ReadReview
+        | Call::CreateSession
+        | Call::ListEvents
+        | Call::ListRefunds
+        | Call::ListDisputes
+        | Call::ListInvoicePayments
+        | Call::ListEndpoints => Vec::new(),
+    }
+}
+
+/// From object to object.
+#[derive(Default)]
+struct Walk {
+    /// What was ever to be read, or was listed.
+    seen: BTreeSet<StripeId>,
+    todo: VecDeque<(Call, StripeId)>,
+    objects: Vec<Fetched>,
+    /// What the key may not read, or what is not there.
+    refused: Vec<ApiError>,
+    /// The order has too many payments, and only one of them was asked for.
+    is_part: bool,
+}
+
+impl Walk {
+    fn add(&mut self, call: Call, id: StripeId) {
+        if self.seen.insert(id.clone()) {
+            self.todo.push_back((call, id));
+        }
+    }
+
+    fn add_all<'a>(&mut self, call: Call, ids: impl Iterator<Item = &'a StripeId>) {
+        ids.for_each(|id| self.add(call, id.clone()));
+    }
+
+    /// Keeps an object, and goes on to those that it names.
+    fn learn(&mut self, object: Fetched) {
+        const LINKS: [(Call, &str); 8] = [
+            (Call::ReadInvoice, "invoice"),
+            (Call::ReadIntent, "payment_intent"),
+            (Call::ReadIntent, "payment.payment_intent"),
+            (Call::ReadCharge, "payment.charge"),
+            (Call::ReadCharge, "latest_charge"),
+            (Call::ReadCharge, "charge"),
+            (Call::ReadReview, "review"),
+            (Call::ReadSession, "payment_details.order_reference"),
+        ];
+        for (call, path) in LINKS {
+            let Some(id) = object.id_in(path) else {
+                continue;
+            };
+            // That one is the shop's text, unless Checkout or billing has written it.
+            let call = if call == Call::ReadSession {
+                call_for(id.as_str())
+                    .filter(|call| matches!(call, Call::ReadSession | Call::ReadInvoice))
+            } else {
+                Some(call)
+            };
+            if let Some(call) = call {
+                self.add(call, id);
+            }
+        }
+        self.seen.insert(object.id.clone());
+        self.objects.push(object);
+    }
+
+    /// What Stripe answered; `None` when it does not tell that to this key, which is noted once for
+    /// each kind.
+    fn taken<T>(&mut self, answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        use stripe_error::Failure as Why;
+        match answer {
+            Err(Failure::Stripe(error))
+                if matches!(error.failure, Why::Permission(_) | Why::NotFound) =>
+            {
+                let is_new = |known: &ApiError| known.call != error.call;
+                if self.refused.iter().all(is_new) {
+                    self.refused.push(error);
+                }
+                Ok(None)
+            }
+            answer => answer.map(Some),
+        }
+    }
 }
 
 /// Asks again when Stripe is busy or out of reach.
@@ -432,31 +578,23 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
 
 /// A fetched object in the form of an event, under an id of our own: what it is, when it was
 /// fetched, and a digest of what it said, since it may say something else in the same second. None
-/// when it is nothing that an order follows from.
+/// when it is nothing that an order follows from, or of the other mode.
 #[must_use]
-pub fn fetched(
-    object: &Json,
-    at: UnixSeconds,
-    now: UnixSeconds,
-    reading: &Reading,
-) -> Option<Delivery> {
-    let fact = Fact::from_object(object.text(), at, reading).ok()?;
-    let mut digest = hex::encode(Sha256::digest(object.text().as_bytes()));
+pub fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<Delivery> {
+    let fact = Fact::from_object(object.json.text(), object.at, reading).ok()?;
+    if reading.mode.is_some() && fact.mode.is_some() && fact.mode != reading.mode {
+        return None;
+    }
+    let mut digest = hex::encode(Sha256::digest(object.json.text().as_bytes()));
     digest.truncate(8);
-    let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), at.0);
+    let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), object.at.0);
     let event = Event {
         id: StripeId::parse(&id).ok()?,
         kind: "paidup.fetched".into(),
-        created: Some(at),
+        created: Some(object.at),
         api_version: None,
         mode: fact.mode,
         meaning: Meaning::Fact(Box::new(fact)),
     };
-    Some(delivery(event, object, now))
-}
-
-/// The time by Stripe's clock, as far as its answers told.
-#[must_use]
-pub fn stripes_now(api: &StripeApi, now: UnixSeconds) -> UnixSeconds {
-    UnixSeconds(now.0.saturating_sub(api.skew_seconds().unwrap_or(0)))
+    Some(delivery(event, &object.json, now))
 }

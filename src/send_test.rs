@@ -375,8 +375,8 @@ impl Report<'_> {
                     .to_owned()
             }
             (200, "ignored (mode)") => {
-                "ignored (mode): the server has STRIPE_MODE=live and this is a test event, so no order \
-                 changed. The secret is right: that was verified first."
+                "ignored (mode): the shop is live and this is a test event, so no order was made or changed. \
+                 The way there and the secret are right: the signature was verified first."
                     .to_owned()
             }
             (200, _) => "200: accepted.".to_owned(),

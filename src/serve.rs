@@ -150,6 +150,9 @@ fn start_with(
     let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
     let mut store = Store::open(&config.database).map_err(StartError::Store)?;
+    if let Some(mode) = config.reading.mode {
+        store.settle_mode(mode).map_err(StartError::Store)?;
+    }
     begin_history(&mut store)?;
     let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, mover, &metrics, stop));

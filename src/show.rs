@@ -26,11 +26,25 @@ pub fn orders_list(
 ) -> Result<Exit, Failure> {
     let mut orders = store.orders(status, limit.saturating_add(1))?;
     let has_more = cut(&mut orders, limit);
+    write_orders(&orders, json, out)?;
+    if orders.is_empty() && !json {
+        let which = status.map_or("", Status::as_str);
+        let blank = if which.is_empty() { "" } else { " " };
+        writeln!(
+            out,
+            "There is no {which}{blank}order yet. `paidup send-test` sends one for a test."
+        )?;
+    }
+    write_has_more(has_more && !json, out)?;
+    Ok(Exit::Done)
+}
+
+fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     if json {
-        for order in &orders {
+        for order in orders {
             write_json(&OrderJson::new(order, None), out)?;
         }
-        return Ok(Exit::Done);
+        return Ok(());
     }
     let rows = orders.iter().map(|order| {
         let state = &order.state;
@@ -51,19 +65,14 @@ pub fn orders_list(
         rows.collect(),
         out,
     )?;
-    if orders.is_empty() {
-        let which = status.map_or("", Status::as_str);
-        let blank = if which.is_empty() { "" } else { " " };
-        writeln!(
-            out,
-            "There is no {which}{blank}order yet. `paidup send-test` sends one for a test."
-        )?;
-    }
-    write_has_more(has_more, out)?;
-    Ok(Exit::Done)
+    Ok(())
 }
 
-/// `paidup orders show ID`.
+/// Orders shown of those that say that they are for one name.
+const REFERENCES: usize = 50;
+
+/// `paidup orders show ID`. Where neither an order nor a Stripe object has that name, the order that says
+/// that it is for it, or a list when several do.
 ///
 /// # Errors
 /// [`Failure`] when the database cannot be read or the output not be written.
@@ -73,8 +82,21 @@ pub fn orders_show(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let Some(order) = store.order(id)? else {
-        return Err(no_order(id));
+    let order = match store.order(id)? {
+        Some(order) => order,
+        None => {
+            let mut orders = store.orders_for(id, REFERENCES + 1)?;
+            if orders.len() > 1 {
+                let has_more = orders.len() > REFERENCES;
+                orders.truncate(REFERENCES);
+                write_orders(&orders, json, out)?;
+                if has_more && !json {
+                    writeln!(out, "There are more than the newest {REFERENCES}.")?;
+                }
+                return Ok(Exit::Done);
+            }
+            orders.pop().ok_or_else(|| no_order(id))?
+        }
     };
     let changes = store.changes(&order)?;
     if json {
@@ -439,7 +461,8 @@ fn outcome_meaning(event: &StoredEvent) -> &'static str {
 
 fn no_order(id: &str) -> Failure {
     Failure::Other(format!(
-        "There is no order {:?}, and no session, intent, charge, refund or dispute of that id is known.\n\
+        "There is no order {:?}, no order says that it is for it, and no session, intent, invoice, charge, \
+         refund or dispute of that id is known.\n\
          `paidup orders list` shows the newest orders, `paidup events list` what Stripe has sent.",
         plain::text(id)
     ))

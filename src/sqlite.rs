@@ -48,7 +48,7 @@ pub use readers::{Reader, readers};
 pub use rows::{Change, StoredEvent, StoredOrder};
 pub use upkeep::{Chore, PruneBatch, Retired, Summary};
 
-use apply::{order_by_id, order_by_name, payments_for, record_one};
+use apply::{order_by_id, order_by_name, payment_by_id, payments_for, record_one};
 use error::from_sqlite;
 use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
@@ -247,6 +247,23 @@ impl Store {
         Ok(answers)
     }
 
+    /// Whether [`Store::record`] would change an order now, be it only its amount. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub fn would_change(&mut self, batch: &[Delivery]) -> Result<bool, StoreError> {
+        let last = |db: &Connection| -> Result<i64, StoreError> {
+            let mut last = db.prepare_cached("SELECT number FROM last_number")?;
+            Ok(last.query_row([], |row| row.get(0))?)
+        };
+        let before = last(&self.connection)?;
+        let (transaction, answers) = self.record_uncommitted(batch)?;
+        answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let after = last(&transaction)?;
+        transaction.rollback()?;
+        Ok(after > before)
+    }
+
     fn record_uncommitted(
         &mut self,
         batch: &[Delivery],
@@ -286,6 +303,22 @@ impl Store {
     /// [`StoreError`].
     pub fn payments(&self, order: &StoredOrder) -> Result<Vec<Payment>, StoreError> {
         payments_for(&self.connection, order.id)
+    }
+
+    /// The same of an order that has at most `most`; `None` when it has more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn few_payments(
+        &self,
+        order: &StoredOrder,
+        most: usize,
+    ) -> Result<Option<Vec<Payment>>, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM payment WHERE order_id = ?1 LIMIT ?2)";
+        let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+        let mut count = self.connection.prepare_cached(sql)?;
+        let count: i64 = count.query_row([order.id, most + 1], |row| row.get(0))?;
+        (count <= most).then(|| self.payments(order)).transpose()
     }
 
     /// Writes and syncs one row, to prove that the disk takes writes.
@@ -385,10 +418,42 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order_of(&self, object: &str) -> Result<Option<StoredOrder>, StoreError> {
-        let order = object::order_of(&self.connection, object)?;
+        let order = object::of_order(&self.connection, object)?;
         order
-            .map(|id| order_by_id(&self.connection, id))
+            .map(|(_, id)| order_by_id(&self.connection, id))
             .transpose()
+    }
+
+    /// The payment that the Stripe object of that id belongs to, with its order; none while that is not
+    /// known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payment_of(&self, object: &str) -> Result<Option<(StoredOrder, Payment)>, StoreError> {
+        let Some((payment, order)) = object::of_order(&self.connection, object)? else {
+            return Ok(None);
+        };
+        let order = order_by_id(&self.connection, order)?;
+        Ok(Some((order, payment_by_id(&self.connection, payment)?)))
+    }
+
+    /// Orders that say that they are for `reference` and do not bear its name, newest first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn orders_for(
+        &self,
+        reference: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredOrder>, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE reference = ?2 ORDER BY id DESC LIMIT ?1"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![limit, reference], StoredOrder::read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Orders, newest first, at most `limit`; only those of `status` if one is given.

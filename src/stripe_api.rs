@@ -22,6 +22,7 @@ use crate::clock::Now;
 use crate::domain::config::ConfigError;
 use crate::domain::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::new_order::{Item, Line};
+use crate::domain::reading::{Ours, Place, Reading};
 use crate::domain::secret::Secret;
 use crate::domain::stripe_config::ApiSettings;
 use crate::domain::stripe_error::{ApiError, Call, Failure, Unreachable};
@@ -66,7 +67,9 @@ pub struct NewSession<'a> {
     pub order: &'a OrderId,
     /// What is bought, at least one line.
     pub lines: &'a [Line],
-    /// The shop's own notes; `order_id` among them is replaced by the order's.
+    /// The settings that say where the order's id is looked for, and what marks an order as ours.
+    pub reading: &'a Reading,
+    /// The shop's own notes; those under a key that carries the order's id are replaced by it.
     pub metadata: &'a [(Box<str>, Box<str>)],
     /// Where the buyer comes after paying.
     pub success_url: &'a str,
@@ -76,69 +79,44 @@ pub struct NewSession<'a> {
     pub expires_at: Option<UnixSeconds>,
 }
 
-/// A Checkout Session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// `cs_…`.
+/// An object as Stripe answered it when it was asked.
+#[derive(Clone, PartialEq)]
+pub struct Fetched {
+    /// Its id.
     pub id: StripeId,
-    /// Where the buyer pays, while it is open.
-    pub url: Option<Box<str>>,
-    /// `open`, `complete` or `expired`.
-    pub status: Option<Box<str>>,
-    /// `paid`, `unpaid` or `no_payment_required`.
-    pub payment_status: Option<Box<str>>,
-    /// Its payment, once the buyer pays.
-    pub payment_intent: Option<StripeId>,
-    /// When it ends.
-    pub expires_at: Option<UnixSeconds>,
     /// All of it.
     pub json: Json,
+    /// As of when it says so, by Stripe's clock.
+    pub at: UnixSeconds,
+    fields: Fields,
 }
 
-/// The payment of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PaymentIntent {
-    /// `pi_…`.
-    pub id: StripeId,
-    /// `succeeded`, `canceled`, `processing` and others.
-    pub status: Option<Box<str>>,
-    /// The last attempt to take the money.
-    pub latest_charge: Option<StripeId>,
-    /// All of it.
-    pub json: Json,
+impl Fetched {
+    /// The text of a field.
+    #[must_use]
+    pub fn text(&self, field: &str) -> Option<Box<str>> {
+        self.fields.text(field)
+    }
+
+    /// The whole number of a field.
+    #[must_use]
+    pub fn whole(&self, field: &str) -> Option<i64> {
+        self.fields.get(field).and_then(Value::as_i64)
+    }
+
+    /// The id in a field, or in a field of a field (`payment.payment_intent`), written as text or as
+    /// the object that it stands for.
+    #[must_use]
+    pub fn id_in(&self, path: &str) -> Option<StripeId> {
+        self.fields.id(path)
+    }
 }
 
-/// One attempt to take the money of a payment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// `ch_…` or `py_…`.
-    pub id: StripeId,
-    /// Its payment.
-    pub payment_intent: Option<StripeId>,
-    /// All of it.
-    pub json: Json,
-}
-
-/// Money that goes back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refund {
-    /// `re_…` or `pyr_…`.
-    pub id: StripeId,
-    /// `pending`, `requires_action`, `succeeded`, `failed` or `canceled`.
-    pub status: Option<Box<str>>,
-    /// What it takes back.
-    pub charge: Option<StripeId>,
-    /// All of it.
-    pub json: Json,
-}
-
-/// An event, as the list of events has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedEvent {
-    /// `evt_…`.
-    pub id: StripeId,
-    /// All of it, for [`Event::from_json`](crate::domain::event::Event::from_json).
-    pub json: Json,
+/// Of what it holds only the id may be shown.
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fetched({})", self.id.as_str())
+    }
 }
 
 /// A webhook endpoint. <https://docs.stripe.com/api/webhook_endpoints/object>
@@ -164,7 +142,7 @@ pub struct WebhookEndpoint {
 /// <https://docs.stripe.com/api/events/list>
 #[derive(Clone, Debug, Default)]
 pub struct EventsQuery<'a> {
-    /// At most 20; none is all.
+    /// At most [`TYPES_MAX`]; none is all.
     pub types: &'a [&'a str],
     /// Made then or later.
     pub created_from: Option<UnixSeconds>,
@@ -175,6 +153,9 @@ pub struct EventsQuery<'a> {
     /// Only newer ones than this event: the page nearest to it, newest first as well.
     pub ending_before: Option<&'a StripeId>,
 }
+
+/// Types that one question for events may name.
+pub const TYPES_MAX: usize = 20;
 
 /// Part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,73 +221,42 @@ impl StripeApi {
         &self,
         session: &NewSession<'_>,
         key: &IdempotencyKey,
-    ) -> Result<Session, ApiError> {
+    ) -> Result<Fetched, ApiError> {
         let form = session.form();
-        let path = "/v1/checkout/sessions".to_owned();
         let request = Request {
             call: Call::CreateSession,
-            path,
+            path: Call::CreateSession.path().to_owned(),
             query: Vec::new(),
             post: Some((&form, key)),
         };
         self.one(&request)
     }
 
-    /// Reads a payment page again.
+    /// Reads the object `id`: `call` says of which kind it is.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub fn session(&self, id: &StripeId) -> Result<Session, ApiError> {
-        self.one(&get(
-            Call::ReadSession,
-            format!("/v1/checkout/sessions/{}", id.as_str()),
-        ))
+    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, ApiError> {
+        self.one(&get(call, format!("{}/{}", call.path(), id.as_str())))
     }
 
-    /// Reads a payment.
+    /// Lists all objects of the kind that `call` lists and that are of the object `of`, which they
+    /// have in the field `of.0`.
     ///
     /// # Errors
-    /// [`ApiError`].
-    pub fn payment_intent(&self, id: &StripeId) -> Result<PaymentIntent, ApiError> {
-        self.one(&get(
-            Call::ReadIntent,
-            format!("/v1/payment_intents/{}", id.as_str()),
-        ))
-    }
-
-    /// Reads a charge.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub fn charge(&self, id: &StripeId) -> Result<Charge, ApiError> {
-        self.one(&get(
-            Call::ReadCharge,
-            format!("/v1/charges/{}", id.as_str()),
-        ))
+    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
+    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, ApiError> {
+        self.all(call, &[pair(of.0, of.1.as_str())])
     }
 
     /// Lists up to 100 events.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<ListedEvent>, ApiError> {
-        let mut request = get(Call::ListEvents, "/v1/events".to_owned());
+    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, ApiError> {
+        let mut request = get(Call::ListEvents, Call::ListEvents.path().to_owned());
         request.query = query.pairs();
-        let page = self.page(&request)?;
-        let data = page.data.into_iter().map(|(_, event)| event).collect();
-        Ok(Page {
-            data,
-            has_more: page.has_more,
-        })
-    }
-
-    /// Lists all refunds of a payment.
-    ///
-    /// # Errors
-    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
-    pub fn refunds(&self, payment_intent: &StripeId) -> Result<Vec<Refund>, ApiError> {
-        let filter = [pair("payment_intent", payment_intent.as_str())];
-        self.all(Call::ListRefunds, "/v1/refunds", &filter)
+        self.page(&request)
     }
 
     /// Lists all webhook endpoints of the account in the key's mode.
@@ -314,7 +264,10 @@ impl StripeApi {
     /// # Errors
     /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
     pub fn webhook_endpoints(&self) -> Result<Vec<WebhookEndpoint>, ApiError> {
-        self.all(Call::ListEndpoints, "/v1/webhook_endpoints", &[])
+        let endpoints = self.all(Call::ListEndpoints, &[])?;
+        let read = |endpoint: &Fetched| WebhookEndpoint::read(endpoint);
+        let endpoints: Result<_, _> = endpoints.iter().map(read).collect();
+        endpoints.map_err(|field| ApiError::new(Call::ListEndpoints, Failure::Unusable(field)))
     }
 
     /// By how many seconds our clock was ahead of Stripe's at the last answer; exact to the second
@@ -401,16 +354,33 @@ impl NewSession<'_> {
                 }
             }
         }
-        for (name, value) in self
-            .metadata
-            .iter()
-            .filter(|(name, _)| **name != *"order_id")
-        {
+        let mut own = vec![("order_id", order)];
+        let places = self.reading.names.places().iter();
+        let key = places.filter_map(|(_, place)| match place {
+            Place::Metadata(key) => Some(&**key),
+            Place::Reference => None,
+        });
+        own.extend(
+            key.take(1)
+                .filter(|key| *key != "order_id")
+                .map(|key| (key, order)),
+        );
+        own.extend(match &self.reading.ours {
+            Some(Ours::Mark(key, value)) => Some((&**key, &**value)),
+            Some(Ours::Beginning(_)) | None => None,
+        });
+        let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
+        for (name, value) in self.metadata.iter().filter(|(name, _)| !is_own(name)) {
             form.push((format!("metadata[{name}]"), value.to_string()));
         }
-        form.push(pair("metadata[order_id]", order));
+        for (name, value) in &own {
+            form.push((format!("metadata[{name}]"), (*value).to_owned()));
+        }
         form.push(pair("client_reference_id", order));
-        form.push(pair("payment_intent_data[metadata][order_id]", order));
+        for (name, value) in &own {
+            let name = format!("payment_intent_data[metadata][{name}]");
+            form.push((name, (*value).to_owned()));
+        }
         form.push(pair("success_url", self.success_url));
         form.extend(self.cancel_url.map(|url| pair("cancel_url", url)));
         form.extend(
@@ -443,17 +413,21 @@ impl EventsQuery<'_> {
     }
 }
 
-/// An object that we can read: its id and a few fields, of which most may be missing. The error is
-/// the name of the field without which it is of no use.
-trait Object: Sized {
-    fn read(id: StripeId, fields: &Fields, json: Json) -> Result<Self, &'static str>;
+/// The error is the name of the field without which it is of no use.
+fn read(json: &str, at: UnixSeconds) -> Result<Fetched, &'static str> {
+    let fields = Fields(serde_json::from_str(json).map_err(|_| "object")?);
+    Ok(Fetched {
+        id: fields.id("id").ok_or("id")?,
+        json: Json(json.into()),
+        at,
+        fields,
+    })
 }
 
-fn read<T: Object>(json: &str) -> Result<(StripeId, T), &'static str> {
-    let fields = Fields(serde_json::from_str(json).map_err(|_| "object")?);
-    let id = fields.id("id").ok_or("id")?;
-    let object = T::read(id.clone(), &fields, Json(json.into()))?;
-    Ok((id, object))
+/// What Stripe answered, and as of when.
+struct Told {
+    text: String,
+    at: UnixSeconds,
 }
 
 #[derive(Deserialize)]
@@ -465,37 +439,35 @@ struct List<'a> {
 }
 
 impl StripeApi {
-    fn one<T: Object>(&self, request: &Request<'_>) -> Result<T, ApiError> {
-        let text = self.send(request)?;
+    fn one(&self, request: &Request<'_>) -> Result<Fetched, ApiError> {
+        let told = self.send(request)?;
         let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
-        read(&text).map(|(_, object)| object).map_err(unusable)
+        read(&told.text, told.at).map_err(unusable)
     }
 
-    fn page<T: Object>(&self, request: &Request<'_>) -> Result<Page<(StripeId, T)>, ApiError> {
+    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, ApiError> {
         let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
-        let text = self.send(request)?;
-        let list: List<'_> = serde_json::from_str(&text).map_err(|_| unusable("data"))?;
-        let items = list.data.iter().map(|item| read(item.get()));
+        let told = self.send(request)?;
+        let list: List<'_> = serde_json::from_str(&told.text).map_err(|_| unusable("data"))?;
+        let items = list.data.iter().map(|item| read(item.get(), told.at));
         Ok(Page {
             data: items.collect::<Result<_, _>>().map_err(unusable)?,
             has_more: list.has_more,
         })
     }
 
-    fn all<T: Object>(&self, call: Call, path: &str, filter: &[Pair]) -> Result<Vec<T>, ApiError> {
-        let mut all = Vec::new();
-        let mut last: Option<StripeId> = None;
+    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, ApiError> {
+        let mut all: Vec<Fetched> = Vec::new();
         for _ in 0..PAGES_MAX {
-            let mut request = get(call, path.to_owned());
+            let mut request = get(call, call.path().to_owned());
             request.query.extend_from_slice(filter);
             request.query.push(pair("limit", PAGE_ITEMS));
-            let after = last.as_ref().map(|id| pair("starting_after", id.as_str()));
-            request.query.extend(after);
+            let last = all
+                .last()
+                .map(|last| pair("starting_after", last.id.as_str()));
+            request.query.extend(last);
             let page = self.page(&request)?;
-            for (id, object) in page.data {
-                last = Some(id);
-                all.push(object);
-            }
+            all.extend(page.data);
             if !page.has_more {
                 return Ok(all);
             }
@@ -504,12 +476,12 @@ impl StripeApi {
     }
 
     /// Sends `request`, again where that may help, and returns the JSON of the answer.
-    fn send(&self, request: &Request<'_>) -> Result<String, ApiError> {
+    fn send(&self, request: &Request<'_>) -> Result<Told, ApiError> {
         let deadline = Now::read().instant + self.timeout;
         let mut retries = 0;
         loop {
             let (mut error, advice) = match self.attempt(request, left_until(deadline)) {
-                Ok(text) => return Ok(text),
+                Ok(told) => return Ok(told),
                 Err(failed) => failed,
             };
             error.attempts = retries + 1;
@@ -526,12 +498,12 @@ impl StripeApi {
         &self,
         request: &Request<'_>,
         timeout: Duration,
-    ) -> Result<String, (ApiError, Advice)> {
+    ) -> Result<Told, (ApiError, Advice)> {
         let failed = |failure| (ApiError::new(request.call, failure), None);
         let mut response = self
             .transmit(request, timeout)
             .map_err(|error| failed(failure(&error)))?;
-        self.note_skew(response.headers());
+        let at = self.note_time(response.headers());
         let status = response.status().as_u16();
         let advice = advice(response.headers());
         let request_id = header(response.headers(), "request-id");
@@ -557,9 +529,10 @@ impl StripeApi {
         if !response.status().is_success() {
             return Err(tell(ApiError::answered(request.call, status, &body)));
         }
-        let text = String::from_utf8(body).ok();
-        text.filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
-            .ok_or_else(|| tell(ApiError::new(request.call, Failure::NotJson)))
+        let is_json = |text: &String| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        let text = String::from_utf8(body).ok().filter(is_json);
+        let text = text.ok_or_else(|| tell(ApiError::new(request.call, Failure::NotJson)))?;
+        Ok(Told { text, at })
     }
 
     fn transmit(
@@ -598,14 +571,19 @@ impl StripeApi {
         }
     }
 
-    fn note_skew(&self, headers: &HeaderMap) {
+    /// When Stripe answered, by its own clock as far as its answers tell.
+    fn note_time(&self, headers: &HeaderMap) -> UnixSeconds {
         let ours = Now::read().unix;
-        if let Some(theirs) = header(headers, "date").and_then(http_date) {
-            let skew = Some(ours.0 - theirs.0);
-            *self
-                .skew_seconds
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = skew;
+        let mut skew = self
+            .skew_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match header(headers, "date").and_then(http_date) {
+            Some(theirs) => {
+                *skew = Some(ours.0 - theirs.0);
+                theirs
+            }
+            None => UnixSeconds(ours.0.saturating_sub(skew.unwrap_or(0))),
         }
     }
 }
@@ -677,69 +655,14 @@ fn is_of_name(error: &io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address")
 }
 
-impl Object for Session {
-    fn read(id: StripeId, fields: &Fields, json: Json) -> Result<Session, &'static str> {
-        Ok(Session {
-            id,
-            url: fields.text("url"),
-            status: fields.text("status"),
-            payment_status: fields.text("payment_status"),
-            payment_intent: fields.id("payment_intent"),
-            expires_at: fields
-                .get("expires_at")
-                .and_then(Value::as_i64)
-                .map(UnixSeconds),
-            json,
-        })
-    }
-}
-
-impl Object for PaymentIntent {
-    fn read(id: StripeId, fields: &Fields, json: Json) -> Result<PaymentIntent, &'static str> {
-        Ok(PaymentIntent {
-            id,
-            status: fields.text("status"),
-            latest_charge: fields.id("latest_charge"),
-            json,
-        })
-    }
-}
-
-impl Object for Charge {
-    fn read(id: StripeId, fields: &Fields, json: Json) -> Result<Charge, &'static str> {
-        let payment_intent = fields.id("payment_intent");
-        Ok(Charge {
-            id,
-            payment_intent,
-            json,
-        })
-    }
-}
-
-impl Object for Refund {
-    fn read(id: StripeId, fields: &Fields, json: Json) -> Result<Refund, &'static str> {
-        let (status, charge) = (fields.text("status"), fields.id("charge"));
-        Ok(Refund {
-            id,
-            status,
-            charge,
-            json,
-        })
-    }
-}
-
-impl Object for ListedEvent {
-    fn read(id: StripeId, _: &Fields, json: Json) -> Result<ListedEvent, &'static str> {
-        Ok(ListedEvent { id, json })
-    }
-}
-
-impl Object for WebhookEndpoint {
-    fn read(id: StripeId, fields: &Fields, _: Json) -> Result<WebhookEndpoint, &'static str> {
+impl WebhookEndpoint {
+    /// The error is the name of the field without which it is of no use.
+    fn read(endpoint: &Fetched) -> Result<WebhookEndpoint, &'static str> {
+        let fields = &endpoint.fields;
         let events = fields.get("enabled_events").and_then(Value::as_array);
         let events = events.ok_or("enabled_events")?.iter();
         Ok(WebhookEndpoint {
-            id,
+            id: endpoint.id.clone(),
             url: fields.text("url").ok_or("url")?,
             is_enabled: fields.text("status").as_deref() == Some("enabled"),
             enabled_events: events.filter_map(Value::as_str).map(Into::into).collect(),
@@ -751,6 +674,7 @@ impl Object for WebhookEndpoint {
 }
 
 /// The fields of an object, of which any may be missing or of another type.
+#[derive(Clone, PartialEq)]
 struct Fields(serde_json::Map<String, Value>);
 
 impl Fields {
@@ -762,9 +686,10 @@ impl Fields {
         self.get(name)?.as_str().map(Into::into)
     }
 
-    /// An id, written as text or as the object that it stands for.
-    fn id(&self, name: &str) -> Option<StripeId> {
-        let value = self.get(name)?;
+    fn id(&self, path: &str) -> Option<StripeId> {
+        let mut names = path.split('.');
+        let first = self.get(names.next()?)?;
+        let value = names.try_fold(first, |value, name| value.get(name))?;
         let text = value.as_str().or(value.get("id").and_then(Value::as_str))?;
         StripeId::parse(text).ok()
     }

@@ -327,6 +327,383 @@ fn an_order_whose_page_has_expired_unheard_is_free_after_a_look_at_stripe() {
     assert_eq!(shop.post_as("B", &coffee("ord_1")).status, 201);
 }
 
+// ── Whose money ─────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_order_is_paid_by_the_session_that_was_made_for_it_and_by_no_other() {
+    let shop = Shop::open();
+    let made = shop.post(&coffee("ord_1")).json();
+    let own = made["stripeSessionId"].as_str().unwrap();
+    let stranger = shop.stripe.create_session("ord_1", 100);
+    shop.stripe.pay(&stranger);
+    shop.deliver();
+    let order = |id: &str| shop.get(&format!("/orders/{id}")).json();
+    let seen = |order: &Value| {
+        let field = |name: &str| order[name].clone();
+        [
+            field("orderId"),
+            field("status"),
+            field("amount"),
+            field("flags"),
+        ]
+    };
+    let expected = |id: &str, status: &str, amount: i64| {
+        [
+            json!(id),
+            json!(status),
+            json!(amount),
+            json!(["name_conflict"]),
+        ]
+    };
+    assert_eq!(seen(&order("ord_1")), expected("ord_1", "pending", 2500));
+    assert_eq!(seen(&order(&stranger)), expected(&stranger, "paid", 100));
+    let page =
+        |session: &str| shop.serve.get(&format!("/checkout/{session}")).json()["status"].clone();
+    assert_eq!(
+        (page(own), page(&stranger)),
+        (json!("pending"), json!("paid"))
+    );
+
+    // What it says that it is for finds it.
+    let found = shop.get("/orders?reference=ord_1").json();
+    assert_eq!(found["orders"][0]["orderId"], stranger.as_str());
+    assert_eq!(found["orders"].as_array().unwrap().len(), 1);
+    assert_eq!(found["orders"][0]["reference"], "ord_1");
+    assert_eq!(
+        shop.get("/orders?reference=ord").json()["orders"],
+        json!([])
+    );
+
+    shop.stripe.refund(&stranger, None);
+    shop.deliver();
+    assert_eq!(order("ord_1")["status"], "pending");
+    shop.stripe.pay(own);
+    shop.deliver();
+    assert_eq!(seen(&order("ord_1")), expected("ord_1", "paid", 2500));
+    assert_eq!(
+        (page(own), page(&stranger)),
+        (json!("paid"), json!("refunded"))
+    );
+    assert_eq!(shop.store_problems(), [""; 0]);
+}
+
+#[test]
+fn a_page_that_can_be_paid_never_comes_with_failed() {
+    let shop = Shop::open();
+    let first = shop.post(&coffee("ord_1")).json();
+    let first = first["stripeSessionId"].as_str().unwrap();
+    shop.stripe.pay_later(first);
+    shop.stripe.fail_payment(first);
+    shop.deliver();
+    assert_eq!(shop.status_of("ord_1"), Some(Status::Failed));
+    for status in [201, 200] {
+        let answer = shop.post_as("B", &coffee("ord_1"));
+        let second = answer.json();
+        assert_eq!(
+            (answer.status, &second["status"]),
+            (status, &json!("pending"))
+        );
+        assert_ne!(second["stripeSessionId"], first);
+        let page = |session: &str| shop.serve.get(&format!("/checkout/{session}")).json();
+        assert_eq!(page(first)["status"], "failed");
+        assert_eq!(
+            page(second["stripeSessionId"].as_str().unwrap())["status"],
+            "pending"
+        );
+    }
+}
+
+/// Every endpoint of an account gets every event of it.
+#[test]
+fn another_shop_of_the_account_neither_pays_nor_refunds_nor_disputes_our_order() {
+    for (ours, is_reversed) in [
+        ("metadata.shop=coffee", false),
+        ("metadata.shop=coffee", true),
+        ("CF-*", false),
+        ("CF-*", true),
+    ] {
+        let shop = Shop::with(&[("OUR_ORDERS", ours)]);
+        let made = shop.post(&coffee("1002")).json();
+        let own = made["stripeSessionId"].as_str().unwrap();
+        let foreign = shop.stripe.create_session("1002", 900);
+        shop.stripe.pay(&foreign);
+        shop.stripe.refund(&foreign, Some(300));
+        shop.stripe.open_dispute(&foreign);
+        let abandoned = shop.stripe.create_session("1002", 900);
+        shop.stripe.expire(&abandoned);
+        let mut events = shop.stripe.events();
+        if is_reversed {
+            events.reverse();
+        }
+        for event in &events {
+            assert_eq!(shop.stripe.deliver(&event.id, &shop.target()).unwrap(), 200);
+        }
+        let order = shop.get("/orders/1002").json();
+        let money =
+            ["status", "amount", "amountRefunded", "amountDisputed"].map(|name| &order[name]);
+        assert_eq!(
+            money,
+            [&json!("pending"), &json!(2500), &json!(0), &json!(0)],
+            "{ours}"
+        );
+        assert_eq!(order["flags"], json!([]), "{ours}");
+        assert_eq!(
+            shop.get("/orders").json()["orders"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+        // Its events are known for what they are, once its session has told whose it is.
+        let (_, listed) = shop.setup.run(&["events", "list"]);
+        assert!(listed.contains("other_shop"), "{listed}");
+        let metrics = shop.serve.admin_get("/metrics").body;
+        let count = "paidup_webhook_ignored_total{reason=\"other_shop\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(count));
+        assert!(count.unwrap().parse::<u32>().unwrap() > 0, "{metrics}");
+        let parked = metrics
+            .lines()
+            .find(|line| line.starts_with("paidup_parked_payments"));
+        assert!(
+            parked.is_some_and(|line| line.ends_with(" 0")),
+            "{parked:?}"
+        );
+
+        shop.stripe.pay(own);
+        shop.deliver();
+        let order = shop.get("/orders/1002").json();
+        assert_eq!(
+            (&order["status"], &order["amount"]),
+            (&json!("paid"), &json!(2500))
+        );
+        assert_eq!(order["flags"], json!([]), "{ours}");
+        assert_eq!(shop.store_problems(), [""; 0]);
+    }
+}
+
+// ── Test and live ───────────────────────────────────────────────────────────────────────────────
+
+const LIVE_KEY: &str = "sk_live_51FakeCanaryFakeCanaryFakeCanaryFakeCanaryFakeCanary";
+
+/// A paid session of live mode.
+fn live(name: &str) -> String {
+    changed(name, |event| event["livemode"] = json!(true))
+}
+
+#[test]
+fn the_first_event_settles_the_mode_and_the_other_one_changes_nothing() {
+    let setup = Setup::new();
+    let serve = setup.start();
+    serve.accepts(live("1"), "applied");
+    serve.accepts(paid("2"), "ignored");
+    drop(serve);
+    let serve = setup.start();
+    serve.accepts(paid("3"), "ignored");
+    serve.accepts(live("4"), "applied");
+    assert_eq!(
+        (serve.status_of("ord_2"), serve.status_of("ord_3")),
+        (None, None)
+    );
+    let (code, said) = setup.run(&["check"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the database is of live mode"), "{said}");
+    assert!(
+        said.contains("2 of the last 4 events were of test mode"),
+        "{said}"
+    );
+    drop(serve);
+
+    let test = setup.set("STRIPE_MODE", "test");
+    let Err((status, said)) = test.try_to_start() else {
+        panic!("it serves a file of the other mode")
+    };
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the database is of live mode"), "{said}");
+    let (code, said) = test.run(&["check"]);
+    assert!(
+        code == 3 && said.contains("PROBLEM  mode: the database is of live"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_configured_mode_is_settled_before_any_event() {
+    let setup = Setup::new().set("STRIPE_MODE", "live");
+    let serve = setup.start();
+    serve.accepts(paid("1"), "ignored");
+    drop(serve);
+    // Without the variable it stays as it is.
+    let serve = setup.set("STRIPE_MODE", "").start();
+    serve.accepts(paid("2"), "ignored");
+    serve.accepts(live("3"), "applied");
+    assert_eq!(
+        (serve.status_of("ord_1"), serve.status_of("ord_2")),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_test_event_of_ours_proves_the_way_to_a_live_shop_and_makes_no_order() {
+    let setup = Setup::new();
+    let serve = setup.start();
+    let url = format!("http://{}/stripe/webhook", serve.edge);
+    let send = || setup.run(&["send-test", "--order", "ord_t", "--url", &url]);
+    let (code, said) = send();
+    assert!(
+        code == 0 && said.contains("applied"),
+        "nothing is settled yet: {said}"
+    );
+    serve.accepts(live("1"), "applied");
+    let (code, said) = setup.run(&["send-test", "--order", "ord_u", "--url", &url]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("ignored (mode): the shop is live"), "{said}");
+    assert_eq!(serve.status_of("ord_u"), None);
+}
+
+#[test]
+fn a_key_of_the_other_mode_is_refused_by_name() {
+    let shop = Shop::open();
+    assert_eq!(shop.post(&coffee("ord_1")).status, 201);
+    shop.deliver();
+    let session = shop.stripe.create_session("ord_2", 2500);
+    shop.stripe.pay(&session);
+    shop.deliver();
+    let file = || shop.setup.run(&["orders", "list", "--json"]).1;
+    let before = file();
+    let asked = shop.stripe.take_requests().len();
+    assert!(asked > 0);
+    for words in [
+        &["api"][..],
+        &["reconcile"],
+        &["reconcile", "--order", "ord_2"],
+        &["reconcile", "--undelivered"],
+    ] {
+        for (mode, why) in [
+            ("", "the database is of test mode"),
+            ("test", "STRIPE_MODE is test"),
+        ] {
+            let mut command = shop.setup.command(words);
+            command
+                .env("STRIPE_SECRET_KEY", LIVE_KEY)
+                .env("STRIPE_MODE", mode);
+            let output = command.output().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{words:?} {said}");
+            assert!(
+                said.contains("STRIPE_SECRET_KEY is a key of live mode, and "),
+                "{said}"
+            );
+            assert!(said.contains(why), "{said}");
+        }
+    }
+    assert_eq!(shop.stripe.requests().len(), 0, "Stripe is not even asked");
+    assert_eq!(file(), before);
+}
+
+/// The file was of no mode when the process started.
+#[test]
+fn a_key_that_turns_out_to_be_of_the_other_mode_is_not_used_any_more() {
+    let mut shop = Shop::open();
+    shop.serve.accepts(live("1"), "applied");
+    for refused in [
+        shop.get("/orders/ord_1?refresh=1"),
+        shop.post(&coffee("ord_2")),
+    ] {
+        assert!(matches!(refused.status, 0 | 503), "{refused:?}");
+    }
+    assert_eq!(shop.stripe.requests().len(), 0);
+    let status = shop.api.wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(shop.api.words().contains("the database is of live mode"));
+    assert_eq!(shop.serve.status_of("ord_1"), Some(Status::Paid));
+}
+
+// ── Where the order's id stands ─────────────────────────────────────────────────────────────────
+
+#[test]
+fn the_order_id_is_looked_for_where_the_shop_says() {
+    let named = |order: &str, change: &dyn Fn(&mut Value)| {
+        changed(order, |event| {
+            let session = &mut event["data"]["object"];
+            session["client_reference_id"] = json!("customer_7");
+            session["metadata"] = json!({"order_id": "by_id", "order_number": "by_number"});
+            change(session);
+        })
+    };
+    let all = |_: &mut Value| {};
+    let only_reference = |session: &mut Value| session["metadata"] = json!({});
+    let of_link = |session: &mut Value| session["payment_link"] = json!("plink_1");
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>, &str); 9] = [
+        ("", &all, "by_id"),
+        ("", &only_reference, "customer_7"),
+        ("", &of_link, "cs_test_1"),
+        (
+            "metadata.order_number,client_reference_id",
+            &all,
+            "by_number",
+        ),
+        (
+            "metadata.order_number,client_reference_id",
+            &only_reference,
+            "customer_7",
+        ),
+        ("metadata.order_number", &only_reference, "cs_test_1"),
+        ("client_reference_id,metadata.order_id", &all, "customer_7"),
+        (
+            "metadata.order_id,payment_link.client_reference_id",
+            &of_link,
+            "customer_7",
+        ),
+        (
+            "metadata.order_id,payment_link.metadata.order_number",
+            &of_link,
+            "by_number",
+        ),
+    ];
+    for (places, change, order) in cases {
+        let serve = Setup::new().set("ORDER_ID_FROM", places).start();
+        serve.accepts(named("1", change), "applied");
+        assert_eq!(
+            serve.status_of(order),
+            Some(Status::Paid),
+            "{places} {order}"
+        );
+    }
+}
+
+#[test]
+fn what_a_link_says_that_it_is_for_finds_it() {
+    let shop = Shop::open();
+    let of_link = |name: &str| {
+        changed(name, |event| {
+            event["data"]["object"]["payment_link"] = json!("plink_1");
+            event["data"]["object"]["client_reference_id"] = json!("tea for two");
+        })
+    };
+    shop.serve.accepts(of_link("1"), "applied");
+    let (code, said) = shop.setup.run(&["orders", "show", "tea for two"]);
+    assert!(
+        code == 0 && said.contains("Order cs_test_1 is paid"),
+        "{said}"
+    );
+    shop.serve.accepts(of_link("2"), "applied");
+    let (code, said) = shop.setup.run(&["orders", "show", "tea for two"]);
+    assert!(
+        code == 0 && said.contains("cs_test_1") && said.contains("cs_test_2"),
+        "{said}"
+    );
+    let (code, said) = shop.setup.run(&["orders", "show", "tea for two", "--json"]);
+    assert!(code == 0 && said.lines().count() == 2, "{said}");
+    let found = shop.get("/orders?reference=tea%20for%20two&limit=1").json();
+    assert_eq!(
+        (&found["orders"][0]["orderId"], &found["hasMore"]),
+        (&json!("cs_test_2"), &json!(true))
+    );
+    let (code, _) = shop.setup.run(&["orders", "show", "tea for three"]);
+    assert_eq!(code, 1);
+}
+
 // ── Mistakes and failures ───────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -584,7 +961,9 @@ fn polling_sees_every_change_in_a_stable_order() {
     assert_eq!(seen, [""; 0]);
 
     // A change while the pages are read comes at the end, and nothing is left out.
-    shop.serve.accepts(paid("3"), "applied");
+    let third = shop.post(&coffee("ord_3")).json();
+    shop.stripe.pay(third["stripeSessionId"].as_str().unwrap());
+    shop.deliver();
     shop.serve.accepts(paid("9"), "applied");
     poll(&mut cursor, &mut seen);
     assert_eq!(seen, ["ord_3 paid", "ord_9 paid"]);
@@ -833,14 +1212,22 @@ struct Shop {
 
 impl Shop {
     fn open() -> Shop {
+        Shop::with(&[])
+    }
+
+    fn with(variables: &[(&str, &str)]) -> Shop {
         let stripe = FakeStripe::start();
-        let setup = Setup::new()
+        let mut setup = Setup::new()
+            .set("PUBLIC_CHECKOUT_STATUS", "on")
             .set("API_ADDR", "127.0.0.1:0")
             .set("API_TOKEN", TOKEN)
             .set("STRIPE_SECRET_KEY", KEY)
             .set("STRIPE_API_BASE", &stripe.base())
             .set("STRIPE_API_TIMEOUT_SECONDS", "2")
             .set("CHECKOUT_SUCCESS_URL", "https://shop.example/thanks");
+        for (name, value) in variables {
+            setup = setup.set(name, value);
+        }
         let serve = setup.start();
         let api = setup.start_with(&["api"]);
         let address = api.edge;
@@ -879,13 +1266,16 @@ impl Shop {
         ask(self.address, request(method, path, headers, body))
     }
 
-    fn deliver(&self) {
-        let target = Target {
+    fn target(&self) -> Target {
+        Target {
             address: self.serve.edge,
             path: "/stripe/webhook".to_owned(),
             secret: SECRET.to_owned(),
-        };
-        let statuses = self.stripe.deliver_all(&target).unwrap();
+        }
+    }
+
+    fn deliver(&self) {
+        let statuses = self.stripe.deliver_all(&self.target()).unwrap();
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     }
 

@@ -438,7 +438,7 @@ fn send_test_explains_that_a_live_server_ignores_it() {
         done.stdout
     );
     assert!(
-        done.stdout.contains("The secret is right"),
+        done.stdout.contains("the secret are right"),
         "{}",
         done.stdout
     );

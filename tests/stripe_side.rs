@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, TYPES};
-use paidup::domain::id::UnixSeconds;
+use paidup::domain::event::{Event, Mode, TYPES};
+use paidup::domain::id::{RequestId, UnixSeconds};
 use paidup::domain::order::{State, Status};
 use paidup::domain::reading::Reading;
 use paidup::sqlite::Store;
@@ -46,6 +46,7 @@ fn a_week_of_lost_deliveries_is_restored_and_a_second_run_changes_nothing() {
         .spawn()
         .unwrap();
     while shop.store().events(None, 1).unwrap().is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
@@ -175,6 +176,194 @@ fn an_order_that_we_never_heard_of_is_repaired_from_its_session() {
     );
 }
 
+/// Session, invoice, its payment, intent, charge, refund and dispute: one leads to the other, from
+/// whichever of them is known.
+#[test]
+fn a_subscription_is_repaired_from_any_of_its_objects() {
+    let stripe = FakeStripe::start();
+    let session = stripe.create_session("ord_1", 2500);
+    let invoice = stripe.subscribe(&session);
+    let refund = stripe.refund(&session, Some(1000));
+    let dispute = stripe.open_dispute(&session);
+    let of = |kind: &str| stripe.objects(kind)[0]["id"].as_str().unwrap().to_owned();
+    let (intent, charge) = (of("payment_intent"), of("charge"));
+    for (from, name) in [
+        (&session, "ord_1"),
+        (&invoice, &*invoice),
+        (&intent, &*invoice),
+        (&charge, &*invoice),
+        (&refund, &*invoice),
+        (&dispute, &*invoice),
+    ] {
+        let shop = Shop::of(FakeStripe::start());
+        for kind in [
+            "checkout.session",
+            "invoice",
+            "invoice_payment",
+            "payment_intent",
+            "charge",
+            "refund",
+            "dispute",
+        ] {
+            stripe
+                .objects(kind)
+                .into_iter()
+                .rev()
+                .for_each(|one| shop.stripe.put(one));
+        }
+        let output = shop.run(&["reconcile", "--order", from]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let orders = shop.orders();
+        // Nothing that an invoice has leads up to its session.
+        let state = &orders
+            .get(name)
+            .unwrap_or_else(|| panic!("{from}: {orders:?}"));
+        assert_eq!(
+            (state.status, state.amount),
+            (Status::PartiallyRefunded, 2500),
+            "{from}"
+        );
+        assert_eq!((state.refunded, state.disputed), (1000, 2500), "{from}");
+    }
+}
+
+#[test]
+fn a_dispute_a_capture_and_a_debit_in_flight_are_as_stripe_has_them() {
+    let shop = Shop::open();
+    let [disputed, held, debit, released] =
+        ["ord_1", "ord_2", "ord_3", "ord_4"].map(|order| shop.stripe.create_session(order, 2500));
+    shop.stripe.pay(&disputed);
+    let dispute = shop.stripe.open_dispute(&disputed);
+    shop.stripe.hold(&held);
+    shop.stripe.pay_later(&debit);
+    shop.stripe.hold(&released);
+    shop.stripe.release(&released);
+    let repair = || {
+        for session in [&disputed, &held, &debit, &released] {
+            let output = shop.run(&["reconcile", "--order", session]);
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        }
+        let orders = shop.orders();
+        let state = |state: &State| (state.status, state.refunded, state.lost);
+        ["ord_1", "ord_2", "ord_3", "ord_4"].map(|order| state(&orders[order]))
+    };
+    let expected = [
+        (Status::Paid, 0, 0),
+        (Status::Authorized, 0, 0),
+        (Status::Processing, 0, 0),
+        (Status::Canceled, 0, 0),
+    ];
+    assert_eq!(repair(), expected);
+    shop.stripe.close_dispute(&dispute, false);
+    shop.stripe.capture(&held, Some(1000));
+    shop.stripe.settle(&debit);
+    let expected = [
+        (Status::Paid, 0, 2500),
+        (Status::Paid, 0, 0),
+        (Status::Paid, 0, 0),
+        (Status::Canceled, 0, 0),
+    ];
+    assert_eq!(repair(), expected);
+}
+
+/// As older integrations make them.
+#[test]
+fn a_charge_without_an_intent_leads_to_its_refunds_and_disputes() {
+    let shop = Shop::open();
+    let own = json!({"payment_intent": null, "charge": "ch_1"});
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.refund(&session, Some(700));
+    shop.stripe.open_dispute(&session);
+    for (kind, id) in [("charge", "ch_1"), ("refund", "re_1"), ("dispute", "du_1")] {
+        let mut object = shop.stripe.objects(kind)[0].clone();
+        for (name, value) in own.as_object().unwrap() {
+            object[name] = value.clone();
+        }
+        object["id"] = json!(id);
+        object["metadata"] = json!({"order_id": "ord_c"});
+        shop.stripe.put(object);
+    }
+    for _ in 0..2 {
+        let output = shop.run(&["reconcile", "--order", "du_1"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let state = &shop.orders()["ord_c"];
+        assert_eq!(
+            (state.amount, state.refunded, state.disputed),
+            (2500, 700, 2500)
+        );
+    }
+}
+
+#[test]
+fn of_an_order_with_many_payments_one_is_asked_for() {
+    let shop = Shop::open();
+    let sessions: Vec<String> = (0..51)
+        .map(|_| {
+            let session = shop.stripe.create_session("campaign", 100);
+            shop.stripe.pay(&session);
+            session
+        })
+        .collect();
+    shop.run(&["reconcile"]);
+    assert_eq!(shop.orders()["campaign"].amount, 5100);
+    shop.stripe.take_requests();
+    let by_name = shop.run(&["reconcile", "--order", "campaign"]);
+    assert_eq!(by_name.status.code(), Some(1));
+    assert!(
+        text(&by_name).contains("more than 50 payments"),
+        "{}",
+        text(&by_name)
+    );
+    assert_eq!(shop.stripe.take_requests().len(), 0);
+
+    shop.stripe.refund(&sessions[7], None);
+    let by_session = text(&shop.run(&["reconcile", "--order", &sessions[7]]));
+    assert!(by_session.contains("only that of cs_"), "{by_session}");
+    assert!(!by_session.contains("as Stripe has it"), "{by_session}");
+    assert!(shop.stripe.take_requests().len() < 10);
+    assert_eq!(shop.orders()["campaign"].amount, 5000, "{by_session}");
+}
+
+#[test]
+fn a_key_of_another_mode_than_the_database_is_a_finding() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    shop.store().settle_mode(Mode::Live).unwrap();
+    let output = shop
+        .command(&["doctor"])
+        .env("STRIPE_MODE", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let words = "PROBLEM  mode: the key is of test mode, the database is of mode live";
+    assert!(text(&output).contains(words), "{}", text(&output));
+}
+
+#[test]
+fn what_the_key_may_not_read_is_told_and_the_rest_is_stored() {
+    for (permission, tick) in [
+        ("rak_dispute_read", "tick Disputes: Read."),
+        ("rak_charge_read", "tick Charges and Refunds: Read."),
+    ] {
+        let shop = Shop::open();
+        let session = shop.stripe.create_session("ord_1", 2500);
+        shop.stripe.pay(&session);
+        shop.stripe.take_permission(permission);
+        for words in ["the order has changed.", "nothing new in them."] {
+            let output = shop.run(&["reconcile", "--order", &session]);
+            assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+            let said = text(&output);
+            assert!(said.contains(words) && said.contains(tick), "{said}");
+            assert!(
+                said.contains("may still differ") && !said.contains("as Stripe has it"),
+                "{said}"
+            );
+        }
+        assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+    }
+}
+
 #[test]
 fn a_busy_stripe_is_asked_again() {
     let shop = Shop::open();
@@ -286,16 +475,87 @@ fn what_is_wrong_with_an_endpoint_is_named() {
 fn undelivered_events_and_a_wrong_clock_are_named() {
     let shop = Shop::open();
     shop.stripe.add_endpoint(URL, &["*"]);
+    shop.stripe.move_time(-10 * 60);
     let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.move_time(10 * 60);
+    let session = shop.stripe.create_session("ord_2", 2500);
     shop.stripe.pay(&session);
     shop.stripe.move_date(-1000);
     let words = text(&shop.run(&["doctor"]));
-    assert!(
-        words.contains("undelivered events of the last 30 days are not here"),
-        "{words}"
-    );
     assert!(words.contains("s ahead of Stripe's"), "{words}");
     assert!(words.contains("Runbook: Webhook 400 signature"), "{words}");
+    shop.stripe.move_date(1000);
+    let words = text(&shop.run(&["doctor"]));
+    let missing = "3 of 6 undelivered events of the last 30 days are not here";
+    assert!(
+        words.contains(missing),
+        "what has just come is not missing: {words}"
+    );
+}
+
+#[test]
+fn events_that_have_just_come_are_not_missing() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    let output = shop.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("3 events of the last 30 days are undelivered somewhere"));
+}
+
+#[test]
+fn invoice_and_capture_events_are_asked_for_where_there_are_such() {
+    let usual: Vec<&str> = TYPES
+        .into_iter()
+        .filter(|kind| !kind.starts_with("invoice") && !kind.contains("captur"))
+        .collect();
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &usual);
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    let output = shop.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+
+    let session = shop.stripe.create_session("ord_2", 2500);
+    shop.stripe.subscribe(&session);
+    let output = shop.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    let line = "PROBLEM  subscription: the endpoint does not have invoice.paid, invoice_payment.paid, \
+                invoice.payment_failed, invoice.voided, invoice.marked_uncollectible\n";
+    assert!(text(&output).contains(line), "{}", text(&output));
+    assert!(!text(&output).contains("charge.captured"));
+
+    let session = shop.stripe.create_session("ord_3", 2500);
+    shop.stripe.hold(&session);
+    let line =
+        "the endpoint does not have payment_intent.amount_capturable_updated, charge.captured\n";
+    assert!(text(&shop.run(&["doctor"])).contains(line));
+}
+
+#[test]
+fn an_endpoint_that_is_not_in_the_list_may_be_one_of_workbench() {
+    let shop = Shop::open();
+    let output = shop.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output).contains("/v2/core/event_destinations"));
+    let event = r#"{"id":"evt_1","type":"customer.created","created":5,"livemode":false,
+        "data":{"object":{"id":"cus_1"}}}"#;
+    let delivery = Delivery {
+        event: Event::from_json(event, &Reading::default()).unwrap(),
+        sha256: [0; 32],
+        request_id: RequestId::parse("request-1").ok(),
+        received: UnixSeconds(5),
+    };
+    shop.store().record(&[delivery]).unwrap();
+    let output = shop.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        text(&output).contains("Deliveries do come"),
+        "{}",
+        text(&output)
+    );
 }
 
 // ── The shop ────────────────────────────────────────────────────────────────────────────────────
@@ -308,8 +568,12 @@ struct Shop {
 
 impl Shop {
     fn open() -> Shop {
+        Shop::of(FakeStripe::start())
+    }
+
+    fn of(stripe: FakeStripe) -> Shop {
         let shop = Shop {
-            stripe: FakeStripe::start(),
+            stripe,
             folder: tempfile::tempdir().unwrap(),
         };
         drop(Store::open(&shop.path()).unwrap());

@@ -108,11 +108,33 @@ pub fn is_page(url: &str) -> bool {
 
 const LINES_MAX: usize = 100;
 const QUANTITY_MAX: u64 = 999_999;
-/// Stripe takes amounts of up to eight digits: <https://docs.stripe.com/currencies>.
-const AMOUNT_MAX: u64 = 99_999_999;
+/// Stripe takes amounts of up to eight digits, and of more in currencies whose unit is worth little:
+/// <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>. The smallest depend on the
+/// currency of the shop's bank account and on the buyer's way to pay: they are left to Stripe.
+fn amount_max(currency: &str) -> u64 {
+    match currency {
+        "idr" => 999_999_999_999,
+        "lbp" => 99_999_999_999,
+        "cop" | "huf" | "jpy" => 9_999_999_999,
+        "inr" => 999_999_999,
+        _ => 99_999_999,
+    }
+}
+
+/// What amounts must be a multiple of: <https://docs.stripe.com/currencies#three-decimal> and its
+/// special cases, which are sent with two decimals that are always 00.
+fn amount_step(currency: &str) -> u64 {
+    match currency {
+        "bhd" | "jod" | "kwd" | "omr" | "tnd" => 10,
+        "isk" | "ugx" => 100,
+        _ => 1,
+    }
+}
+
 const NAME_MAX_CHARS: usize = 250;
-/// Stripe's 50 less the one that carries our order id: <https://docs.stripe.com/metadata>.
-const NOTES_MAX: usize = 49;
+/// Stripe's 50 less those that carry our order id, the shop's name for it (`ORDER_ID_FROM`) and the
+/// mark of its orders (`OUR_ORDERS`): <https://docs.stripe.com/metadata>.
+const NOTES_MAX: usize = 47;
 const NOTE_NAME_MAX_CHARS: usize = 40;
 const NOTE_MAX_CHARS: usize = 500;
 const URL_MAX_BYTES: usize = 2048;
@@ -200,7 +222,7 @@ impl Reader {
             return self.refuse(path, "must be an object of texts");
         };
         if fields.len() > NOTES_MAX {
-            self.refuse::<()>(path, "may have at most 49 entries");
+            self.refuse::<()>(path, "may have at most 47 entries");
         }
         let mut notes = Vec::new();
         for (name, value) in fields {
@@ -285,11 +307,17 @@ impl Reader {
                 "must be a text of 1 to 250 characters, unless the line has a price",
             );
         }
-        let minor = self.whole(&at("amount"), fields.get("amount"), 0..=AMOUNT_MAX);
         let currency = text("currency").map(str::to_ascii_lowercase);
         let is_code =
             |code: &String| code.len() == 3 && code.bytes().all(|b| b.is_ascii_lowercase());
         let currency = currency.filter(is_code);
+        let of = currency.as_deref().unwrap_or_default();
+        let minor = self.whole(&at("amount"), fields.get("amount"), 0..=amount_max(of));
+        let step = amount_step(of);
+        if minor.is_some_and(|minor| !minor.is_multiple_of(step)) {
+            let message = format!("must be a multiple of {step} in this currency");
+            self.refuse::<()>(&at("amount"), &message);
+        }
         if currency.is_none() {
             self.refuse::<()>(
                 &at("currency"),
@@ -373,6 +401,33 @@ mod tests {
         assert_eq!(order.metadata, [("cart".into(), "7".into())]);
         assert_eq!(order.cancel_url, None);
         assert_eq!(order.expires_at, Some(UnixSeconds(1_795_543_200)));
+    }
+
+    #[test]
+    fn amounts_have_the_limits_of_their_currency() {
+        for (currency, amount, fits) in [
+            ("eur", 99_999_999_u64, true),
+            ("eur", 100_000_000, false),
+            ("jpy", 1, true),
+            ("IDR", 999_999_999_999, true),
+            ("idr", 1_000_000_000_000, false),
+            ("huf", 100_000_000, true),
+            ("inr", 999_999_999, true),
+            ("inr", 1_000_000_000, false),
+            ("kwd", 5_120, true),
+            ("KWD", 5_124, false),
+            ("tnd", 5, false),
+            ("isk", 500, true),
+            ("isk", 550, false),
+            ("krw", 501, true),
+        ] {
+            let line = json!({"name": "x", "amount": amount, "currency": currency, "quantity": 1});
+            let body = json!({"lineItems": [line]});
+            let told = parse(&body).err().unwrap_or_default();
+            let fields: Vec<&str> = told.iter().map(|error| &*error.field).collect();
+            let expected: &[&str] = if fits { &[] } else { &["lineItems[0].amount"] };
+            assert_eq!(fields, expected, "{currency} {amount}");
+        }
     }
 
     #[test]

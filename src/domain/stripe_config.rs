@@ -53,6 +53,33 @@ impl ApiSettings {
     }
 }
 
+impl ApiSettings {
+    /// The settings for calls whose answers go into a database of the mode `file`; `None` while no event
+    /// has settled that. What Stripe answers is of the key's mode, and test and live never mix.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the key is of another mode than `STRIPE_MODE` or the file.
+    pub fn for_database(mut self, file: Option<Mode>) -> Result<ApiSettings, ConfigError> {
+        let (key, is_other) = (self.mode, |wanted: &Mode| *wanted != self.mode);
+        let problem = match (self.reading.mode.filter(is_other), file.filter(is_other)) {
+            (Some(mode), _) => format!("and STRIPE_MODE is {}", mode.as_str()),
+            (None, Some(mode)) => format!("and the database is of {} mode", mode.as_str()),
+            (None, None) => {
+                self.reading.mode = Some(key);
+                return Ok(self);
+            }
+        };
+        Err(ConfigError {
+            variable: STRIPE_SECRET_KEY.name,
+            problem: format!("is a key of {} mode, {problem}", key.as_str()),
+            why: "Test and live never mix: nothing was asked and nothing has changed.",
+            remedy: "Take a key of the same mode (Dashboard → Developers → API keys), or name the file of \
+                     the other mode in DATABASE_PATH."
+                .to_owned(),
+        })
+    }
+}
+
 /// The URL that the endpoint in the Dashboard must have; `None` when `PUBLIC_URL` is not set.
 ///
 /// # Errors

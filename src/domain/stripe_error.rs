@@ -19,10 +19,16 @@ use super::variable::STRIPE_API_VERSION;
 pub enum Call {
     CreateSession,
     ReadSession,
-    ListEvents,
-    ListRefunds,
     ReadIntent,
     ReadCharge,
+    ReadInvoice,
+    ReadRefund,
+    ReadDispute,
+    ReadReview,
+    ListEvents,
+    ListRefunds,
+    ListDisputes,
+    ListInvoicePayments,
     ListEndpoints,
 }
 
@@ -31,21 +37,48 @@ impl Call {
         match self {
             Call::CreateSession => "create the Checkout Session",
             Call::ReadSession => "read the Checkout Session",
-            Call::ListEvents => "list the events",
-            Call::ListRefunds => "list the refunds",
             Call::ReadIntent => "read the PaymentIntent",
             Call::ReadCharge => "read the charge",
+            Call::ReadInvoice => "read the invoice",
+            Call::ReadRefund => "read the refund",
+            Call::ReadDispute => "read the dispute",
+            Call::ReadReview => "read the review",
+            Call::ListEvents => "list the events",
+            Call::ListRefunds => "list the refunds",
+            Call::ListDisputes => "list the disputes",
+            Call::ListInvoicePayments => "list the payments of the invoice",
             Call::ListEndpoints => "list the webhook endpoints",
         }
     }
 
+    /// The path that it goes to, before the id of the object that is read.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Call::CreateSession | Call::ReadSession => "/v1/checkout/sessions",
+            Call::ReadIntent => "/v1/payment_intents",
+            Call::ReadCharge => "/v1/charges",
+            Call::ReadInvoice => "/v1/invoices",
+            Call::ReadRefund | Call::ListRefunds => "/v1/refunds",
+            Call::ReadDispute | Call::ListDisputes => "/v1/disputes",
+            Call::ReadReview => "/v1/reviews",
+            Call::ListEvents => "/v1/events",
+            Call::ListInvoicePayments => "/v1/invoice_payments",
+            Call::ListEndpoints => "/v1/webhook_endpoints",
+        }
+    }
+
     /// The permission of a restricted key that it needs: <https://docs.stripe.com/keys#limit-access>.
-    fn permission(self) -> &'static str {
+    #[must_use]
+    pub fn permission(self) -> &'static str {
         match self {
             Call::CreateSession => "Checkout Sessions: Write",
             Call::ReadSession => "Checkout Sessions: Read",
             Call::ListEvents => "Events: Read",
-            Call::ListRefunds | Call::ReadCharge => "Charges and Refunds: Read",
+            Call::ListRefunds | Call::ReadRefund | Call::ReadCharge => "Charges and Refunds: Read",
+            Call::ReadInvoice | Call::ListInvoicePayments => "Invoices: Read",
+            Call::ReadDispute | Call::ListDisputes => "Disputes: Read",
+            Call::ReadReview => "Reviews: Read",
             Call::ReadIntent => "PaymentIntents: Read",
             Call::ListEndpoints => "Webhook Endpoints: Read",
         }

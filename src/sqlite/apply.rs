@@ -573,6 +573,12 @@ pub(super) fn payments_for(db: &Connection, order_id: i64) -> Result<Vec<Payment
     Ok(payments.collect::<Result<_, _>>()?)
 }
 
+/// The facts of one payment.
+pub(super) fn payment_by_id(db: &Connection, id: i64) -> Result<Payment, StoreError> {
+    let mut read = db.prepare_cached("SELECT facts FROM payment WHERE id = ?1")?;
+    Ok(read.query_row([id], |row| read_facts(row, 0))?)
+}
+
 pub(super) fn read_facts(row: &Row<'_>, index: usize) -> rusqlite::Result<Payment> {
     serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|_| UNREADABLE)
 }

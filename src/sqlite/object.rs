@@ -91,18 +91,17 @@ pub(super) fn update(db: &Connection, id: &StripeId, from: i64, to: i64) -> Resu
     Ok(())
 }
 
-/// The order of an object of which nothing is known but its id.
-pub(super) fn order_of(db: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
+/// The payment and the order of an object of which nothing is known but its id.
+pub(super) fn of_order(db: &Connection, id: &str) -> Result<Option<(i64, i64)>, StoreError> {
     let mut find = db.prepare_cached(
-        "SELECT order_id FROM payment
+        "SELECT id, order_id FROM payment
          WHERE id = (SELECT payment FROM object WHERE id = object_key(?1, ?2)) AND order_id IS NOT NULL",
     )?;
     for month in months(db, id)?.rev() {
-        let order = find
-            .query_row(params![id, begin(month)], number)
-            .optional()?;
-        if order.is_some() {
-            return Ok(order);
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let found = find.query_row(params![id, begin(month)], read).optional()?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)

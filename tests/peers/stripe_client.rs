@@ -8,7 +8,9 @@ use std::time::Duration;
 use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::domain::new_order::{Item, Line};
 use paidup::domain::payment::Money;
+use paidup::domain::reading::Reading;
 use paidup::domain::stripe_config::ApiSettings;
+use paidup::domain::stripe_error::Call;
 use paidup::stripe_api::{EventsQuery, NewSession, StripeApi};
 use serde_json::{Value, json};
 
@@ -371,6 +373,7 @@ impl Shop {
         let session = NewSession {
             order: &OrderId::parse("ord_1").unwrap(),
             lines: &lines,
+            reading: &Reading::default(),
             metadata: &[("note".into(), "à & b".into())],
             success_url: "https://shop.example.com/thanks?session_id={CHECKOUT_SESSION_ID}",
             cancel_url: Some("https://shop.example.com/cart"),
@@ -378,7 +381,7 @@ impl Shop {
         };
         let key = IdempotencyKey::parse("k1").unwrap();
         let made = api.create_session(&session, &key).unwrap();
-        api.session(&made.id).unwrap();
+        api.read(Call::ReadSession, &made.id).unwrap();
         let event = id(&self.event);
         let filtered = EventsQuery {
             types: &["checkout.session.completed", "charge.succeeded"],
@@ -397,9 +400,11 @@ impl Shop {
         for query in [filtered, older, newer] {
             api.events(&query).unwrap();
         }
-        api.refunds(&id(&self.intent)).unwrap();
-        api.payment_intent(&id(&self.intent)).unwrap();
-        api.charge(&id(&self.charge)).unwrap();
+        let intent = id(&self.intent);
+        let of = ("payment_intent", &intent);
+        api.list(Call::ListRefunds, of).unwrap();
+        api.read(Call::ReadIntent, &intent).unwrap();
+        api.read(Call::ReadCharge, &id(&self.charge)).unwrap();
         api.webhook_endpoints().unwrap();
     }
 }

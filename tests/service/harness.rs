@@ -53,7 +53,7 @@ impl Setup {
             database: self.database.clone(),
             variables: self.variables.clone(),
             wrapper: self.wrapper.clone(),
-            log_is_unread: false,
+            log_is_unread: self.log_is_unread,
         }
     }
 
