@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::domain::config::{Config, ConfigError};
 use crate::files::folder_of;
 use crate::finding::Finding;
-use crate::sqlite::{Store, StoreError};
+use crate::sqlite::{Store, StoreError, UseLock, uses_another_file};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
@@ -72,6 +72,13 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
 pub fn database(path: &Path) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => contents(path, &store),
+        // Made here once, and gone.
+        Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
+            "database",
+            StoreError::Vanished.to_string(),
+            "Its orders are lost, unless it is found. The server does not start.",
+            "",
+        )],
         Err(StoreError::Missing) => vec![missing(path)],
         Err(StoreError::Older(version)) => vec![Finding::good(
             "database",
@@ -86,6 +93,15 @@ pub fn database(path: &Path) -> Vec<Finding> {
             "",
         )],
     };
+    findings.extend(uses_another_file(path).map(|pid| {
+        Finding::problem(
+            "server",
+            format!("process {pid} has another file open than is there now"),
+            "The file was deleted or replaced under it. It answers 503, and what it stored last is \
+             only in what it has open.",
+            StoreError::Replaced.to_string(),
+        )
+    }));
     findings.extend(room(path));
     findings
 }

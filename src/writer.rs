@@ -42,6 +42,8 @@ pub struct Writer {
     mover: Mutex<Store>,
     /// All of the log is moved but what has come in since: the next leader moves that.
     log_is_moved: AtomicBool,
+    /// The files are no longer those that were opened, and that has been told.
+    is_replaced: AtomicBool,
     batch_max: usize,
     on_commit: Box<dyn Fn(u64) + Send + Sync>,
     on_broken: Box<dyn Fn(StoreError) + Send + Sync>,
@@ -104,7 +106,7 @@ enum Word {
 impl Writer {
     /// Writes to `store`, at most `batch_max` deliveries a commit; `mover` is another connection to
     /// the same database. `on_commit` hears of each commit how many deliveries were in it,
-    /// `on_broken` once that the process must end.
+    /// `on_broken` once that the process must end, or that the files have been replaced.
     #[must_use]
     pub fn new(
         store: Store,
@@ -118,6 +120,7 @@ impl Writer {
             store: Mutex::new(store),
             mover: Mutex::new(mover),
             log_is_moved: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             batch_max: batch_max.max(1),
             on_commit: Box::new(on_commit),
             on_broken: Box::new(on_broken),
@@ -165,14 +168,18 @@ impl Writer {
         }
         let mut waited = Duration::ZERO;
         while waited < PROBE_PATIENCE {
-            match self.store.try_lock() {
-                Ok(mut store) => return store.probe(now).map_err(WriteError::Store),
-                Err(TryLockError::Poisoned(store)) => {
-                    return store.into_inner().probe(now).map_err(WriteError::Store);
+            let mut store = match self.store.try_lock() {
+                Ok(store) => store,
+                Err(TryLockError::Poisoned(store)) => store.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(PROBE_PAUSE);
+                    waited += PROBE_PAUSE;
+                    continue;
                 }
-                Err(TryLockError::WouldBlock) => thread::sleep(PROBE_PAUSE),
-            }
-            waited += PROBE_PAUSE;
+            };
+            let probed = store.probe(now);
+            self.tell_if_replaced(probed.as_ref().err());
+            return probed.map_err(WriteError::Store);
         }
         Err(WriteError::Stuck)
     }
@@ -217,7 +224,9 @@ impl Writer {
             }
             Ok((answers, store.has_long_log()))
         };
-        match catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Unreadable)) {
+        let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Unreadable));
+        self.tell_if_replaced(written.as_ref().err());
+        match written {
             Ok((answers, has_long_log)) => (Ok(answers), has_long_log),
             Err(error) => (Err(error), false),
         }
@@ -253,6 +262,16 @@ impl Writer {
         {
             let orphans = self.break_off(&mut lock(&self.queue), &error);
             tell_broken(orphans);
+        }
+    }
+
+    /// Once, until all is well again: somebody may move the files back. Until then each delivery is
+    /// refused, and the process stays. What it has open is perhaps all that is left of the shop's
+    /// orders, and the next start would make an empty database.
+    fn tell_if_replaced(&self, error: Option<&StoreError>) {
+        let is_replaced = error == Some(&StoreError::Replaced);
+        if !self.is_replaced.swap(is_replaced, Relaxed) && is_replaced {
+            (self.on_broken)(StoreError::Replaced);
         }
     }
 
@@ -316,7 +335,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("paidup.db");
             let store = Store::open(&path).unwrap();
-            let mover = Store::open_existing(&path).unwrap();
+            let mover = store.open_beside(&path).unwrap();
             let (commits, deliveries) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
             let counters = (Arc::clone(&commits), Arc::clone(&deliveries));
             let on_commit = move |count| {

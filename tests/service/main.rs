@@ -19,5 +19,6 @@ mod full_disk;
 mod hostile;
 mod privacy;
 mod rate_limit;
+mod replaced;
 mod rotation;
 mod webhook;
