@@ -27,7 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use fake_stripe::{FakeStripe, KEY};
-use harness::{Service, Setup, eventually, get, paid};
+use harness::{Raise, Service, Setup, eventually, get, paid};
 use paidup::clock::Now;
 use paidup::sqlite::Store;
 use rusqlite::Connection;
@@ -150,6 +150,7 @@ fn restores_beside_everything_else_leave_a_whole_database() {
             &["db", "prune", "--older-than", "35d"],
         ]
         .map(|words| scope.spawn(move || (words[0].to_owned(), command(words))));
+        let over = Raise(&is_over);
         let mut last = 0;
         for _ in 0..restores {
             // Its file name has the second in it.
@@ -170,7 +171,7 @@ fn restores_beside_everything_else_leave_a_whole_database() {
             assert_eq!(store.damage().unwrap(), [""; 0]);
             assert_eq!(store.disagreements().unwrap(), [""; 0]);
         }
-        is_over.store(true, SeqCst);
+        drop(over);
         for poller in pollers {
             let (good, refused) = poller.join().unwrap();
             eprintln!("api: {good} answered, {refused} told to come again");

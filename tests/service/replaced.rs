@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use paidup::sqlite::Store;
 use rustix::process::Signal;
 
-use crate::harness::{Service, Setup, eventually, paid};
+use crate::harness::{Raise, Service, Setup, eventually, paid};
 
 const CLIENTS: usize = 4;
 
@@ -253,6 +253,7 @@ fn harm_under_load(case: &str, harm: impl Fn(&Setup)) -> After {
     };
     let taken = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let over = Raise(&is_over);
         eventually("there is load", || next.load(SeqCst) > 60);
         harm(&setup);
         is_done.store(true, SeqCst);
@@ -261,7 +262,7 @@ fn harm_under_load(case: &str, harm: impl Fn(&Setup)) -> After {
         while next.load(SeqCst) < target && began.elapsed() < Duration::from_secs(3) {
             thread::sleep(Duration::from_millis(5));
         }
-        is_over.store(true, SeqCst);
+        drop(over);
         let taken = clients.into_iter().map(|client| client.join().unwrap());
         taken.flatten().collect()
     });
