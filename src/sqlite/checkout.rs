@@ -100,6 +100,7 @@ impl Store {
             None => Asked::New(first(&transaction, ask)?),
         };
         transaction.commit()?;
+        self.look()?;
         Ok(asked)
     }
 
@@ -128,6 +129,7 @@ impl Store {
             .prepare_cached(&sql)?
             .query_row([key], Checkout::read)?;
         transaction.commit()?;
+        self.look()?;
         Ok(checkout)
     }
 
