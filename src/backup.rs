@@ -136,6 +136,7 @@ pub fn restore(
     })?;
     drop(source);
     let summary = Store::open_read_only(&kept)?.summary()?;
+    begin_history(&kept, now)?;
     let replaced = replace(database, &kept);
     if replaced.is_err() {
         let _ = fs::remove_file(&kept);
@@ -160,7 +161,6 @@ pub fn restore(
             time::rfc3339(last)
         )?;
     }
-    begin_history(database, now)?;
     Ok(Exit::Done)
 }
 

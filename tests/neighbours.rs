@@ -78,8 +78,8 @@ fn nobody_who_opens_and_closes_the_database_takes_what_was_acknowledged() {
         life.stage("restored");
 
         life.stop();
-        let older = "DROP TABLE chore; DROP TABLE checkout; DROP INDEX orders_by_change;
-            ALTER TABLE orders DROP COLUMN changed; PRAGMA user_version = 1";
+        let older = "DROP VIEW last_number; DROP TRIGGER gone_rename; DROP TRIGGER gone_delete;
+            DROP TABLE gone; DROP TABLE history; PRAGMA user_version = 1";
         let database = life.setup.database();
         Connection::open(database)
             .unwrap()
