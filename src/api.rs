@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::{Now, unix_millis};
 use crate::domain::api_config::ApiConfig;
-use crate::domain::event::Meaning;
+use crate::domain::event::{MADE_HERE, Meaning};
 use crate::domain::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
 use crate::domain::limiter::Limiter;
 use crate::domain::log_line::{ErrorCode, LogFields, LogText, Message};
@@ -289,11 +289,13 @@ impl Api {
             return self.made(200, &store, &checkout, fields);
         }
 
+        let mut metadata = wanted.metadata.clone();
+        metadata.push((MADE_HERE.into(), checkout.attempt.to_string().into()));
         let session = NewSession {
             order: &checkout.order,
             lines: &wanted.lines,
             reading: &self.reading,
-            metadata: &wanted.metadata,
+            metadata: &metadata,
             success_url,
             cancel_url: wanted.cancel_url.as_deref().or(self.cancel_url.as_deref()),
             expires_at: Some(checkout.expires_at),

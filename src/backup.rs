@@ -16,7 +16,7 @@ use crate::domain::id::UnixSeconds;
 use crate::domain::time;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::sqlite::{Chore, CopyError, Retired, ServeLock, Store, StoreError, Summary};
+use crate::sqlite::{Chore, CopyError, Retired, ServeLock, Store, StoreError, Summary, UseLock};
 
 /// What the name of a backup in a folder begins and ends with; its time in UTC is between.
 const NAME_START: &str = "paidup-";
@@ -55,9 +55,9 @@ pub fn backup(
         Target::File { path, may_replace } => (path.clone(), *may_replace),
         Target::Folder { path, .. } => (path.join(name_of(now)), false),
     };
-    if files::are_one(&path, database) {
+    if is_of(&path, database) {
         let what = format!(
-            "{} is the database itself. Name another file.",
+            "{} is the database itself, or a file that belongs to it. Name another one.",
             path.display()
         );
         return Err(Failure::Other(what));
@@ -82,6 +82,16 @@ pub fn backup(
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether writing a copy there would touch the database, or what is beside it under its name.
+fn is_of(path: &Path, database: &Path) -> bool {
+    let database = files::real(database);
+    let its = ["", "-wal", "-shm", "-journal", ".lock", ".in-use"];
+    let its = its.map(|suffix| files::beside(&database, suffix));
+    [path.to_owned(), files::beside(path, ".partial")]
+        .iter()
+        .any(|path| its.contains(&files::real(path)) || files::are_one(path, &database))
 }
 
 /// `paidup restore FILE`: puts a backup in the place of the database, and keeps what was there. `source`
@@ -111,6 +121,9 @@ pub fn restore(
     let _lock = ServeLock::take(database)
         .map_err(failed)?
         .ok_or_else(in_use)?;
+    let _alone = UseLock::alone(database)
+        .map_err(failed)?
+        .ok_or_else(|| in_use_by(&UseLock::holders(database)))?;
     let kept = kept_name(database, now);
     // Verified under the name that the replaced file will have: they only change names then.
     let source = source.map_err(|error| no_restore(backup, &error))?;
@@ -122,6 +135,7 @@ pub fn restore(
         | CopyError::Damaged(_)) => no_restore(backup, &error),
     })?;
     drop(source);
+    let summary = Store::open_read_only(&kept)?.summary()?;
     let replaced = replace(database, &kept);
     if replaced.is_err() {
         let _ = fs::remove_file(&kept);
@@ -132,7 +146,6 @@ pub fn restore(
     if had_one {
         writeln!(out, "The database of before is kept as {}", kept.display())?;
     }
-    let summary = Store::open_read_only(database)?.summary()?;
     writeln!(
         out,
         "{}: restored, {}",
@@ -187,8 +200,9 @@ fn replace(database: &Path, staged: &Path) -> Result<bool, Failure> {
             }
         };
     }
-    let moved = match Store::retire(database).map_err(not_retired)? {
-        Retired::Whole => Vec::new(),
+    let retired = Store::retire(database).map_err(not_retired)?;
+    let moved = match &retired {
+        Retired::Whole(_) => Vec::new(),
         // Its log may hold what somebody can still read, and it must not stay here (B2).
         Retired::Damaged => move_logs(database, staged).map_err(failed)?,
     };
@@ -196,6 +210,7 @@ fn replace(database: &Path, staged: &Path) -> Result<bool, Failure> {
         move_back(&moved);
         failed(error)
     })?;
+    drop(retired);
     Ok(true)
 }
 
@@ -309,10 +324,26 @@ fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
+/// Stops the server, what would start it again, and all else of ours that has the database open.
+const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.service \
+                        paidup-api.service paidup-backup.timer paidup-reconcile.timer";
+
 fn in_use() -> Failure {
-    let what = "A server runs on this database. Restoring under it would lose what it writes. Stop \
-                it, and what would start it again: systemctl stop paidup.socket paidup-admin.socket paidup.service";
-    Failure::Other(what.to_owned())
+    Failure::Other(format!(
+        "A server runs on this database. Restoring under it would lose what it writes. Stop it, and \
+         what would start it again: {STOP_ALL}"
+    ))
+}
+
+fn in_use_by(holders: &[String]) -> Failure {
+    let holders = match holders {
+        [] => "another process".to_owned(),
+        holders => holders.join(", "),
+    };
+    Failure::Other(format!(
+        "The database is in use by {holders}. Restoring under it would lose what it writes. Wait until \
+         it has ended, or stop it: {STOP_ALL}\nThe database is as it was."
+    ))
 }
 
 fn not_retired(error: StoreError) -> Failure {
@@ -335,6 +366,9 @@ fn not_retired(error: StoreError) -> Failure {
         | StoreError::OtherMode(_)
         | StoreError::NotBackedUp(_)
         | StoreError::LoneLog
+        | StoreError::Vanished
+        | StoreError::Replaced
+        | StoreError::BeingRestored
         | StoreError::Other(_) => Failure::Store(error),
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::event::{Ignored, Mode, SAMPLE_EVENT};
 use crate::files::{self, folder_of};
 use crate::finding::Finding;
 use crate::metrics::UNNAMED;
-use crate::sqlite::{Reader, Store, StoreError, StoredEvent, readers};
+use crate::sqlite::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
@@ -108,6 +108,13 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }
+        // Made here once, and gone.
+        Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
+            "database",
+            StoreError::Vanished.to_string(),
+            "Its orders are lost, unless it is found. The server does not start.",
+            "",
+        )],
         Err(StoreError::Missing) => vec![missing(path)],
         Err(StoreError::Older(version)) => vec![Finding::good(
             "database",
@@ -122,6 +129,15 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             "",
         )],
     };
+    findings.extend(uses_another_file(path).map(|pid| {
+        Finding::problem(
+            "server",
+            format!("process {pid} has another file open than is there now"),
+            "The file was deleted or replaced under it. It answers 503, and what it stored last is \
+             only in what it has open.",
+            StoreError::Replaced.to_string(),
+        )
+    }));
     findings.extend(room(path));
     findings
 }

@@ -26,6 +26,25 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// The path with every link followed, whether the file is there yet or not. SQLite names what it
+/// keeps beside a database after this one.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    // As many as the kernel follows.
+    const LINKS_MAX: u32 = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(to) => path = folder_of(&path).join(to),
+            Err(_) => break,
+        }
+    }
+    match (fs::canonicalize(folder_of(&path)), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        (Err(_), _) | (_, None) => path,
+    }
+}
+
 /// Makes the names in the folder of `path` last. Syncing a file alone keeps what is in it, not that
 /// it is called so: <https://man7.org/linux/man-pages/man2/fsync.2.html>.
 ///
@@ -35,11 +54,20 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
+/// Which file the name leads to: two names with one answer lead to one file.
+///
+/// # Errors
+/// The operating system's.
+pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 /// Whether both names lead to one file.
 #[must_use]
 pub fn are_one(a: &Path, b: &Path) -> bool {
-    match (fs::metadata(a), fs::metadata(b)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+    match (identity(a), identity(b)) {
+        (Ok(a), Ok(b)) => a == b,
         (Err(_), _) | (_, Err(_)) => false,
     }
 }

@@ -154,7 +154,8 @@ fn start_with(
         store.settle_mode(mode).map_err(StartError::Store)?;
     }
     begin_history(&mut store)?;
-    let mover = Store::open_existing(&config.database).map_err(StartError::Store)?;
+    let mover = store.open_beside(&config.database);
+    let mover = mover.map_err(StartError::Store)?;
     let writer = Arc::new(new_writer(store, mover, &metrics, stop));
     let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
     let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
@@ -404,8 +405,12 @@ fn new_writer(store: Store, mover: Store, metrics: &Arc<Metrics>, stop: Sender<S
             error_code,
             ..LogFields::default()
         };
-        logger::write(Level::Error, Message::StoreBroken, &fields);
-        let _ = stop.send(Stop::Broken(error));
+        if error.is_fatal() {
+            logger::write(Level::Error, Message::StoreBroken, &fields);
+            let _ = stop.send(Stop::Broken(error));
+        } else {
+            logger::write(Level::Error, Message::StoreReplaced, &fields);
+        }
     };
     Writer::new(store, mover, BATCH_MAX, on_commit, on_broken)
 }

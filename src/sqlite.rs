@@ -7,7 +7,7 @@
 //!      `synchronous=FULL`, <https://www.sqlite.org/pragma.html#pragma_synchronous>.
 //!  S4  The stored order equals the order computed from the stored facts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -38,20 +38,22 @@ mod object;
 mod readers;
 mod rows;
 mod upkeep;
+mod watch;
 
 pub use checkout::{Ask, Asked, Checkout};
 pub use copy::CopyError;
 pub use error::StoreError;
 pub use feed::{Changes, Gone};
-pub use lock::ServeLock;
+pub use lock::{ServeLock, UseLock, uses_another_file};
 pub use readers::{Reader, readers};
 pub use rows::{Change, StoredEvent, StoredOrder};
-pub use upkeep::{Chore, PruneBatch, Retired, Summary};
+pub use upkeep::{Chore, Hold, PruneBatch, Retired, Summary};
 
 use apply::{order_by_id, order_by_name, payment_by_id, payments_for, record_one};
 use error::from_sqlite;
 use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
+use watch::{Log, Watch};
 
 /// The schema that this program writes.
 const SCHEMA: &str = include_str!("../schema.sql");
@@ -98,6 +100,21 @@ pub struct Store {
     log_pages: Arc<AtomicI32>,
     /// Stripe's world that the file is of, once that is known to be on disk.
     mode: Option<Mode>,
+    /// None of a copy, which is only read.
+    watch: Option<Watch>,
+    /// None of a database that no server of this or a later version has opened, such as a backup.
+    lock: Option<UseLock>,
+}
+
+impl Drop for Store {
+    /// The last connection that closes moves the log into the file and deletes it, by name. Files that
+    /// came to these names meanwhile are not ours to delete.
+    fn drop(&mut self) {
+        if self.look().is_err() {
+            let left = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _ = self.connection.set_db_config(left, true);
+        }
+    }
 }
 
 impl Store {
@@ -107,12 +124,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; a file that is not ours, newer than us or damaged is left as it is.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let lock = UseLock::share(path)?;
         refuse_lone_log(path)?;
+        // The name is there when the file is.
+        if lock.is_some() && fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+            return Err(StoreError::Vanished);
+        }
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path);
+            .open(files::real(path));
         match made {
             // Closed before SQLite opens it. Later, that would drop the locks of this process.
             Ok(made) => drop(made),
@@ -120,10 +142,16 @@ impl Store {
             Err(error) if error::is_full(&error) => return Err(StoreError::Full),
             Err(_) => return Err(StoreError::CannotOpen),
         }
-        let mut store = Store::connect(path)?;
+        let mut store = Store::connect(path, lock)?;
         store.migrate(path)?;
+        if store.lock.is_none() {
+            store.lock = UseLock::share_new(path)?;
+        }
         store.touch_every_tree()?;
-        store.settle_log(path)?;
+        let failed = |_| StoreError::Io(ffi::SQLITE_IOERR_FSYNC);
+        let log = Log::of(path).map_err(failed)?;
+        store.settle_log(path, &log)?;
+        store.watch = Some(Watch::of(path, Some(Arc::new(log)))?);
         Ok(store)
     }
 
@@ -132,17 +160,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; a file that is not ours, of another schema or damaged is left as it is.
     pub fn open_existing(path: &Path) -> Result<Store, StoreError> {
+        let lock = UseLock::share(path)?;
         if !path.exists() {
             return Err(StoreError::Missing);
         }
         refuse_lone_log(path)?;
-        let mut store = Store::connect(path)?;
+        let mut store = Store::connect(path, lock)?;
         match store.schema_version()? {
             SCHEMA_VERSION => {}
             0 => store.migrate(path)?,
             older => return Err(StoreError::Older(older)),
         }
+        store.watch = Some(Watch::of(path, None)?);
         Ok(store)
+    }
+
+    /// One more connection to the same file, which knows what this one knows of the log.
+    ///
+    /// # Errors
+    /// As [`Store::open_existing`].
+    pub fn open_beside(&self, path: &Path) -> Result<Store, StoreError> {
+        let mut beside = Store::open_existing(path)?;
+        let log = self.watch.as_ref().and_then(Watch::log);
+        beside.watch = Some(Watch::of(path, log)?);
+        Ok(beside)
     }
 
     /// Opens a file of any schema up to ours, to copy or to look at it. Nothing in it is changed.
@@ -154,6 +195,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_read_only(path: &Path) -> Result<Store, StoreError> {
+        let lock = UseLock::share(path)?;
         if !path.exists() {
             return Err(StoreError::Missing);
         }
@@ -170,6 +212,8 @@ impl Store {
             log: files::beside(path, "-wal"),
             log_pages,
             mode: None,
+            watch: None,
+            lock,
         };
         store.refuse_what_is_not_ours()?;
         if store.schema_version()? == 0 {
@@ -178,7 +222,7 @@ impl Store {
         Ok(store)
     }
 
-    fn connect(path: &Path) -> Result<Store, StoreError> {
+    fn connect(path: &Path, lock: Option<UseLock>) -> Result<Store, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -196,6 +240,8 @@ impl Store {
             log: files::beside(path, "-wal"),
             log_pages,
             mode: None,
+            watch: None,
+            lock,
         };
         store.refuse_what_is_not_ours()?;
         store
@@ -230,6 +276,7 @@ impl Store {
         self.keep_room_for_log()?;
         let (transaction, answers) = self.record_uncommitted(batch)?;
         transaction.commit()?;
+        self.look()?;
         self.move_long_log()?;
         Ok(answers)
     }
@@ -276,6 +323,9 @@ impl Store {
             self.mode = read_mode(&transaction)?;
         }
         let mut mode = self.mode;
+        if let Some(watch) = &self.watch {
+            watch.look_closely(&transaction)?;
+        }
         let mut answers = Vec::with_capacity(batch.len());
         for delivery in batch {
             let savepoint = transaction.savepoint()?;
@@ -330,10 +380,14 @@ impl Store {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Some(watch) = &self.watch {
+            watch.look_closely(&transaction)?;
+        }
         transaction
             .prepare_cached("UPDATE probe SET at = ?1 WHERE id = 1")?
             .execute([now.0])?;
         transaction.commit()?;
+        self.look()?;
         self.move_long_log()
     }
 
@@ -370,6 +424,12 @@ impl Store {
         let probed = self.probe(now);
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
         probed
+    }
+
+    /// Whether the files that are open are still those that the next start will find. What was
+    /// committed counts only then.
+    fn look(&self) -> Result<(), StoreError> {
+        self.watch.as_ref().map_or(Ok(()), Watch::look)
     }
 
     /// Figures for the metrics; none of them takes longer as the history grows.
@@ -717,6 +777,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. That it must wait, for room or for a reader, is none.
     pub fn move_log(&self) -> Result<(), StoreError> {
+        // What was cut off the log must not get into the file.
+        self.look()?;
         let mut moving = self.connection.prepare_cached("PRAGMA wal_checkpoint")?;
         Ok(unless_it_may_wait(moving.query_row([], |_| Ok(())))?)
     }
@@ -726,10 +788,9 @@ impl Store {
     /// What a killed process has left there was perhaps never synced, and after a sync that failed
     /// the kernel shows what never reached the disk. Both would be told to Stripe as stored already
     /// when it sends them again, and be lost with the next power cut.
-    fn settle_log(&self, path: &Path) -> Result<(), StoreError> {
+    fn settle_log(&self, path: &Path, log: &Log) -> Result<(), StoreError> {
         self.cut_log()?;
-        File::open(files::beside(path, "-wal"))
-            .and_then(|log| log.sync_all())
+        log.sync()
             .and_then(|()| files::sync_folder_of(path))
             .map_err(|_| StoreError::Io(ffi::SQLITE_IOERR_FSYNC))
     }

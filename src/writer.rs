@@ -47,6 +47,8 @@ pub struct Writer {
     mover: Mutex<Store>,
     /// All of the log is moved but what has come in since: the next leader moves that.
     log_is_moved: AtomicBool,
+    /// The files are no longer those that were opened, and that has been told.
+    is_replaced: AtomicBool,
     batch_max: usize,
     on_commit: Box<dyn Fn(u64) + Send + Sync>,
     on_broken: Box<dyn Fn(StoreError) + Send + Sync>,
@@ -110,7 +112,7 @@ enum Word {
 impl Writer {
     /// Writes to `store`, at most `batch_max` deliveries a commit; `mover` is another connection to
     /// the same database. `on_commit` hears of each commit how many deliveries were in it,
-    /// `on_broken` once that the process must end.
+    /// `on_broken` once that the process must end, or that the files have been replaced.
     #[must_use]
     pub fn new(
         store: Store,
@@ -126,6 +128,7 @@ impl Writer {
             last: Mutex::new(Ok(())),
             mover: Mutex::new(mover),
             log_is_moved: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             batch_max: batch_max.max(1),
             on_commit: Box::new(on_commit),
             on_broken: Box::new(on_broken),
@@ -216,6 +219,7 @@ impl Writer {
     ) -> Result<(), WriteError> {
         let _turn = self.turns.begin();
         let met = probe(&mut store);
+        self.tell_if_replaced(met.as_ref().err());
         lock(&self.last).clone_from(&met);
         met.map_err(WriteError::Store)
     }
@@ -267,6 +271,7 @@ impl Writer {
         };
         let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Unreadable));
         *lock(&self.last) = written.as_ref().map(|_| ()).map_err(StoreError::clone);
+        self.tell_if_replaced(written.as_ref().err());
         match written {
             Ok((answers, has_long_log)) => (Ok(answers), has_long_log),
             Err(error) => (Err(error), false),
@@ -303,6 +308,16 @@ impl Writer {
         {
             let orphans = self.break_off(&mut lock(&self.queue), &error);
             tell_broken(orphans);
+        }
+    }
+
+    /// Once, until all is well again: somebody may move the files back. Until then each delivery is
+    /// refused, and the process stays. What it has open is perhaps all that is left of the shop's
+    /// orders, and the next start would make an empty database.
+    fn tell_if_replaced(&self, error: Option<&StoreError>) {
+        let is_replaced = error == Some(&StoreError::Replaced);
+        if !self.is_replaced.swap(is_replaced, Relaxed) && is_replaced {
+            (self.on_broken)(StoreError::Replaced);
         }
     }
 
@@ -368,7 +383,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("paidup.db");
             let store = Store::open(&path).unwrap();
-            let mover = Store::open_existing(&path).unwrap();
+            let mover = store.open_beside(&path).unwrap();
             let (commits, deliveries) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
             let counters = (Arc::clone(&commits), Arc::clone(&deliveries));
             let on_commit = move |count| {

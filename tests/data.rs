@@ -99,6 +99,11 @@ fn a_database_is_never_its_own_backup() {
     }
     std::os::unix::fs::symlink(shop.database(), shop.path("link")).unwrap();
     assert!(shop.backup(&shop.path("link"), true).is_err());
+    let name = shop.database().display().to_string();
+    for suffix in ["-wal", "-shm", "-journal", ".lock", ".in-use"] {
+        let error = shop.backup(Path::new(&format!("{name}{suffix}")), true);
+        assert!(error.is_err(), "{suffix}");
+    }
     let error = shop.restore(&shop.database()).unwrap_err().to_string();
     assert!(error.contains("is the database itself"), "{error}");
     assert_eq!(names(&shop.database()), ["ord_1"]);

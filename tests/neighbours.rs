@@ -22,15 +22,22 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use fake_stripe::{FakeStripe, KEY};
-use harness::{Service, Setup, eventually, get, paid};
+use harness::{Raise, Service, Setup, eventually, get, paid};
+use paidup::clock::Now;
+use paidup::sqlite::Store;
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal};
 
 const TOKEN: &str = "canary_token_of_the_tests_0123456789abcdef";
 /// Lives of a server, unless `PAIDUP_ROUNDS` says otherwise.
 const ROUNDS: usize = 10;
+/// Restores, in the same way.
+const RESTORES: usize = 8;
 
 #[test]
 fn nobody_who_opens_and_closes_the_database_takes_what_was_acknowledged() {
@@ -86,6 +93,119 @@ fn nobody_who_opens_and_closes_the_database_takes_what_was_acknowledged() {
         visits += life.visits;
     }
     eprintln!("{rounds} lives, {acknowledged} acknowledged, {visits} visits of others, 0 lost");
+}
+
+/// `restore` again and again beside the API that the shop polls and beside what timers and operators
+/// run. Nothing is corrupt, and whoever does not come to an end says why.
+#[test]
+fn restores_beside_everything_else_leave_a_whole_database() {
+    let restores = rounds(RESTORES);
+    let mut life = Life::begin(0);
+    life.deliver(300);
+    let copy = life.setup.folder().join("copy.db");
+    let copy = copy.to_str().unwrap();
+    life.command(&["backup", copy]);
+    life.stop();
+    let mut api = life.setup.start_with(&["api"]);
+    let setup = &life.setup;
+    let is_over = AtomicBool::new(false);
+    let poll = || {
+        let (mut good, mut refused) = (0, 0);
+        while !is_over.load(SeqCst) {
+            let answer = harness::ask(api.edge, authorized("/orders/ord_7"));
+            match answer.status {
+                200 => good += 1,
+                503 => {
+                    assert_eq!(answer.json()["error"], "store_busy", "{answer:?}");
+                    refused += 1;
+                }
+                other => panic!("{other}: {answer:?}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        (good, refused)
+    };
+    let command = |words: &[&str]| {
+        let (mut good, mut refused) = (0, 0);
+        while !is_over.load(SeqCst) {
+            match setup.run(words) {
+                (0, _) => good += 1,
+                (_, said) if said.contains("being restored at this moment") => refused += 1,
+                (code, said) => panic!("{words:?}: {code} {said}"),
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+        (good, refused)
+    };
+    let timed = setup.folder().join("timed.db");
+    let timed = ["backup", "--force", timed.to_str().unwrap()];
+    let (mut done, mut refused) = (0, 0);
+    thread::scope(|scope| {
+        let pollers = [scope.spawn(poll), scope.spawn(poll)];
+        let commands = [
+            &timed[..],
+            &["db", "check"],
+            &["orders", "list"],
+            &["reconcile", "--since", "1d"],
+            &["db", "prune", "--older-than", "35d"],
+        ]
+        .map(|words| scope.spawn(move || (words[0].to_owned(), command(words))));
+        let over = Raise(&is_over);
+        let mut last = 0;
+        for _ in 0..restores {
+            // Its file name has the second in it.
+            eventually("another second", || {
+                let now = Now::read().unix.0;
+                std::mem::replace(&mut last, now) != now
+            });
+            match setup.run(&["restore", copy]) {
+                (0, _) => done += 1,
+                (_, said) if said.contains("in use by paidup") => refused += 1,
+                (_, said) if said.contains("in use by") => {
+                    assert!(said.contains(" ("), "with its number: {said}");
+                    refused += 1;
+                }
+                (code, said) => panic!("{code} {said}"),
+            }
+            let store = Store::open_read_only(&setup.database()).unwrap();
+            assert_eq!(store.damage().unwrap(), [""; 0]);
+            assert_eq!(store.disagreements().unwrap(), [""; 0]);
+        }
+        drop(over);
+        for poller in pollers {
+            let (good, refused) = poller.join().unwrap();
+            eprintln!("api: {good} answered, {refused} told to come again");
+        }
+        for command in commands {
+            let (name, (good, refused)) = command.join().unwrap();
+            eprintln!("{name}: {good} done, {refused} told of a restore");
+        }
+    });
+    eprintln!("{restores} restores: {done} done, {refused} refused in words, 0 corrupt");
+    assert!(done > 0);
+    assert!(!api.has_ended());
+    life.acknowledged
+        .retain(|name| life.backed_up.contains(name));
+    life.start();
+    life.kill_and_start();
+}
+
+#[test]
+fn a_restore_says_who_has_the_database_open() {
+    let mut life = Life::begin(0);
+    life.deliver(1);
+    let copy = life.setup.folder().join("copy.db");
+    let copy = copy.to_str().unwrap();
+    life.command(&["backup", copy]);
+    life.stop();
+    let store = life.setup.store();
+    let (code, said) = life.setup.run(&["restore", copy]);
+    assert_eq!(code, 1, "{said}");
+    let me = format!("({})", std::process::id());
+    assert!(said.contains(&me), "{said}");
+    assert!(said.contains("systemctl stop paidup.socket"), "{said}");
+    drop(store);
+    assert_eq!(life.setup.run(&["restore", copy]).0, 0);
 }
 
 // ── Helpers ──

@@ -55,6 +55,9 @@ impl Event {
     }
 }
 
+/// The key of metadata by which a session is known that `paidup api` has made: its value is the attempt.
+pub const MADE_HERE: &str = "paidup_attempt";
+
 /// What the ids of our own test events begin with.
 pub const SAMPLE_EVENT: &str = "evt_test_";
 
@@ -472,7 +475,7 @@ impl Raw<'_> {
                 fact.charge = None;
                 self.name(&mut fact, Carrier::Charge, told.reading);
             }
-            "refund" => fact.object = Object::Refund(self.refund(news, told.at)?),
+            "refund" => fact.object = Object::Refund(self.refund(news, told)?),
             "dispute" => fact.object = Object::Dispute(self.dispute(news, told.at)?),
             "invoice" => {
                 fact.object = Object::Invoice(self.invoice(news, told.at)?);
@@ -503,6 +506,7 @@ impl Raw<'_> {
             async_failed: news == "async_payment_failed",
             expired: news == "expired",
             of_link: !self.payment_link.is_null(),
+            made_here: self.metadata.get(MADE_HERE).is_some(),
             total: self
                 .money(&self.amount_total, "data.object.amount_total")?
                 .map(|total| (told.at, total)),
@@ -515,7 +519,8 @@ impl Raw<'_> {
             "payment_failed" => Some(Attempt::Failed),
             "processing" => Some(Attempt::Processing),
             "amount_capturable_updated" | "requires_capture" => Some(Attempt::Held),
-            _ if told.asked && news.starts_with("requires_") => Some(Attempt::Idle),
+            // `requires_action` is no failure: a voucher or a bank transfer waits for its buyer there.
+            "requires_payment_method" if told.asked => Some(Attempt::Idle),
             _ => None,
         };
         let has_succeeded = attempt == Some(Attempt::Succeeded);
@@ -528,10 +533,11 @@ impl Raw<'_> {
             canceled: news == "canceled",
             manual: self.capture_method.text() == Some("manual") || attempt == Some(Attempt::Held),
             refunded: (news == "refunded").then_some(told.at),
-            received: if has_succeeded {
-                received.or_else(|| asked.clone())
-            } else {
-                None
+            // A capture in steps is received before the intent has succeeded.
+            received: match received {
+                Some(received) if received.minor > 0 => Some(received),
+                Some(_) | None if has_succeeded => asked.clone(),
+                Some(_) | None => None,
             },
             asked,
         })
@@ -576,12 +582,13 @@ impl Raw<'_> {
         })
     }
 
-    fn refund(&self, news: &str, at: UnixSeconds) -> Result<Refund, EventError> {
+    fn refund(&self, news: &str, told: &Told<'_>) -> Result<Refund, EventError> {
         let status = match (self.status.text(), news) {
             (Some(status), _) => RefundStatus::parse(status),
             (None, "failed") => RefundStatus::Failed,
             (None, _) => RefundStatus::Pending,
         };
+        let at = told.at;
         Ok(Refund {
             status,
             at,

@@ -91,6 +91,7 @@ pub enum Message {
     Stopped,
     AddressNotUsed,
     StoreBroken,
+    StoreReplaced,
     AcceptFailed,
     LinesDropped,
     Panicked,
@@ -154,6 +155,9 @@ impl Message {
             Message::Stopped => "Stopped",
             Message::AddressNotUsed => {
                 "Address not used: the service manager passes sockets, and they count"
+            }
+            Message::StoreReplaced => {
+                "Database files were deleted or replaced: nothing is stored. Stop, paidup restore, start"
             }
             Message::StoreBroken => {
                 "Database failed: stopping, because what is on disk is not known"
@@ -224,6 +228,7 @@ pub enum ErrorCode {
     EventUnusable,
     StoreBusy,
     StoreFull,
+    StoreReplaced,
     StoreFailed,
     StoreStopping,
     QueueFull,
@@ -276,6 +281,7 @@ impl fmt::Display for ErrorCode {
             ErrorCode::EventUnusable => "event_unusable",
             ErrorCode::StoreBusy => "store_busy",
             ErrorCode::StoreFull => "store_full",
+            ErrorCode::StoreReplaced => "store_replaced",
             ErrorCode::StoreFailed => "store_failed",
             ErrorCode::StoreStopping => "store_stopping",
             ErrorCode::QueueFull => "queue_full",

@@ -142,6 +142,9 @@ pub struct Session {
     /// It is one of a Payment Link, whose address anyone may have written.
     #[serde(skip_serializing_if = "is_false")]
     pub of_link: bool,
+    /// `paidup api` has made it for the order that it names.
+    #[serde(skip_serializing_if = "is_false")]
+    pub made_here: bool,
     /// What the shop asks for, and the time of the event that said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<(UnixSeconds, Money)>,
@@ -287,6 +290,18 @@ pub enum RefundStatus {
     Succeeded,
     /// `failed` or `canceled`: the money is back with the shop.
     Failed,
+}
+
+impl Refund {
+    /// Of a failure it counts when it was first told: the charge may have been told anew since.
+    fn join(&mut self, other: Refund) {
+        let both_failed = self.status == RefundStatus::Failed && other.status == self.status;
+        let at = self.at.min(other.at);
+        raise(self, other);
+        if both_failed {
+            self.at = at;
+        }
+    }
 }
 
 impl RefundStatus {
@@ -543,7 +558,12 @@ impl Payment {
         for (id, charge) in other.charges {
             self.charges.entry(id).or_default().join(charge);
         }
-        raise_all(&mut self.refunds, other.refunds);
+        for (id, refund) in other.refunds {
+            match self.refunds.entry(id) {
+                Entry::Vacant(entry) => drop(entry.insert(refund)),
+                Entry::Occupied(mut entry) => entry.get_mut().join(refund),
+            }
+        }
         raise_all(&mut self.disputes, other.disputes);
         raise_all(&mut self.invoices, other.invoices);
         raise_all(&mut self.reviews, other.reviews);
@@ -618,10 +638,10 @@ impl Payment {
         }
     }
 
-    /// The buyer has begun to pay, or has paid.
+    /// One of its sessions was made by `paidup api` for the order that it names.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.is_paid() || matches!(self.standing(), Standing::Authorized | Standing::Processing)
+    pub fn is_made_here(&self) -> bool {
+        self.told_sessions().any(|(_, session)| session.made_here)
     }
 
     fn names_that_count(&self) -> &Names {
@@ -749,8 +769,12 @@ impl Payment {
         let taken = taken.chain(self.intents.values().filter_map(|intent| intent.succeeded));
         let taken = taken.min();
         let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
-        let by_charge =
-            |charge: &KnownCharge| charge.failed.is_some_and(|at| charge.took() || later(at));
+        let one_took = self.charges.values().any(KnownCharge::took);
+        // While another charge took the money, this one was declined before.
+        let by_charge = |charge: &KnownCharge| {
+            let failed = charge.failed;
+            failed.is_some_and(|at| charge.took() || !one_took && later(at))
+        };
         let by_intent = |intent: &Intent| match intent.attempt {
             Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
             Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
@@ -939,9 +963,10 @@ impl Payment {
             Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
         };
         match self.invoice() {
-            Some(InvoiceStatus::Uncollectible) => true,
+            Some(InvoiceStatus::Uncollectible) => !self.is_on_its_way(),
+            Some(InvoiceStatus::Void) => false,
             Some(InvoiceStatus::Open) if completed.is_none() => false,
-            Some(InvoiceStatus::Open | InvoiceStatus::Void | InvoiceStatus::Paid) | None => {
+            Some(InvoiceStatus::Open | InvoiceStatus::Paid) | None => {
                 came_back
                     || self
                         .told_sessions()
@@ -1194,7 +1219,7 @@ fn release_among<'a>(
 ) -> Option<&'a Refund> {
     let is_release = |refund: &&&Refund| {
         refund.amount == release
-            && refund.status < RefundStatus::Failed
+            && refund.status == RefundStatus::Succeeded
             && captured_by.is_none_or(|at| refund.created <= at)
     };
     if release == 0 {
@@ -1218,13 +1243,15 @@ impl Session {
         self.async_failed |= other.async_failed;
         self.expired |= other.expired;
         self.of_link |= other.of_link;
+        self.made_here |= other.made_here;
         raise(&mut self.total, other.total);
     }
 }
 
 impl Intent {
     fn took(&self) -> bool {
-        self.succeeded.is_some() || self.refunded.is_some()
+        let received = self.received.as_ref().is_some_and(|money| money.minor > 0);
+        self.succeeded.is_some() || self.refunded.is_some() || received
     }
 
     fn join(&mut self, other: Intent) {

@@ -84,7 +84,7 @@ pub(super) const SOCKET_GROUP: Variable = Variable {
 pub(super) const DATABASE_PATH: Variable = Variable {
     name: "DATABASE_PATH",
     default: "paidup.db",
-    doc: "The SQLite file; two more (-wal, -shm) appear beside it.",
+    doc: "The SQLite file; four more (-wal, -shm, .lock, .in-use) appear beside it.",
 };
 pub(super) const STRIPE_WEBHOOK_SECRET: Variable = Variable {
     name: "STRIPE_WEBHOOK_SECRET",

@@ -84,8 +84,8 @@ pub(super) enum Home {
 
 impl Home {
     /// What the shop asked for is binding: an order of `POST /orders` is paid by the session that was
-    /// made for it, and another payment that names it is an order of its own as soon as its buyer has
-    /// begun to pay; or waits, while it has no session that it could be called after.
+    /// made for it, and another payment that names it is an order of its own; or it waits, while it has
+    /// no session that it could be called after.
     pub(super) fn of(db: &Connection, payment: &Payment) -> Result<Home, StoreError> {
         if let Some(order) = checkout::order_of(db, payment.sessions())? {
             return Ok(Home::Order(order));
@@ -96,11 +96,11 @@ impl Home {
             Some(Belongs::Ours) | None => {}
         }
         let name = payment.order();
-        let is_bound = match &name {
-            Some(name) => checkout::is_asked_for(db, name)?,
+        let is_of_another = match &name {
+            Some(name) => !payment.is_made_here() && checkout::is_asked_for(db, name)?,
             None => false,
         };
-        let name = if is_bound && payment.has_begun() {
+        let name = if is_of_another {
             payment.own_name()
         } else {
             name

@@ -100,6 +100,7 @@ impl Store {
             None => Asked::New(first(&transaction, ask)?),
         };
         transaction.commit()?;
+        self.look()?;
         Ok(asked)
     }
 
@@ -128,6 +129,7 @@ impl Store {
             .prepare_cached(&sql)?
             .query_row([key], Checkout::read)?;
         transaction.commit()?;
+        self.look()?;
         Ok(checkout)
     }
 
@@ -247,10 +249,12 @@ fn is_taken(db: &Connection, ask: &Ask<'_>, order: &OrderId) -> Result<bool, Sto
     let is_being_made =
         db.prepare_cached(sql)?
             .exists(params![order.as_str(), ask.key, ask.now.0])?;
+    let was_asked_for = is_asked_for(db, order)?;
     let order = order_by_name(db, order.as_str())?;
     Ok(is_being_made
         || order.is_some_and(|order| match order.state.status {
-            Status::Expired | Status::Canceled | Status::Failed => false,
+            // What was paid elsewhere cannot be asked for here: its late money would have no order.
+            Status::Expired | Status::Canceled | Status::Failed => !was_asked_for,
             // An order that Stripe refused, or that nobody has begun to pay.
             Status::Pending => order.state.session.is_some() || order.state.intent.is_some(),
             Status::Authorized

@@ -42,6 +42,13 @@ pub enum StoreError {
     /// There is a log (`-wal`) with events in it, and the file that it belongs to is missing or
     /// empty.
     LoneLog,
+    /// The database was made here once, and the file is missing or empty.
+    Vanished,
+    /// The files were deleted, replaced or cut off while they were open: what was just written is in
+    /// none that the next start finds.
+    Replaced,
+    /// Another file is being put in its place at this moment.
+    BeingRestored,
     /// Anything else: SQLite's extended code.
     Other(i32),
 }
@@ -64,6 +71,9 @@ impl StoreError {
             | StoreError::OtherMode(_)
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
+            | StoreError::Vanished
+            | StoreError::Replaced
+            | StoreError::BeingRestored
             | StoreError::Other(_) => false,
         }
     }
@@ -72,8 +82,9 @@ impl StoreError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            StoreError::Busy => ErrorCode::StoreBusy,
+            StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
             StoreError::Full => ErrorCode::StoreFull,
+            StoreError::Replaced => ErrorCode::StoreReplaced,
             StoreError::Missing
             | StoreError::CannotOpen
             | StoreError::Io(_)
@@ -86,6 +97,7 @@ impl StoreError {
             | StoreError::OtherMode(_)
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
+            | StoreError::Vanished
             | StoreError::Other(_) => ErrorCode::StoreFailed,
         }
     }
@@ -160,6 +172,21 @@ impl fmt::Display for StoreError {
                 "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it belongs \
                  to is missing or empty. A new database would destroy it, so none was made. Put the \
                  file back, or restore the last backup: `paidup restore FILE`",
+            ),
+            StoreError::Vanished => f.write_str(
+                "the database that was made at DATABASE_PATH is gone: its lock file (.in-use) is there, \
+                 and the file is missing or empty. Nobody is answered 200 into an empty one. Put the \
+                 file back with all that was beside it, or restore the last backup: `paidup restore \
+                 FILE`. To begin anew with none of the old orders, delete the .in-use file",
+            ),
+            StoreError::Replaced => f.write_str(
+                "the database's files (DATABASE_PATH, -wal, -shm) were deleted, moved, replaced or cut \
+                 off while they were open. What is written now would be lost, so nothing is \
+                 acknowledged. Move the same files back; or stop the server, `paidup restore FILE` \
+                 with the last backup, start it, and `paidup reconcile --since 30d`",
+            ),
+            StoreError::BeingRestored => f.write_str(
+                "the database is being restored at this moment. Try again when that is done",
             ),
             StoreError::Other(code) => write!(f, "the database refused (SQLite error {code})"),
         }

@@ -68,12 +68,19 @@ pub struct PruneBatch {
 }
 
 /// What became of a file that is to be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Retired {
-    /// It has everything in it, nothing belongs to it any more, and nobody has it open.
-    Whole,
+    /// It has everything in it, nothing belongs to it any more, and nobody has it open, nor can
+    /// open it while this is kept.
+    Whole(Hold),
     /// It is too damaged for that: what is beside it still belongs to it.
     Damaged,
+}
+
+/// SQLite's exclusive lock on a file. It keeps away other programs, which do not know our locks.
+#[derive(Debug)]
+pub struct Hold {
+    _connection: Connection,
 }
 
 impl Store {
@@ -235,7 +242,7 @@ impl Store {
             return Ok(Retired::Damaged);
         }
         match leave_wal(path) {
-            Ok(()) => Ok(Retired::Whole),
+            Ok(hold) => Ok(Retired::Whole(hold)),
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if matches!(
                     failure.code,
@@ -250,14 +257,18 @@ impl Store {
     }
 }
 
-fn leave_wal(path: &Path) -> rusqlite::Result<()> {
+fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(RETIRE_TIMEOUT)?;
     let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id != APPLICATION_ID && !super::is_empty(&connection)? {
         return Err(UNREADABLE);
     }
-    connection.pragma_update(None, "journal_mode", "DELETE")
+    connection.pragma_update(None, "journal_mode", "DELETE")?;
+    connection.execute_batch("BEGIN EXCLUSIVE")?;
+    Ok(Hold {
+        _connection: connection,
+    })
 }
 
 /// An order that is not what its payments make of it.

@@ -118,7 +118,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl stop paidup.socket paidup-admin.socket paidup.service",
+        "systemctl stop paidup.socket paidup-admin.socket paidup.service paidup-api.service paidup-backup.timer paidup-reconcile.timer",
         "",
     ),
     (
@@ -133,7 +133,12 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
         "sleep 1; paidup restore /var/lib/paidup/backup/before-upgrade.db",
     ),
-    ("systemctl start paidup.socket paidup-admin.socket", ""),
+    (
+        "systemctl start paidup.socket paidup-admin.socket paidup-backup.timer",
+        "",
+    ),
+    ("systemctl start paidup-api.service", ""),
+    ("systemctl start paidup-reconcile.timer", ""),
     ("systemctl start paidup", ""),
     (
         "paidup reconcile --since 30d --env-file /etc/paidup/paidup.env",

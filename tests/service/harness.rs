@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -583,6 +584,16 @@ pub(crate) fn event(name: &str) -> String {
 }
 
 // ── Waiting ──
+
+/// Raises the flag when it goes out of scope, so that threads which go on until then end even when
+/// a test fails.
+pub(crate) struct Raise<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
 
 /// Looks again and again until it holds, for as long as [`PATIENCE`].
 pub(crate) fn eventually(claim: &str, mut holds: impl FnMut() -> bool) {

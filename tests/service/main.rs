@@ -20,6 +20,7 @@ mod hostile;
 mod long_log;
 mod privacy;
 mod rate_limit;
+mod replaced;
 mod rotation;
 mod sockets;
 mod stalled;

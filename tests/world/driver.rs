@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, Meaning, Mode};
+use paidup::domain::event::{Event, Meaning};
 use paidup::domain::id::{OrderId, StripeId, UnixSeconds};
 use paidup::domain::order::Flag;
 use paidup::domain::payment::Fact;
+use paidup::domain::reading::{Mode, Reading};
 use paidup::sqlite::{Ask, Asked, Store, StoredOrder};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -146,28 +147,40 @@ fn said(order: &StoredOrder) -> Said {
         status: state.status.as_str().to_owned(),
         amount: state.amount,
         refunded: state.refunded,
-        pending: None,
+        pending: Some(state.pending),
         dispute: state.dispute.as_str().to_owned(),
-        disputed: None,
+        disputed: Some(state.disputed),
         flags: flags
             .split(',')
             .filter(|word| !word.is_empty())
             .map(str::to_owned)
             .collect(),
-        reference: None,
+        reference: Some(
+            state
+                .reference
+                .as_ref()
+                .map(|name| name.as_str().to_owned()),
+        ),
+    }
+}
+
+fn reading() -> Reading {
+    Reading {
+        mode: Some(Mode::Test),
+        ..Reading::default()
     }
 }
 
 /// An event as it is delivered, or listed.
 pub fn delivered(text: &str) -> Delivery {
-    let event = Event::from_json(text, Some(Mode::Test)).unwrap();
+    let event = Event::from_json(text, &reading()).unwrap();
     delivery(event, text)
 }
 
 /// An object as it was at `at`, asked for; None when it is nothing that orders follow from.
 pub fn fetched(object: &Value, at: i64) -> Option<Delivery> {
     let (text, at) = (object.to_string(), UnixSeconds(at));
-    let fact = Fact::from_object(&text, at).ok()?;
+    let fact = Fact::from_object(&text, at, &reading()).ok()?;
     let mut digest = hex::encode(Sha256::digest(text.as_bytes()));
     digest.truncate(8);
     let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), at.0);
@@ -176,6 +189,7 @@ pub fn fetched(object: &Value, at: i64) -> Option<Delivery> {
         kind: "paidup.fetched".into(),
         created: Some(at),
         api_version: None,
+        mode: fact.mode,
         meaning: Meaning::Fact(Box::new(fact)),
     };
     Some(delivery(event, &text))

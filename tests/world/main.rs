@@ -33,7 +33,6 @@ use story::{Story, run};
 const WORLDS: u64 = 2_000;
 
 #[test]
-#[ignore = "the rules of today do not pass it"]
 fn every_order_is_what_the_money_did() {
     let number = |name: &str| {
         let text = std::env::var_os(name)?;

@@ -14,7 +14,6 @@ use crate::truth;
 const WORLDS: u64 = 40;
 
 #[test]
-#[ignore = "the rules of today do not pass it"]
 fn the_program_itself_finds_what_was_lost() {
     let mut wrong = Vec::new();
     for seed in 0..WORLDS {
