@@ -582,7 +582,9 @@ fn a_key_of_the_other_mode_is_refused_by_name() {
             ("", "the database is of test mode"),
             ("test", "STRIPE_MODE is test"),
         ] {
-            let mut command = shop.setup.command(words);
+            // One that is not refused would serve for ever.
+            let bounded = shop.setup.again().under(&["timeout", "20"]);
+            let mut command = bounded.command(words);
             command
                 .env("STRIPE_SECRET_KEY", LIVE_KEY)
                 .env("STRIPE_MODE", mode);
@@ -866,6 +868,23 @@ fn a_refresh_asks_stripe_when_the_webhook_is_late() {
     // The events come after all, and tell nothing new.
     shop.deliver();
     assert_eq!(shop.get("/orders/ord_1").json()["status"], "paid");
+}
+
+#[test]
+fn a_refresh_that_was_not_told_everything_says_so_and_keeps_what_it_was_told() {
+    let shop = Shop::open();
+    let made = shop.post(&coffee("ord_1")).json();
+    shop.stripe.pay(made["stripeSessionId"].as_str().unwrap());
+    shop.stripe.take_permission("rak_dispute_read");
+    let answer = shop.get("/orders/ord_1?refresh=1");
+    let order = answer.json();
+    assert_eq!(
+        (&order["status"], &order["stale"]),
+        (&json!("paid"), &json!(true))
+    );
+    let lines = shop.api.lines_of(answer.request_id());
+    let codes = lines.iter().map(|line| line["errorCode"].as_str());
+    assert!(codes.flatten().eq(["stripe_permission"]), "{lines:?}");
 }
 
 /// All workers that may wait for Stripe do.
