@@ -120,7 +120,7 @@ fn a_first_signal_waits_for_a_slow_request_and_a_second_does_not() {
         });
         // The idle threads leave, and the slow request keeps the process.
         eventually("only who serves is left", || {
-            service.resources().threads < 20
+            service.resources().threads < 32
         });
         assert!(!service.has_ended());
         let began = Instant::now();
@@ -140,7 +140,7 @@ fn a_stop_waits_for_a_request_that_is_under_way() {
     assert_eq!(service.get("/healthz").status, 200);
     service.signal(Signal::TERM);
     eventually("only who serves is left", || {
-        service.resources().threads < 20
+        service.resources().threads < 32
     });
     slow.write_all(end).unwrap();
     assert_eq!(Answer::read(&mut slow).status, 200);
