@@ -163,7 +163,10 @@ fn a_database_that_was_here_and_is_gone_is_not_made_anew_without_a_word() {
         let (code, said) = setup.run(&["check"]);
         assert!(is_emptied || code == 3, "{said}");
         assert_eq!(setup.run(&["restore", copy.to_str().unwrap()]).0, 0);
-        assert!(setup.start().status_of("ord_1").is_some());
+        let mut service = setup.start();
+        assert!(service.status_of("ord_1").is_some());
+        service.signal(Signal::TERM);
+        service.wait();
     }
     fs::remove_file(setup.database()).unwrap();
     fs::remove_file(beside(&setup, ".in-use")).unwrap();
