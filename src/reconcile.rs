@@ -218,10 +218,13 @@ fn repair(
         for error in &walk.refused {
             writeln!(out, "It may still differ from what Stripe has. {error}")?;
         }
-        writeln!(
-            out,
-            "Early fraud warnings are not asked for: they come as events, which `paidup reconcile` fetches."
-        )?;
+        if walk.without_warnings {
+            writeln!(
+                out,
+                "Only early fraud warnings were not told to this key: they come as events, which `paidup \
+                 reconcile` fetches."
+            )?;
+        }
     }
     Ok(if walk.refused.is_empty() {
         Exit::Done
@@ -266,8 +269,7 @@ fn deliveries(objects: &[Fetched], context: &Context<'_>) -> Vec<Delivery> {
 }
 
 /// Everything of the order that Stripe can be asked for: all that its known objects name, and what
-/// Stripe lists of those. Early fraud warnings are left to their events: Stripe publishes no permission
-/// for a restricted key that may list them.
+/// Stripe lists of those.
 fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure> {
     let mut walk = Walk::default();
     if let Some(stored) = context.store.order(order)? {
@@ -333,7 +335,14 @@ fn call_for(id: &str) -> Option<Call> {
 /// What Stripe lists of an object that `call` has read, and by which field. What is of a charge is
 /// listed by its intent, if it has one.
 fn lists_of(call: Call, object: &Fetched) -> Vec<(Call, &'static str)> {
-    let of_payment = |field| vec![(Call::ListRefunds, field), (Call::ListDisputes, field)];
+    let of_payment = |field| {
+        let lists = [
+            Call::ListRefunds,
+            Call::ListDisputes,
+            Call::ListFraudWarnings,
+        ];
+        lists.map(|list| (list, field)).to_vec()
+    };
     match call {
         Call::ReadInvoice => vec![(Call::ListInvoicePayments, "invoice")],
         Call::ReadIntent => of_payment("payment_intent"),
@@ -347,6 +356,7 @@ fn lists_of(call: Call, object: &Fetched) -> Vec<(Call, &'static str)> {
         | Call::ListEvents
         | Call::ListRefunds
         | Call::ListDisputes
+        | Call::ListFraudWarnings
         | Call::ListInvoicePayments
         | Call::ListEndpoints => Vec::new(),
     }
@@ -361,6 +371,9 @@ struct Walk {
     objects: Vec<Fetched>,
     /// What the key may not read, or what is not there.
     refused: Vec<ApiError>,
+    /// The key may not list early fraud warnings. That is noted apart: Stripe publishes no permission by
+    /// which a restricted key could, and they say nothing of the money.
+    without_warnings: bool,
     /// The order has too many payments, and only one of them was asked for.
     is_part: bool,
 }
@@ -415,6 +428,10 @@ impl Walk {
             Err(Failure::Stripe(error))
                 if matches!(error.failure, Why::Permission(_) | Why::NotFound) =>
             {
+                if error.call == Call::ListFraudWarnings {
+                    self.without_warnings = true;
+                    return Ok(None);
+                }
                 let is_new = |known: &ApiError| known.call != error.call;
                 if self.refused.iter().all(is_new) {
                     self.refused.push(error);

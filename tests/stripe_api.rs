@@ -1143,7 +1143,7 @@ const BROKEN: Failure = Failure::Unreachable(Unreachable::Broken);
 type Make = fn(&Shop) -> Result<(), ApiError>;
 
 /// Each call once; what it asks for need not exist.
-const CALLS: [(Call, Make); 13] = [
+const CALLS: [(Call, Make); 14] = [
     (Call::CreateSession, |shop| shop.create("k1").map(drop)),
     (Call::ReadSession, |shop| read(shop, Call::ReadSession)),
     (Call::ReadIntent, |shop| read(shop, Call::ReadIntent)),
@@ -1159,6 +1159,10 @@ const CALLS: [(Call, Make); 13] = [
     (Call::ListDisputes, |shop| {
         let of = ("payment_intent", &id("pi_1"));
         shop.api.list(Call::ListDisputes, of).map(drop)
+    }),
+    (Call::ListFraudWarnings, |shop| {
+        let of = ("payment_intent", &id("pi_1"));
+        shop.api.list(Call::ListFraudWarnings, of).map(drop)
     }),
     (Call::ListInvoicePayments, |shop| {
         let of = ("invoice", &id("in_1"));

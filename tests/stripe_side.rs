@@ -20,7 +20,7 @@ use fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::domain::delivery::Delivery;
 use paidup::domain::event::{Event, Mode, TYPES};
 use paidup::domain::id::{RequestId, UnixSeconds};
-use paidup::domain::order::{State, Status};
+use paidup::domain::order::{Flag, State, Status};
 use paidup::domain::reading::Reading;
 use paidup::sqlite::Store;
 use serde_json::{Value, json};
@@ -338,6 +338,28 @@ fn a_key_of_another_mode_than_the_database_is_a_finding() {
     assert_eq!(output.status.code(), Some(3));
     let words = "PROBLEM  mode: the key is of test mode, the database is of mode live";
     assert!(text(&output).contains(words), "{}", text(&output));
+}
+
+#[test]
+fn warnings_and_reviews_are_asked_for() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    let review = shop.stripe.open_review(&session);
+    shop.stripe.warn_of_fraud(&session);
+    let flags = || {
+        shop.run(&["reconcile", "--order", &session]);
+        shop.orders()["ord_1"].flags.clone()
+    };
+    assert_eq!(flags(), [Flag::FraudWarning, Flag::InReview]);
+    shop.stripe.close_review(&review);
+    assert_eq!(flags(), [Flag::FraudWarning]);
+    let refused = Fault::Status(403);
+    shop.stripe
+        .fault_of("GET /v1/radar/early_fraud_warnings", 5, refused);
+    let output = shop.run(&["reconcile", "--order", &session]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("Only early fraud warnings were not told to this key"));
 }
 
 #[test]

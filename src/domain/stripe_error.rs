@@ -28,6 +28,7 @@ pub enum Call {
     ListEvents,
     ListRefunds,
     ListDisputes,
+    ListFraudWarnings,
     ListInvoicePayments,
     ListEndpoints,
 }
@@ -46,6 +47,7 @@ impl Call {
             Call::ListEvents => "list the events",
             Call::ListRefunds => "list the refunds",
             Call::ListDisputes => "list the disputes",
+            Call::ListFraudWarnings => "list the early fraud warnings",
             Call::ListInvoicePayments => "list the payments of the invoice",
             Call::ListEndpoints => "list the webhook endpoints",
         }
@@ -63,6 +65,7 @@ impl Call {
             Call::ReadDispute | Call::ListDisputes => "/v1/disputes",
             Call::ReadReview => "/v1/reviews",
             Call::ListEvents => "/v1/events",
+            Call::ListFraudWarnings => "/v1/radar/early_fraud_warnings",
             Call::ListInvoicePayments => "/v1/invoice_payments",
             Call::ListEndpoints => "/v1/webhook_endpoints",
         }
@@ -75,7 +78,10 @@ impl Call {
             Call::CreateSession => "Checkout Sessions: Write",
             Call::ReadSession => "Checkout Sessions: Read",
             Call::ListEvents => "Events: Read",
-            Call::ListRefunds | Call::ReadRefund | Call::ReadCharge => "Charges and Refunds: Read",
+            // Stripe publishes none for the warnings, which are of charges.
+            Call::ListRefunds | Call::ReadRefund | Call::ReadCharge | Call::ListFraudWarnings => {
+                "Charges and Refunds: Read"
+            }
             Call::ReadInvoice | Call::ListInvoicePayments => "Invoices: Read",
             Call::ReadDispute | Call::ListDisputes => "Disputes: Read",
             Call::ReadReview => "Reviews: Read",
