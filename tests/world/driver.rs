@@ -92,6 +92,13 @@ impl Shop {
                 self.store()
                     .answered(name, &id, url, ask.expires_at)
                     .unwrap();
+                // What Stripe answered goes the way of what it delivers.
+                let made = world.objects_of_all().into_iter();
+                let made = made.filter(|object| object["id"] == *session);
+                let made: Vec<Delivery> = made
+                    .filter_map(|object| fetched(&object, world.now))
+                    .collect();
+                self.record(&made).unwrap();
             }
         }
     }

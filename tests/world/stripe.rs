@@ -895,7 +895,11 @@ impl World {
         self.strictly_later();
         self.set_intent(place, "requires_payment_method", 0);
         let payment = &mut self.payments[place];
-        payment.standing = if by_invoice {
+        let is_open = payment
+            .invoice
+            .as_ref()
+            .is_some_and(|invoice| invoice.status == "open");
+        payment.standing = if is_open {
             Standing::Pending
         } else {
             Standing::Failed
