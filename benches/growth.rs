@@ -130,7 +130,7 @@ impl Shop {
 
     fn measure(&mut self) {
         if self.is_empty {
-            for ending in ["", "-wal", "-shm"] {
+            for ending in ["", "-wal", "-shm", ".in-use"] {
                 let _ = fs::remove_file(format!("{}{ending}", self.database.display()));
             }
             fill(&self.database, self.next..self.next + 1);

@@ -213,7 +213,7 @@ fn run(
     plan: &Plan,
     requests: &Arc<[Vec<u8>]>,
 ) -> Cell {
-    for ending in ["", "-wal", "-shm"] {
+    for ending in ["", "-wal", "-shm", ".in-use"] {
         let _ = fs::remove_file(format!("{}{ending}", database.display()));
     }
     let server = Server::start(contender, database);
@@ -395,7 +395,7 @@ fn serve(batch_max: usize, database: &str) {
         counted.1.fetch_add(deliveries, Relaxed);
     };
     let store = Store::open(&config.database).unwrap();
-    let mover = Store::open_existing(&config.database).unwrap();
+    let mover = store.open_beside(&config.database).unwrap();
     let writer = Writer::new(store, mover, batch_max, on_commit, |error| {
         panic!("{error}")
     });
