@@ -6,7 +6,7 @@ use paidup::clock::Now;
 use paidup::domain::order::Status;
 use serde_json::Value;
 
-use crate::harness::{Setup, paid};
+use crate::harness::{Setup, eventually, paid};
 
 #[test]
 fn each_public_vector_has_its_status_and_its_reason() {
@@ -70,7 +70,7 @@ fn a_clock_that_jumps_loses_nothing_and_is_named() {
         service.log().iter().any(is)
     };
     service.accepts(paid("at_boot_in_1970"), "applied");
-    assert!(named());
+    eventually("the clock is named", named);
     for (name, jump) in [("now", 0), ("back", -year), ("now_again", 0)] {
         set(now + jump);
         service.accepts(paid(name), "applied");
