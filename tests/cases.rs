@@ -49,7 +49,7 @@ fn every_case_has_its_one_right_end_in_any_order_with_repetitions() {
 }
 
 #[test]
-fn ten_thousand_payments_of_one_order_cost_a_delivery_what_few_do() {
+fn two_thousand_payments_of_one_order_add_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("paidup.db")).unwrap();
     let session = |number: usize| {
