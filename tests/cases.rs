@@ -82,6 +82,25 @@ fn two_thousand_payments_of_one_order_add_up() {
     assert_eq!(store.disagreements().unwrap(), Vec::<String>::new(), "S4");
 }
 
+#[test]
+fn a_hold_is_told_by_the_intent_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("paidup.db")).unwrap();
+    let (_, mut case) = cases()
+        .into_iter()
+        .find(|(name, _)| name == "authorized")
+        .unwrap();
+    let events = case["events"].as_array_mut().unwrap();
+    events.retain(|event| !event["type"].as_str().unwrap().starts_with("charge."));
+    for (run, order) in orders_of_arrival(events.len()).into_iter().enumerate() {
+        assert_eq!(
+            tell(&mut store, &renamed(&case, run), &order),
+            Ok(()),
+            "{order:?}"
+        );
+    }
+}
+
 /// Delivers the events of a case in this order, some of them again, asks for what is to be asked, and
 /// compares.
 fn tell(store: &mut Store, case: &Value, order: &[usize]) -> Result<(), String> {
