@@ -519,8 +519,8 @@ impl Raw<'_> {
             "payment_failed" => Some(Attempt::Failed),
             "processing" => Some(Attempt::Processing),
             "amount_capturable_updated" | "requires_capture" => Some(Attempt::Held),
-            // `requires_action` is no failure: a voucher or a bank transfer waits for its buyer there.
             "requires_payment_method" if told.asked => Some(Attempt::Idle),
+            _ if told.asked && news.starts_with("requires_") => Some(Attempt::Waiting),
             _ => None,
         };
         let has_succeeded = attempt == Some(Attempt::Succeeded);

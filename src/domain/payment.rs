@@ -185,10 +185,12 @@ pub struct Intent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attempt {
-    /// Stripe, asked, says that the buyer must do something: no attempt is running.
+    /// Stripe, asked, says that it needs another payment method: no attempt is running.
     Idle,
     /// An attempt was declined or came back.
     Failed,
+    /// It waits for its buyer: a voucher, a bank transfer, a card's second factor.
+    Waiting,
     /// The money is on its way.
     Processing,
     /// The money is held for the shop, who must capture it.
@@ -777,7 +779,11 @@ impl Payment {
         };
         let by_intent = |intent: &Intent| match intent.attempt {
             Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
-            Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
+            Some((
+                _,
+                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
+            ))
+            | None => false,
         };
         self.charges.values().any(by_charge) || self.intents.values().any(by_intent)
     }
@@ -960,7 +966,11 @@ impl Payment {
                 Some(completed) => at > completed,
                 None => self.told_sessions().next().is_none() && self.was_on_its_way(),
             },
-            Some((_, Attempt::Processing | Attempt::Held | Attempt::Succeeded)) | None => false,
+            Some((
+                _,
+                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
+            ))
+            | None => false,
         };
         match self.invoice() {
             Some(InvoiceStatus::Uncollectible) => !self.is_on_its_way(),
