@@ -124,8 +124,7 @@ impl fmt::Display for EventError {
     }
 }
 
-/// The event types that tell us something, in the order in which an endpoint should list them, and
-/// what is lost without each.
+/// The event types that tell us something, in the order in which an endpoint should list them.
 ///
 /// `payment_intent.refunded` is in no list of Stripe's; it is taken because runbooks name it.
 /// `charge.refund.updated` is the older name of `refund.updated`.
@@ -644,7 +643,7 @@ impl Raw<'_> {
 
     /// The names that this object gives its order, and whether it is of this shop.
     fn name(&self, fact: &mut Fact, carrier: Carrier, reading: &Reading) {
-        let of_link = |places: &[(u8, Place)]| {
+        let found_in = |places: &[(u8, Place)]| {
             let mut names: Vec<(Source, OrderId)> = Vec::new();
             let mut is_too_long = false;
             for (rank, place) in places {
@@ -670,8 +669,8 @@ impl Raw<'_> {
             }
             (names, is_too_long)
         };
-        (fact.names, fact.name_too_long) = of_link(reading.names.places());
-        (fact.link_names, _) = of_link(reading.names.link_places());
+        (fact.names, fact.name_too_long) = found_in(reading.names.places());
+        (fact.link_names, _) = found_in(reading.names.link_places());
         let Some(ours) = &reading.ours else { return };
         let metadata = |key: &str| self.metadata.get(key);
         let is_ours = ours.is_marked(&metadata, fact.names.iter().map(|(_, name)| name));

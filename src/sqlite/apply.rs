@@ -265,6 +265,16 @@ impl Step<'_> {
                 .prepare_cached(sql)?
                 .execute(params![before.id, totals])?;
         }
+        self.update_state(before, state, news)
+    }
+
+    /// Writes a known order's new state, if it is new, and tells of it.
+    fn update_state(
+        &self,
+        before: StoredOrder,
+        state: State,
+        news: &mut Vec<News>,
+    ) -> Result<StoredOrder, StoreError> {
         if before.state == state {
             return Ok(before);
         }
@@ -416,15 +426,7 @@ impl Step<'_> {
         if !state.flags.contains(&Flag::NameConflict) {
             state.flags.push(Flag::NameConflict);
             state.flags.sort_unstable();
-            let after = update_order(
-                self.db,
-                StoredOrder {
-                    state,
-                    updated_at: self.delivery.received,
-                    ..order.clone()
-                },
-            )?;
-            self.tell(&after, Some(&order.state), news)?;
+            self.update_state(order, state, news)?;
         }
         Ok(())
     }
@@ -478,11 +480,9 @@ pub(super) fn in_json(totals: &Totals) -> Result<Option<String>, StoreError> {
 
 /// Whether a payment of another order names this one, which the shop has asked for itself.
 pub(super) fn is_contested(db: &Connection, name: &OrderId) -> Result<bool, StoreError> {
-    if !checkout::is_asked_for(db, name)? {
-        return Ok(false);
-    }
+    // Asked first, because hardly any order has a reference, and so this index is next to empty.
     let sql = "SELECT 1 FROM orders WHERE reference = ?1 AND flags LIKE '%name_conflict%'";
-    Ok(db.prepare_cached(sql)?.exists([name.as_str()])?)
+    Ok(db.prepare_cached(sql)?.exists([name.as_str()])? && checkout::is_asked_for(db, name)?)
 }
 
 fn renamed(order: &StoredOrder) -> News {

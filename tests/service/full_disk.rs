@@ -1,7 +1,7 @@
 //! A disk without room refuses, loses nothing, and is nothing to restart for.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -11,7 +11,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 
 use crate::harness::{Service, Setup, changed, eventually, paid};
-use crate::long_log::read_on;
 
 #[test]
 fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
@@ -149,18 +148,6 @@ fn a_log_that_cannot_be_moved_does_not_fill_the_disk_for_good() {
     }
 }
 
-/// Not a test: the other process of the one above, on the small disk.
-#[test]
-#[ignore = "it is started by another test"]
-fn reads_on() {
-    let Some(database) = std::env::var_os("READS_ON") else {
-        return;
-    };
-    let _reading = read_on(Path::new(&database));
-    eprintln!("reading");
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-}
-
 /// Without `ulimit` nobody has such a limit, but a panel or a container may set one. The kernel's
 /// own answer to it is a signal that would end the process.
 #[test]
@@ -280,24 +267,25 @@ impl SmallDisk {
         })
     }
 
-    /// Another process that reads and goes on reading until its stdin ends.
+    /// Another program that reads and goes on reading until its stdin ends.
     fn read_on(&self) -> Child {
         let pid = self.service.pid().as_raw_nonzero().to_string();
         let mut words = vec!["--target", &pid, "--mount"];
         if !rustix::process::geteuid().is_root() {
             words.extend(["--user", "--preserve-credentials"]);
         }
+        const READ: &str = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+             db.execute('BEGIN'); db.execute('SELECT count(*) FROM orders').fetchone()\n\
+             print('reading', flush=True); sys.stdin.read()";
         let mut reader = Command::new("nsenter")
             .args(words)
-            .arg(std::env::current_exe().unwrap())
-            .args(["full_disk::reads_on", "--exact", "--ignored", "--nocapture"])
-            .env("READS_ON", self.setup.database())
+            .args(["python3", "-c", READ])
+            .arg(self.setup.database())
             .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(reader.stderr.take().unwrap()).lines();
+        let mut said = BufReader::new(reader.stdout.take().unwrap()).lines();
         assert!(said.any(|line| line.unwrap() == "reading"));
         reader
     }

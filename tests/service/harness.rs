@@ -373,6 +373,15 @@ impl Service {
         }
     }
 
+    /// What its descriptors lead to.
+    fn open_files(&self) -> Vec<PathBuf> {
+        let pid = self.pid().as_raw_nonzero();
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let to =
+            |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.ok()?.path()).ok();
+        entries.filter_map(to).collect()
+    }
+
     /// That threads, descriptors and memory come back to what they were, and a good client is
     /// served.
     pub(crate) fn recovers_to(&self, before: Resources) {
@@ -382,7 +391,11 @@ impl Service {
             || now.descriptors > before.descriptors
             || now.resident_kib > before.resident_kib + RESIDENT_SLACK_KIB
         {
-            assert!(began.elapsed() < PATIENCE, "{before:?} became {now:?}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{before:?} became {now:?}: {:?}",
+                self.open_files()
+            );
             thread::sleep(PAUSE);
             now = self.resources();
         }

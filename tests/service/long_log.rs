@@ -84,7 +84,7 @@ fn bytes(file: &Path) -> u64 {
 }
 
 /// Another program that began to read and does not end.
-pub(crate) fn read_on(database: &Path) -> Connection {
+fn read_on(database: &Path) -> Connection {
     let connection = Connection::open(database).unwrap();
     let sql = "BEGIN; SELECT count(*) FROM orders";
     connection.execute_batch(sql).unwrap();
