@@ -35,7 +35,7 @@ CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL AND other_sho
 
 -- Finds the payment of any Stripe object. The key is the table (WITHOUT ROWID): no second tree.
 CREATE TABLE object (
-    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session object_key
+    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session src/sqlite/object.rs
     payment INTEGER NOT NULL REFERENCES payment (id)
 ) WITHOUT ROWID;
 

@@ -2,6 +2,7 @@
 //! group commit: the very same server, the same events, taking turns.
 //!
 //! `cargo bench` measures (about two minutes), `cargo bench -- --quick` only shows that all works.
+//! `cargo bench -- --clients 1,8` measures only with so many clients.
 //! `cargo bench -- --against PROGRAM` adds this benchmark as it was built from another commit, or
 //! any program that takes the same arguments and keeps the same promises as [`serve`].
 //!
@@ -111,6 +112,10 @@ fn measure(words: &[&str]) {
     } else {
         FULL
     };
+    let clients = match words.windows(2).find(|pair| pair[0] == "--clients") {
+        Some(pair) => pair[1].split(',').map(|it| it.parse().unwrap()).collect(),
+        None => plan.clients.to_vec(),
+    };
     let this = std::env::current_exe().unwrap();
     let contender = |name: &str, program: &Path, batch_max| Contender {
         name: name.to_owned(),
@@ -137,7 +142,7 @@ fn measure(words: &[&str]) {
         "{:>7}  {:<16} {:>7} {:>8} {:>8} {:>7} {:>7}  ratio to one commit each",
         "clients", "server", "/s", "p50 ms", "p99 ms", "CPU µs", "/commit"
     );
-    for clients in plan.clients {
+    for clients in &clients {
         for round in 0..plan.rounds {
             // Whoever is first in one round is not in the next.
             let count = contenders.len();

@@ -34,9 +34,9 @@ const TARGET_LAST_TO_GO: &str = "paidup::logger::last_to_go";
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// About how much goes out with one call of the operating system.
 const BATCH_BYTES: usize = 32 * 1024;
-/// How long the first line of a burst waits for company: a call of the operating system for each
-/// would cost whoever logs as much as writing it.
-const GATHER_PAUSE: Duration = Duration::from_millis(1);
+/// How long the first line of a burst waits for company: to wake a thread for each would cost whoever
+/// logs more than to write it.
+const GATHER_PAUSE: Duration = Duration::from_millis(10);
 /// Between two tries to write what was refused.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// While lines wait, a reader may stand still for this long before the log counts as stalled.

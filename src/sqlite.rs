@@ -51,7 +51,6 @@ pub use upkeep::{Chore, Hold, PruneBatch, Retired, Summary};
 
 use apply::{order_by_id, order_by_name, payment_by_id, payments_for, record_one};
 use error::from_sqlite;
-use object::add_object_key;
 use rows::{EVENT_COLUMNS, ORDER_COLUMNS, UNREADABLE};
 use watch::{Log, Watch};
 
@@ -206,7 +205,6 @@ impl Store {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "query_only", true)?;
         let log_pages = Arc::default();
-        add_object_key(&connection)?;
         let store = Store {
             connection,
             log: files::beside(path, "-wal"),
@@ -234,7 +232,6 @@ impl Store {
             counted.store(pages, Relaxed);
             Ok(())
         }))?;
-        add_object_key(&connection)?;
         let store = Store {
             connection,
             log: files::beside(path, "-wal"),
@@ -325,6 +322,12 @@ impl Store {
         let mut mode = self.mode;
         if let Some(watch) = &self.watch {
             watch.look_closely(&transaction)?;
+        }
+        // One alone needs no savepoint, which copies each page before it is changed: its failure is
+        // that of the batch.
+        if let [delivery] = batch {
+            let answer = record_one(&transaction, delivery, &mut mode)?;
+            return Ok((transaction, vec![Ok(answer)]));
         }
         let mut answers = Vec::with_capacity(batch.len());
         for delivery in batch {

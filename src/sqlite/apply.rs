@@ -23,14 +23,16 @@ pub(super) fn record_one(
     delivery: &Delivery,
     mode: &mut Option<Mode>,
 ) -> Result<Receipt, StoreError> {
-    let known = ledger_outcome(db, &delivery.event.id)?;
+    let known = ledgered(db, &delivery.event.id)?;
+    let seq = known.as_ref().map(|(seq, _)| *seq);
     let event = &delivery.event;
     let of_other_mode = event
         .mode
         .is_some_and(|of| mode.is_some_and(|mode| mode != of));
-    match (&event.meaning, known.as_deref()) {
+    let known = known.as_ref().map(|(_, outcome)| outcome.as_str());
+    match (&event.meaning, known) {
         (Meaning::Fact(_), None | Some("ignored")) if of_other_mode => {
-            ignore(db, delivery, Ignored::Mode, None)
+            ignore(db, delivery, seq, Ignored::Mode)
         }
         // What was ignored once may be of use today: other settings, a newer paidup.
         (Meaning::Fact(fact), None | Some("ignored")) => {
@@ -38,9 +40,9 @@ pub(super) fn record_one(
                 *mode = event.mode;
                 super::settle_mode(db, event.mode)?;
             }
-            apply(db, delivery, fact)
+            apply(db, delivery, seq, fact)
         }
-        (Meaning::Ignored(why), None) => ignore(db, delivery, *why, None),
+        (Meaning::Ignored(why), None) => ignore(db, delivery, None, *why),
         (Meaning::Fact(_) | Meaning::Ignored(_), Some(_)) => Ok(Receipt {
             outcome: Outcome::Duplicate,
             about: None,
@@ -52,11 +54,11 @@ pub(super) fn record_one(
 fn ignore(
     db: &Connection,
     delivery: &Delivery,
+    seq: Option<i64>,
     why: Ignored,
-    fact: Option<&Fact>,
 ) -> Result<Receipt, StoreError> {
     let outcome = Outcome::Ignored(why);
-    write_ledger(db, delivery, outcome, fact)?;
+    write_ledger(db, delivery, seq, outcome, None)?;
     Ok(Receipt {
         outcome,
         about: None,
@@ -110,7 +112,12 @@ impl Home {
 }
 
 /// Joins the fact to the payments that it touches, and computes anew the orders that they are for.
-fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, StoreError> {
+fn apply(
+    db: &Connection,
+    delivery: &Delivery,
+    seq: Option<i64>,
+    fact: &Fact,
+) -> Result<Receipt, StoreError> {
     let touched = payments_of(db, fact)?;
     let mut joined = Payment::default();
     for payment in &touched {
@@ -132,7 +139,7 @@ fn apply(db: &Connection, delivery: &Delivery, fact: &Fact) -> Result<Receipt, S
         (None, Home::Order(_)) => Outcome::Applied,
         (None, Home::Unknown) => Outcome::Parked,
     };
-    let seq = write_ledger(db, delivery, outcome, Some(fact))?;
+    let seq = write_ledger(db, delivery, seq, outcome, Some(fact))?;
     if let Some(payment) = known {
         let about = payment
             .order_id
@@ -493,29 +500,29 @@ fn renamed(order: &StoredOrder) -> News {
     }
 }
 
-fn ledger_outcome(db: &Connection, id: &StripeId) -> Result<Option<String>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT outcome FROM event WHERE id = ?1")?;
-    Ok(statement
-        .query_row([id.as_str()], |row| row.get(0))
-        .optional()?)
+/// The event's place in the ledger, and what it did.
+fn ledgered(db: &Connection, id: &StripeId) -> Result<Option<(i64, String)>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT seq, outcome FROM event WHERE id = ?1")?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    Ok(statement.query_row([id.as_str()], read).optional()?)
 }
 
-/// Writes the event's row, over one that was ignored, and returns its place.
+/// Writes the event's row, at the place of one that was ignored or at the end, and returns its place.
 pub(super) fn write_ledger(
     db: &Connection,
     delivery: &Delivery,
+    seq: Option<i64>,
     outcome: Outcome,
     fact: Option<&Fact>,
 ) -> Result<i64, StoreError> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO event (id, type, created, received_at, object, outcome, reason, request_id, sha256)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-         ON CONFLICT (id) DO UPDATE SET received_at = excluded.received_at,
-             object = excluded.object, outcome = excluded.outcome, reason = excluded.reason,
-             request_id = excluded.request_id, sha256 = excluded.sha256",
+        "INSERT OR REPLACE INTO event
+             (seq, id, type, created, received_at, object, outcome, reason, request_id, sha256)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let event = &delivery.event;
-    statement.execute(params![
+    Ok(statement.insert(params![
+        seq,
         event.id.as_str(),
         event.kind,
         event.created.map(|created| created.0),
@@ -525,10 +532,7 @@ pub(super) fn write_ledger(
         outcome.reason(),
         delivery.request_id.as_ref().map(RequestId::as_str),
         delivery.sha256,
-    ])?;
-    // Asked for rather than RETURNING, for which SQLite opens a temporary table each time.
-    let mut seq = db.prepare_cached("SELECT seq FROM event WHERE id = ?1")?;
-    Ok(seq.query_row([event.id.as_str()], |row| row.get(0))?)
+    ])?)
 }
 
 /// The payments that the fact's objects belong to so far, oldest first.

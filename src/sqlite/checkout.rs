@@ -322,6 +322,6 @@ fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
         request_id: ask.request_id.clone(),
         received: ask.now,
     };
-    let seq = write_ledger(db, &delivery, Outcome::Applied, None)?;
+    let seq = write_ledger(db, &delivery, None, Outcome::Applied, None)?;
     insert_change(db, &order, None, &delivery, seq)
 }

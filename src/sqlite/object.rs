@@ -14,7 +14,6 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
@@ -34,34 +33,33 @@ const MONTH_SECONDS: i64 = 30 * 86_400;
 /// be done in milliseconds.
 const MONTH_MAX: u16 = 2_000;
 
-/// Teaches SQL `object_key(id, at)`, the key of an object in the table `object`: its id, or of a
-/// session its month and digest.
-pub(super) fn add_object_key(db: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    db.create_scalar_function("object_key", 2, flags, |call| {
-        let id = call.get_raw(0).as_str()?;
-        if !id.starts_with(SESSION) {
-            return Ok(Value::Text(id.to_owned()));
-        }
-        let month = month_of(UnixSeconds(call.get(1)?)).to_be_bytes();
-        let digest = Sha256::digest(id);
-        let key = month.iter().chain(digest.iter().take(DIGEST_BYTES));
-        Ok(Value::Blob(key.copied().collect()))
-    })
+/// The key of an object in the table `object`: its id, or of a session its month and digest.
+fn key(id: &str, month: u16) -> Value {
+    if !is_session(id) {
+        return Value::Text(id.to_owned());
+    }
+    let digest = Sha256::digest(id);
+    let digest = digest.iter().take(DIGEST_BYTES);
+    Value::Blob(month.to_be_bytes().iter().chain(digest).copied().collect())
+}
+
+fn is_session(id: &str) -> bool {
+    id.starts_with(SESSION)
 }
 
 /// The payments that the fact's objects belong to so far, oldest first; hardly ever more than one.
 pub(super) fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<i64>, StoreError> {
-    let mut find = db.prepare_cached(
-        "SELECT payment FROM object WHERE id IN
-             (object_key(?1, ?2), object_key(?1, ?2 - ?3), object_key(?1, ?2 + ?3))",
-    )?;
-    let begin = begin(month_of(fact.made));
+    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = ?1")?;
+    let month = month_of(fact.made);
     let mut payments = Vec::new();
-    for id in fact.ids() {
-        let rows = find.query_map(params![id.as_str(), begin, MONTH_SECONDS], number)?;
-        for payment in rows {
-            payments.push(payment?);
+    for id in fact.ids().map(StripeId::as_str) {
+        let months = match is_session(id) {
+            true => month.saturating_sub(1)..=month + 1,
+            false => month..=month,
+        };
+        for month in months {
+            let payment = find.query_row([key(id, month)], |row| row.get::<_, i64>(0));
+            payments.extend(payment.optional()?);
         }
     }
     payments.sort_unstable();
@@ -72,21 +70,20 @@ pub(super) fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<i64>, Stor
 /// Makes the fact's objects known as the payment's.
 pub(super) fn insert(db: &Connection, fact: &Fact, payment: i64) -> Result<(), StoreError> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO object (id, payment) VALUES (object_key(?1, ?2), ?3) ON CONFLICT DO NOTHING",
+        "INSERT INTO object (id, payment) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     )?;
-    for id in fact.ids() {
-        insert.execute(params![id.as_str(), fact.made.0, payment])?;
+    for id in fact.ids().map(StripeId::as_str) {
+        insert.execute(params![key(id, month_of(fact.made)), payment])?;
     }
     Ok(())
 }
 
 /// Makes an object of the payment `from` one of `to`.
 pub(super) fn update(db: &Connection, id: &StripeId, from: i64, to: i64) -> Result<(), StoreError> {
-    let mut update = db.prepare_cached(
-        "UPDATE object SET payment = ?4 WHERE id = object_key(?1, ?2) AND payment = ?3",
-    )?;
+    let mut update =
+        db.prepare_cached("UPDATE object SET payment = ?3 WHERE id = ?1 AND payment = ?2")?;
     for month in months(db, id.as_str())? {
-        update.execute(params![id.as_str(), begin(month), from, to])?;
+        update.execute(params![key(id.as_str(), month), from, to])?;
     }
     Ok(())
 }
@@ -95,11 +92,11 @@ pub(super) fn update(db: &Connection, id: &StripeId, from: i64, to: i64) -> Resu
 pub(super) fn of_order(db: &Connection, id: &str) -> Result<Option<(i64, i64)>, StoreError> {
     let mut find = db.prepare_cached(
         "SELECT id, order_id FROM payment
-         WHERE id = (SELECT payment FROM object WHERE id = object_key(?1, ?2)) AND order_id IS NOT NULL",
+         WHERE id = (SELECT payment FROM object WHERE id = ?1) AND order_id IS NOT NULL",
     )?;
     for month in months(db, id)?.rev() {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let found = find.query_row(params![id, begin(month)], read).optional()?;
+        let found = find.query_row([key(id, month)], read).optional()?;
         if found.is_some() {
             return Ok(found);
         }
@@ -109,7 +106,7 @@ pub(super) fn of_order(db: &Connection, id: &str) -> Result<Option<(i64, i64)>, 
 
 /// Every month that the object may be in. What is no session has the same key in all of them.
 fn months(db: &Connection, id: &str) -> Result<RangeInclusive<u16>, StoreError> {
-    if !id.starts_with(SESSION) {
+    if !is_session(id) {
         return Ok(0..=0);
     }
     let month = |sql| -> Result<Option<u16>, StoreError> {
@@ -128,12 +125,4 @@ fn months(db: &Connection, id: &str) -> Result<RangeInclusive<u16>, StoreError> 
 fn month_of(at: UnixSeconds) -> u16 {
     let month = at.0.max(0) / MONTH_SECONDS;
     u16::try_from(month).unwrap_or(MONTH_MAX).min(MONTH_MAX)
-}
-
-fn begin(month: u16) -> i64 {
-    i64::from(month) * MONTH_SECONDS
-}
-
-fn number(row: &Row<'_>) -> rusqlite::Result<i64> {
-    row.get(0)
 }

@@ -17,12 +17,16 @@ use crate::files;
 
 /// What a log begins with, but for its last bit: <https://www.sqlite.org/fileformat2.html#walformat>.
 const LOG_MAGIC: u32 = 0x377f_0682;
+/// Of the log.
+const HEADER_BYTES: usize = 32;
+/// Of each page in the log.
+const FRAME_HEADER_BYTES: usize = 24;
 
 /// The files of an open database.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The database, its log and the log's index: their names, and which files they are.
-    files: [(PathBuf, (u64, u64)); 3],
+    /// The database, its log and the log's index.
+    files: [Named; 3],
     database_bytes: Cell<u64>,
     log: Option<Arc<Log>>,
 }
@@ -31,15 +35,11 @@ impl Watch {
     /// To be called once SQLite has all three open.
     pub(super) fn of(database: &Path, log: Option<Arc<Log>>) -> Result<Watch, StoreError> {
         let real = files::real(database);
-        let of = |path: PathBuf| {
-            let identity = files::identity(&path).map_err(|_| StoreError::Replaced)?;
-            Ok::<_, StoreError>((path, identity))
-        };
         Ok(Watch {
             files: [
-                of(database.to_owned())?,
-                of(files::beside(&real, "-wal"))?,
-                of(files::beside(&real, "-shm"))?,
+                Named::of(database.to_owned())?,
+                Named::of(files::beside(&real, "-wal"))?,
+                Named::of(files::beside(&real, "-shm"))?,
             ],
             database_bytes: Cell::new(0),
             log,
@@ -53,7 +53,9 @@ impl Watch {
 
     /// To be asked after a commit and before anything is acknowledged.
     pub(super) fn look(&self) -> Result<(), StoreError> {
-        self.look_at_names()?;
+        for file in &self.files {
+            file.bytes()?;
+        }
         if let Some(log) = &self.log {
             log.look(false)?;
         }
@@ -63,7 +65,8 @@ impl Watch {
     /// To be asked in a transaction that holds the write lock, before anything is written: nobody
     /// else changes the files then, so what they lack, somebody has cut off.
     pub(super) fn look_closely(&self, transaction: &Connection) -> Result<(), StoreError> {
-        let bytes = self.look_at_names()?;
+        let [database, ..] = &self.files;
+        let bytes = database.bytes()?;
         let is_same_log = match &self.log {
             Some(log) => log.look(true)?,
             None => false,
@@ -76,18 +79,28 @@ impl Watch {
         self.database_bytes.set(bytes);
         Ok(())
     }
+}
 
-    /// The length of the database's file.
-    fn look_at_names(&self) -> Result<u64, StoreError> {
-        let mut bytes = None;
-        for (path, identity) in &self.files {
-            let found = fs::metadata(path).map_err(|_| StoreError::Replaced)?;
-            if (found.dev(), found.ino()) != *identity {
-                return Err(StoreError::Replaced);
-            }
-            bytes.get_or_insert(found.len());
+/// A name, and the device and inode that it led to.
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Named {
+    fn of(path: PathBuf) -> Result<Named, StoreError> {
+        let identity = files::identity(&path).map_err(|_| StoreError::Replaced)?;
+        Ok(Named { path, identity })
+    }
+
+    /// The length of the file, if the name still leads there.
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let found = fs::metadata(&self.path).map_err(|_| StoreError::Replaced)?;
+        if (found.dev(), found.ino()) != self.identity {
+            return Err(StoreError::Replaced);
         }
-        Ok(bytes.unwrap_or(0))
+        Ok(found.len())
     }
 }
 
@@ -111,7 +124,7 @@ pub(super) struct Log {
 /// What the log was when it was last looked at closely.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    salt: u64,
+    salt: [u32; 2],
     page: u32,
     /// Its length.
     end: u64,
@@ -140,14 +153,14 @@ impl Log {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the salt: if that is still the same then, nobody has emptied the file meanwhile.
         let is_cut = self.is_cut(*seen)?;
-        let Some(magic) = self.read(0)? else {
+        let mut header = [0; HEADER_BYTES];
+        if self.read(&mut header, 0)? < HEADER_BYTES {
             // A checkpoint may empty it.
             return Ok(false);
-        };
-        let page = self.read(8)?.map_or(0, u32::from_be_bytes);
-        let salt = self.read(16)?.map_or(0, u64::from_be_bytes);
+        }
+        let [magic, _, page, _, salt @ .., _, _] = words(&header);
         let is_same = seen.salt == salt;
-        if u32::from_be_bytes(magic) & !1 != LOG_MAGIC || (is_same && is_cut) {
+        if magic & !1 != LOG_MAGIC || (is_same && is_cut) {
             return Err(StoreError::Replaced);
         }
         if is_closely {
@@ -160,26 +173,37 @@ impl Log {
     /// Whether the frame that was the last in the file is no longer there. What a full disk has left
     /// of a frame is none, and a frame never has the salt zero.
     fn is_cut(&self, seen: Seen) -> Result<bool, StoreError> {
-        const HEADER_BYTES: u64 = 32;
-        const FRAME_HEADER_BYTES: u64 = 24;
-        let frame = u64::from(seen.page) + FRAME_HEADER_BYTES;
-        let frames = seen.end.saturating_sub(HEADER_BYTES) / frame;
+        let frame = FRAME_HEADER_BYTES + seen.page as usize;
+        let header = HEADER_BYTES as u64;
+        let frames = seen.end.saturating_sub(header) / frame as u64;
         let Some(before) = frames.checked_sub(1) else {
             return Ok(false);
         };
-        let begin = HEADER_BYTES + before * frame;
-        let last = self.read::<1>(begin + frame - 1)?;
-        let salt = self.read::<8>(begin + 8)?;
-        Ok(last.is_none() || salt.is_none_or(|salt| salt == [0; 8]))
+        let mut last = vec![0; frame];
+        let read = self.read(&mut last, header + before * frame as u64)?;
+        Ok(read < frame || last.get(8..16).is_none_or(|salt| salt == [0; 8]))
     }
 
-    /// None when the file ends before.
-    fn read<const BYTES: usize>(&self, at: u64) -> Result<Option<[u8; BYTES]>, StoreError> {
-        let mut read = [0; BYTES];
-        match self.file.read_exact_at(&mut read, at) {
-            Ok(()) => Ok(Some(read)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(failed(error)),
+    /// How many bytes were read; fewer than asked for where the file ends before.
+    fn read(&self, into: &mut [u8], at: u64) -> Result<usize, StoreError> {
+        let mut read = 0;
+        while let Some(rest) = into.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, at + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
+        Ok(read)
     }
+}
+
+/// The header's numbers, each of four bytes, the greatest first.
+fn words(header: &[u8; HEADER_BYTES]) -> [u32; HEADER_BYTES / 4] {
+    let mut words = [0; HEADER_BYTES / 4];
+    for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    words
 }
