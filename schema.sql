@@ -12,7 +12,7 @@
 -- end of their trees, where the pages are in memory already. What is Stripe's is text that begins
 -- with a time, which comes to the same. Only a session's id is random from its start: among five
 -- million, each new one would have to read, log and write a page that nobody else needs. So sessions
--- are kept by month, and those of a month are on few pages (src/sqlite/object.rs). The names of the
+-- are kept by month, and those of a month are on few pages (src/store/object.rs). The names of the
 -- orders are the shop's: if they are random, each order touches a page of its own in their index.
 -- Partial indexes hold only what is asked for. Nothing is indexed that no delivery, command or
 -- metric looks up, as each index is one more page that a delivery writes.
@@ -26,7 +26,7 @@ CREATE TABLE payment (
     since      INTEGER,                          -- Stripe's time of its first event
     lead       TEXT,                             -- its first objects: settles a draw
     other_shop INTEGER NOT NULL,                 -- 1: of another shop that shares the account
-    facts      TEXT NOT NULL                     -- JSON: src/domain/payment.rs
+    facts      TEXT NOT NULL                     -- JSON: src/truth/payment.rs
 );
 -- The payment of an order that counts most is the first of it.
 CREATE INDEX payment_by_order ON payment (order_id, weight, since, lead) WHERE order_id IS NOT NULL;
@@ -35,7 +35,7 @@ CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL AND other_sho
 
 -- Finds the payment of any Stripe object. The key is the table (WITHOUT ROWID): no second tree.
 CREATE TABLE object (
-    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session src/sqlite/object.rs
+    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session src/store/object.rs
     payment INTEGER NOT NULL REFERENCES payment (id)
 ) WITHOUT ROWID;
 
@@ -58,7 +58,7 @@ CREATE TABLE event (
 CREATE TABLE orders (
     id         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,             -- the shop's order id, or the session's id
-    status     TEXT NOT NULL,                    -- src/domain/order.rs
+    status     TEXT NOT NULL,                    -- src/truth/order.rs
     dispute    TEXT NOT NULL,                    -- none, open, won, lost
     amount     INTEGER NOT NULL,                 -- taken, or asked for before that
     refunded   INTEGER NOT NULL,
@@ -68,7 +68,7 @@ CREATE TABLE orders (
     currency   TEXT,                             -- of all amounts
     flags      TEXT NOT NULL,                    -- words separated by commas
     reference  TEXT,                             -- what it says that it is for, where that does not count
-    totals     TEXT,                             -- JSON: what several payments add up to (src/domain/order.rs)
+    totals     TEXT,                             -- JSON: what several payments add up to (src/truth/order.rs)
     session    TEXT,
     intent     TEXT,
     created    INTEGER NOT NULL,                 -- of the first event that told of the order
@@ -82,7 +82,7 @@ CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NU
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
 
 -- And what is no more? An order that took its real name, or whose payments turned out to be for
--- another one. Whoever keeps a copy of the orders removes it (src/sqlite/feed.rs).
+-- another one. Whoever keeps a copy of the orders removes it (src/store/feed.rs).
 CREATE TABLE gone (
     changed INTEGER PRIMARY KEY,                 -- among the numbers of orders
     name    TEXT NOT NULL,
@@ -126,7 +126,7 @@ CREATE TABLE change (
 ) WITHOUT ROWID;
 
 -- What the shop has asked for through `paidup api`: written before Stripe is called, so that one
--- request makes one session wherever it is cut off (src/sqlite/checkout.rs).
+-- request makes one session wherever it is cut off (src/store/checkout.rs).
 CREATE TABLE checkout (
     key        TEXT PRIMARY KEY,                 -- the shop's Idempotency-Key, or the order's name
     order_name TEXT NOT NULL,

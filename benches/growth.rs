@@ -29,11 +29,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::Event;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::reading::Reading;
-use paidup::sqlite::Store;
+use paidup::base::id::UnixSeconds;
+use paidup::store::Store;
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::Event;
+use paidup::truth::reading::Reading;
 
 use load::{event, requests};
 use server::{PROGRAM, Server, command, millis, on_schedule, without_pause};

@@ -37,15 +37,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use paidup::domain::config::Config;
-use paidup::edge::{self, Edge, Limits};
-use paidup::http::Http;
-use paidup::logger;
-use paidup::metrics::Metrics;
-use paidup::public::Public;
-use paidup::sqlite::Store;
-use paidup::webhook::Webhook;
-use paidup::writer::{BATCH_MAX, Writer};
+use paidup::config::serve::Config;
+use paidup::host::logger;
+use paidup::http::edge::{self, Edge, Limits};
+use paidup::http::exchange::Http;
+use paidup::http::metrics::Metrics;
+use paidup::serve::public::Public;
+use paidup::serve::webhook::Webhook;
+use paidup::store::Store;
+use paidup::store::writer::{BATCH_MAX, Writer};
 
 use load::{SECRET, requests};
 

@@ -1,60 +1,35 @@
 //! paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one
 //! SQLite file truthful.
 //!
-//! To understand it, read in this sequence: [`domain::order`] and [`domain::payment`] (what is true
-//! of an order), [`domain::signature`] and [`domain::event`] (what Stripe said), [`webhook`] (the
-//! story of a delivery), [`writer`] and [`sqlite`] (how it gets onto the disk), [`edge`] and
-//! [`http`] (how it came in).
+//! To understand it, read in this sequence: [`truth::order`] and [`truth::payment`] (what is true of
+//! an order), [`truth::signature`] and [`truth::event`] (what Stripe said), [`serve::webhook`] (the
+//! story of a delivery), [`store::writer`] and [`store`] (how it gets onto the disk), [`http::edge`]
+//! and [`http::exchange`] (how it came in).
 //!
-//! Who may use whom; arrows point down only:
+//! Each room may use those below it, and none above:
 //!
 //! ```text
-//! 4  main, cli, serve, api, check, install, backup, db, rotate, doctor, reconcile,
-//!    show, send_test, demo                  lexopt, ureq
-//! 3  admin → edge → http                    std sockets, httparse, socket2, rustix
-//! 2  public → webhook → writer → sqlite     std threads
-//!    public → checkout_status → sqlite
-//! 1  sqlite  logger  clock  systemd  files  rusqlite, env_logger, listenfd, rustix
-//!    turns
-//!    stripe_api                             ureq
-//! 0  domain/*                               no I/O, no clock, no environment, no threads
+//! command   what can be asked for on the command line
+//! api       `paidup api`: answers the shop's own back end
+//! serve     `paidup serve`: receives webhooks
+//! stripe    Stripe's API as its client                    ureq
+//! http      one strict reader for every server of ours    httparse, socket2
+//! store     the SQLite file, and all SQL                  rusqlite
+//! config    the environment variables
+//! truth     what is true of an order: no I/O
+//! host      clock, files, log, service manager            rustix, listenfd, env_logger
+//! base      words that every room uses
 //! ```
-//!
-//! Each crate that does I/O is named in one file, so replacing it changes one file; ureq alone is in
-//! two, since what `send_test` calls is not Stripe.
 
 #![forbid(unsafe_code)]
 
-pub mod admin;
 pub mod api;
-pub mod backup;
-pub mod check;
-pub mod checkout_status;
-pub mod cli;
-pub mod clock;
-pub mod db;
-pub mod demo;
-pub mod doctor;
-pub mod domain;
-pub mod edge;
-pub mod exit;
-pub mod files;
-pub mod finding;
+pub mod base;
+pub mod command;
+pub mod config;
+pub mod host;
 pub mod http;
-pub mod identity;
-pub mod install;
-pub mod logger;
-pub mod metrics;
-pub mod public;
-pub mod reconcile;
-pub mod rotate;
-pub mod sample;
-pub mod send_test;
 pub mod serve;
-pub mod show;
-pub mod sqlite;
-pub mod stripe_api;
-pub mod systemd;
-pub mod turns;
-pub mod webhook;
-pub mod writer;
+pub mod store;
+pub mod stripe;
+pub mod truth;

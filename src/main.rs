@@ -12,22 +12,22 @@ use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use paidup::cli::{self, Command, Invocation};
-use paidup::clock::Now;
-use paidup::doctor::{self, Patient};
-use paidup::domain::api_config::ApiConfig;
-use paidup::domain::config::{self, Config, ConfigError};
-use paidup::domain::env_file;
-use paidup::domain::stripe_config::{ApiSettings, webhook_url};
-use paidup::exit::{Exit, Failure};
-use paidup::finding::{self, Finding};
-use paidup::serve::{self, StartError, Stop};
-use paidup::sqlite::Store;
-use paidup::stripe_api::StripeApi;
-use paidup::systemd::Systemd;
-use paidup::{
-    api, backup, check, db, demo, identity, install, logger, reconcile, rotate, send_test, show,
-};
+use paidup::api::process as api;
+use paidup::command::doctor::{self, Patient};
+use paidup::command::exit::{Exit, Failure};
+use paidup::command::finding::{self, Finding};
+use paidup::command::table::{self as cli, Command, Invocation};
+use paidup::command::{backup, check, db, demo, install, reconcile, rotate, send_test, show};
+use paidup::config::api::ApiConfig;
+use paidup::config::env_file;
+use paidup::config::serve::{self as config, Config, ConfigError};
+use paidup::config::stripe::{ApiSettings, webhook_url};
+use paidup::host::clock::Now;
+use paidup::host::systemd::Systemd;
+use paidup::host::{identity, logger};
+use paidup::serve::process::{self as serve, StartError, Stop};
+use paidup::store::Store;
+use paidup::stripe::client::StripeApi;
 use signal_hook::consts::SIGXFSZ;
 
 fn main() -> ExitCode {

@@ -12,12 +12,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paidup::admin::{self, AdminApp};
-use paidup::domain::order::Status;
-use paidup::edge::{Edge, listen_tcp, listen_unix};
-use paidup::http::Http;
-use paidup::metrics::Metrics;
-use paidup::sqlite::Figures;
+use paidup::http::edge::{Edge, listen_tcp, listen_unix};
+use paidup::http::exchange::Http;
+use paidup::http::metrics::Metrics;
+use paidup::serve::admin::{self, AdminApp};
+use paidup::store::Figures;
+use paidup::truth::order::Status;
 
 #[test]
 fn health_readiness_and_metrics_are_served_and_the_connection_is_closed() {

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 
 use fake_stripe::{FakeStripe, Fault, KEY, Target};
 use harness::{Answer, SECRET, Service, Setup, ask, changed, connect, eventually, paid};
-use paidup::domain::id::{OrderId, StripeId, UnixSeconds};
-use paidup::domain::order::Status;
-use paidup::sqlite::{Ask, Asked};
+use paidup::base::id::{OrderId, StripeId, UnixSeconds};
+use paidup::store::{Ask, Asked};
+use paidup::truth::order::Status;
 use serde_json::{Value, json};
 
 const TOKEN: &str = "canary_token_of_the_tests_0123456789abcdef";
@@ -1298,7 +1298,7 @@ impl Shop {
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     }
 
-    fn store(&self) -> paidup::sqlite::Store {
+    fn store(&self) -> paidup::store::Store {
         self.setup.store()
     }
 

@@ -10,13 +10,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, Meaning};
-use paidup::domain::id::{StripeId, UnixSeconds};
-use paidup::domain::payment::Fact;
-use paidup::domain::reading::Reading;
-use paidup::show::order_json;
-use paidup::sqlite::Store;
+use paidup::base::id::{StripeId, UnixSeconds};
+use paidup::command::show::order_json;
+use paidup::store::Store;
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::{Event, Meaning};
+use paidup::truth::payment::Fact;
+use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 
 /// Orders of arrival that are tried of a case with more than 120.

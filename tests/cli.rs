@@ -13,16 +13,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use paidup::clock::Now;
-use paidup::domain::config::Config;
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::Event;
-use paidup::domain::id::{RequestId, UnixSeconds};
-use paidup::domain::order::{Dispute, Status};
-use paidup::domain::reading::Reading;
-use paidup::sample::SamplePayment;
-use paidup::serve::{self, Running, Stop};
-use paidup::sqlite::{Store, StoredOrder};
+use paidup::base::id::{RequestId, UnixSeconds};
+use paidup::command::sample::SamplePayment;
+use paidup::config::serve::Config;
+use paidup::host::clock::Now;
+use paidup::serve::process::{self, Running, Stop};
+use paidup::store::{Store, StoredOrder};
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::Event;
+use paidup::truth::order::{Dispute, Status};
+use paidup::truth::reading::Reading;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -653,7 +653,7 @@ impl Server {
             vars.insert((*name).to_owned(), (*value).to_owned());
         }
         let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-        let running = serve::start(&Config::parse(&vars, &no_file).unwrap()).unwrap();
+        let running = process::start(&Config::parse(&vars, &no_file).unwrap()).unwrap();
         let url = format!("http://{}/stripe/webhook", running.edge_address().unwrap());
         Server {
             shop,

@@ -12,17 +12,17 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use paidup::backup::{self, Target};
-use paidup::db;
-use paidup::domain::delivery::{Delivery, Outcome};
-use paidup::domain::event::Event;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::reading::Reading;
-use paidup::exit::{Exit, Failure};
-use paidup::files;
-use paidup::sqlite::{
+use paidup::base::id::UnixSeconds;
+use paidup::command::backup::{self, Target};
+use paidup::command::db;
+use paidup::command::exit::{Exit, Failure};
+use paidup::host::files;
+use paidup::store::{
     SCHEMA_VERSION, ServeLock, Store, StoreError, StoredOrder, backup_before_migration,
 };
+use paidup::truth::delivery::{Delivery, Outcome};
+use paidup::truth::event::Event;
+use paidup::truth::reading::Reading;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;

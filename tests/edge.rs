@@ -16,11 +16,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::clock::Now;
-use paidup::domain::log_line::{LogFields, Message};
-use paidup::edge::{Edge, Limits, listen_tcp, listen_unix};
-use paidup::http::{App, Http, Reply, Request};
-use paidup::metrics::Metrics;
+use paidup::base::log_line::{LogFields, Message};
+use paidup::host::clock::Now;
+use paidup::http::edge::{Edge, Limits, listen_tcp, listen_unix};
+use paidup::http::exchange::{App, Http, Reply, Request};
+use paidup::http::metrics::Metrics;
 use socket2::{SockRef, Socket};
 
 // ── What is one request and what is not ──

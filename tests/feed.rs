@@ -11,13 +11,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use paidup::backup::{self, Target};
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::Event;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::reading::Reading;
-use paidup::show::order_json;
-use paidup::sqlite::Store;
+use paidup::base::id::UnixSeconds;
+use paidup::command::backup::{self, Target};
+use paidup::command::show::order_json;
+use paidup::store::Store;
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::Event;
+use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -15,8 +15,8 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use log::{Level, LevelFilter};
-use paidup::domain::log_line::{ErrorCode, LogFields, Message};
-use paidup::logger;
+use paidup::base::log_line::{ErrorCode, LogFields, Message};
+use paidup::host::logger;
 
 const CHILD: &str = "PAIDUP_LOGGER_TEST_CHILD";
 const CANARY: &str = "ada@example.com";

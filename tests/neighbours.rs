@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use fake_stripe::{FakeStripe, KEY};
 use harness::{Raise, Service, Setup, eventually, get, paid};
-use paidup::clock::Now;
-use paidup::sqlite::Store;
+use paidup::host::clock::Now;
+use paidup::store::Store;
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal};
 

@@ -212,7 +212,7 @@ impl Shop {
             fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
         }
         let good = shop.away().join("good.db");
-        drop(paidup::sqlite::Store::open(&good).unwrap());
+        drop(paidup::store::Store::open(&good).unwrap());
         fs::write(shop.root().join("authorized_keys"), "ssh-ed25519 root's\n").unwrap();
         fs::write(shop.root().join("empty"), "").unwrap();
         fs::copy(&good, shop.root().join("orders.db")).unwrap();

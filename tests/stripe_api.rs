@@ -17,15 +17,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fake_stripe::{FakeStripe, Fault, KEY, Recorded, Target};
-use paidup::domain::event::{Event, Meaning, Mode, TYPES, listable_types};
-use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
-use paidup::domain::log_line::ErrorCode;
-use paidup::domain::new_order::{Item, Line};
-use paidup::domain::payment::Money;
-use paidup::domain::reading::{NamePlaces, Ours, Reading};
-use paidup::domain::stripe_config::ApiSettings;
-use paidup::domain::stripe_error::{ApiError, Call, Failure, Unreachable, Word};
-use paidup::stripe_api::{EventsQuery, Fetched, NewSession, StripeApi, TYPES_MAX};
+use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
+use paidup::base::log_line::ErrorCode;
+use paidup::config::stripe::ApiSettings;
+use paidup::stripe::client::{EventsQuery, Fetched, NewSession, StripeApi, TYPES_MAX};
+use paidup::stripe::error::{ApiError, Call, Failure, Unreachable, Word};
+use paidup::truth::event::{Event, Meaning, Mode, TYPES, listable_types};
+use paidup::truth::new_order::{Item, Line};
+use paidup::truth::payment::Money;
+use paidup::truth::reading::{NamePlaces, Ours, Reading};
 
 // ── Every call ──────────────────────────────────────────────────────────────────────────────────
 
@@ -1050,15 +1050,15 @@ fn the_stand_in_delivers_signed_events_in_any_order_and_number() {
         .map(|event| event.is_pending)
         .collect();
     assert_eq!(pending, [true, true, false]);
-    let secret = paidup::domain::secret::Secret::new("whsec_test");
-    let secrets = [paidup::domain::signature::SigningSecret::new(&secret)];
+    let secret = paidup::base::secret::Secret::new("whsec_test");
+    let secrets = [paidup::truth::signature::SigningSecret::new(&secret)];
     for (head, body) in receiving.join().unwrap() {
         let signature = head
             .lines()
             .find_map(|line| line.strip_prefix("Stripe-Signature: "));
         let now = UnixSeconds(unix_now());
         let verified =
-            paidup::domain::signature::verify(signature, body.as_bytes(), &secrets, now, 300);
+            paidup::truth::signature::verify(signature, body.as_bytes(), &secrets, now, 300);
         assert!(verified.is_ok());
     }
 }
@@ -1295,7 +1295,7 @@ fn same(requests: &[Recorded]) -> bool {
 }
 
 fn unix_now() -> i64 {
-    paidup::clock::unix_millis().div_euclid(1000)
+    paidup::host::clock::unix_millis().div_euclid(1000)
 }
 
 fn read_delivery(stream: &mut std::net::TcpStream) -> (String, String) {

@@ -17,12 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 use fake_stripe::{FakeStripe, Fault, KEY};
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, Mode, TYPES};
-use paidup::domain::id::{RequestId, UnixSeconds};
-use paidup::domain::order::{Flag, State, Status};
-use paidup::domain::reading::Reading;
-use paidup::sqlite::Store;
+use paidup::base::id::{RequestId, UnixSeconds};
+use paidup::store::Store;
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::{Event, Mode, TYPES};
+use paidup::truth::order::{Flag, State, Status};
+use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

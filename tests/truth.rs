@@ -11,13 +11,13 @@ use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use paidup::domain::delivery::{Delivery, Outcome, Receipt};
-use paidup::domain::event::{Event, Ignored, Meaning, Mode};
-use paidup::domain::id::{OrderId, RequestId, UnixSeconds};
-use paidup::domain::order::{Dispute, Flag, State, Status};
-use paidup::domain::payment::Payment;
-use paidup::domain::reading::Reading;
-use paidup::sqlite::{Change, Store, StoreError, StoredOrder};
+use paidup::base::id::{OrderId, RequestId, UnixSeconds};
+use paidup::store::{Change, Store, StoreError, StoredOrder};
+use paidup::truth::delivery::{Delivery, Outcome, Receipt};
+use paidup::truth::event::{Event, Ignored, Meaning, Mode};
+use paidup::truth::order::{Dispute, Flag, State, Status};
+use paidup::truth::payment::Payment;
+use paidup::truth::reading::Reading;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -758,7 +758,7 @@ struct AnyEvent {
 }
 
 fn any_event() -> impl Strategy<Value = AnyEvent> {
-    let kinds = 0..paidup::domain::event::TYPES.len();
+    let kinds = 0..paidup::truth::event::TYPES.len();
     let small = (kinds, 0u8..3, 0u8..4, 0u8..4);
     let rest = (0u8..6, 0i64..4, 0i64..6, 0usize..8);
     (small, rest).prop_map(
@@ -782,7 +782,7 @@ fn any_session(number: u8) -> String {
 
 impl AnyEvent {
     fn text(&self, number: usize) -> String {
-        let kind = paidup::domain::event::TYPES[self.kind];
+        let kind = paidup::truth::event::TYPES[self.kind];
         let intent = if self.link < 3 {
             json!(format!("pi_{}", self.link))
         } else {

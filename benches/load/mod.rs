@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use paidup::clock::Now;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::SigningSecret;
+use paidup::base::secret::Secret;
+use paidup::host::clock::Now;
+use paidup::truth::signature::SigningSecret;
 use sha2::{Digest, Sha256};
 
 /// The endpoint's signing secret.

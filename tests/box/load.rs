@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use paidup::clock::Now;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::SigningSecret;
-use paidup::sample::SamplePayment;
+use paidup::base::secret::Secret;
+use paidup::command::sample::SamplePayment;
+use paidup::host::clock::Now;
+use paidup::truth::signature::SigningSecret;
 
 use crate::machine::{Machine, PATIENCE, SECRET};
 

@@ -7,11 +7,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::Event;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::reading::Reading;
-use paidup::sqlite::Store;
+use paidup::base::id::UnixSeconds;
+use paidup::store::Store;
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::Event;
+use paidup::truth::reading::Reading;
 use rusqlite::Connection;
 use rustix::process::Signal;
 use tempfile::TempDir;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use paidup::sqlite::Store;
+use paidup::store::Store;
 
 use crate::disk::{Disk, ENDINGS, Step};
 use crate::harness::{Setup, paid};

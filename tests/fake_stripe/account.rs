@@ -65,7 +65,7 @@ impl Account {
     }
 
     pub fn now(&self) -> i64 {
-        paidup::clock::unix_millis().div_euclid(1000) + self.time_offset
+        paidup::host::clock::unix_millis().div_euclid(1000) + self.time_offset
     }
 
     /// `evt_1Fake00000001…`, as long as Stripe's.

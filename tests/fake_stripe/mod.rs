@@ -24,9 +24,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::SigningSecret;
+use paidup::base::id::UnixSeconds;
+use paidup::base::secret::Secret;
+use paidup::truth::signature::SigningSecret;
 use serde_json::Value;
 
 pub use account::Logged;
@@ -414,7 +414,7 @@ impl Drop for FakeStripe {
 
 /// Posts a signed event, as Stripe does, and returns the status of the answer.
 pub fn deliver(text: &str, target: &Target) -> io::Result<u16> {
-    let now = UnixSeconds(paidup::clock::unix_millis().div_euclid(1000));
+    let now = UnixSeconds(paidup::host::clock::unix_millis().div_euclid(1000));
     let secret = SigningSecret::new(&Secret::new(&target.secret));
     let signature = secret.sign(text.as_bytes(), now);
     let mut stream = TcpStream::connect(target.address)?;
@@ -455,7 +455,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         return stream.shutdown(Shutdown::Both);
     }
     let answer = answer(shared, &request, fault.as_ref());
-    let now = paidup::clock::unix_millis().div_euclid(1000);
+    let now = paidup::host::clock::unix_millis().div_euclid(1000);
     let date = wire::http_date(now + shared.date_offset.load(Ordering::SeqCst));
     let request_id = lock(&shared.account).new_id("req_");
     let mut answer = answer.with("Date", &date).with("Request-Id", &request_id);

@@ -154,7 +154,7 @@ pub fn http_date(unix_seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     let days = unix_seconds.div_euclid(86_400);
     let weekday = DAYS[usize::try_from(days.rem_euclid(7)).unwrap()];
-    let text = paidup::domain::time::rfc3339(paidup::domain::id::UnixSeconds(unix_seconds));
+    let text = paidup::base::time::rfc3339(paidup::base::id::UnixSeconds(unix_seconds));
     let month = MONTHS[text[5..7].parse::<usize>().unwrap() - 1];
     format!(
         "{weekday}, {} {month} {} {} GMT",

@@ -6,17 +6,17 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use paidup::cli;
-use paidup::domain::client::{Peer, client_address};
-use paidup::domain::env_file;
-use paidup::domain::event::{Event, Meaning};
-use paidup::domain::id::{OrderId, UnixSeconds};
-use paidup::domain::order::State;
-use paidup::domain::payment::{Fact, Payment};
-use paidup::domain::reading::Reading;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::{SignatureError, SigningSecret, verify};
-use paidup::edge;
+use paidup::base::id::{OrderId, UnixSeconds};
+use paidup::base::secret::Secret;
+use paidup::command::table;
+use paidup::config::env_file;
+use paidup::http::client::{Peer, client_address};
+use paidup::http::edge;
+use paidup::truth::event::{Event, Meaning};
+use paidup::truth::order::State;
+use paidup::truth::payment::{Fact, Payment};
+use paidup::truth::reading::Reading;
+use paidup::truth::signature::{SignatureError, SigningSecret, verify};
 
 /// A target: its name, which is that of its corpus, and what it does with an input.
 pub(crate) type Target = (&'static str, fn(&[u8]));
@@ -243,10 +243,10 @@ pub(crate) fn command_line(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    match cli::parse(text.split('\n').map(OsString::from)) {
+    match table::parse(text.split('\n').map(OsString::from)) {
         Ok(invocation) => {
-            if let cli::Command::Help(name) = invocation.command {
-                assert!(!cli::help(&name).is_empty(), "{name:?}");
+            if let table::Command::Help(name) = invocation.command {
+                assert!(!table::help(&name).is_empty(), "{name:?}");
             }
         }
         Err(error) => {
@@ -254,7 +254,7 @@ pub(crate) fn command_line(bytes: &[u8]) {
             let (_, topic) = shown
                 .rsplit_once("\nRead: paidup help")
                 .expect("where to read");
-            assert!(!cli::help(topic.trim_start()).is_empty(), "{shown}");
+            assert!(!table::help(topic.trim_start()).is_empty(), "{shown}");
             assert!(
                 !shown.contains(|c: char| c.is_control() && c != '\n'),
                 "{shown:?}"

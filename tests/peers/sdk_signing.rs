@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use paidup::domain::order::Status;
+use paidup::truth::order::Status;
 
 use crate::harness::{SECRET, Service, Setup, paid, post};
 use crate::tools;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use paidup::domain::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
-use paidup::domain::new_order::{Item, Line};
-use paidup::domain::payment::Money;
-use paidup::domain::reading::Reading;
-use paidup::domain::stripe_config::ApiSettings;
-use paidup::domain::stripe_error::Call;
-use paidup::stripe_api::{EventsQuery, NewSession, StripeApi};
+use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
+use paidup::config::stripe::ApiSettings;
+use paidup::stripe::client::{EventsQuery, NewSession, StripeApi};
+use paidup::stripe::error::Call;
+use paidup::truth::new_order::{Item, Line};
+use paidup::truth::payment::Money;
+use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY, Recorded};
@@ -423,5 +423,5 @@ fn our_client(stripe: &FakeStripe) -> StripeApi {
 }
 
 fn now() -> i64 {
-    paidup::clock::unix_millis().div_euclid(1000)
+    paidup::host::clock::unix_millis().div_euclid(1000)
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use paidup::clock::Now;
-use paidup::domain::order::Status;
+use paidup::host::clock::Now;
+use paidup::truth::order::Status;
 use serde_json::Value;
 
 use crate::harness::{Setup, eventually, paid};

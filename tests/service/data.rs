@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::Event;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::order::Status;
-use paidup::domain::reading::Reading;
-use paidup::sqlite::{SCHEMA_VERSION, Store, StoreError, backup_before_migration};
+use paidup::base::id::UnixSeconds;
+use paidup::store::{SCHEMA_VERSION, Store, StoreError, backup_before_migration};
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::Event;
+use paidup::truth::order::Status;
+use paidup::truth::reading::Reading;
 use rusqlite::Connection;
 
 use crate::durability::Load;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use paidup::domain::order::Status;
+use paidup::truth::order::Status;
 use rusqlite::{Connection, TransactionBehavior};
 use rustix::process::Signal;
 

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use paidup::clock::Now;
-use paidup::domain::id::UnixSeconds;
-use paidup::domain::order::Status;
-use paidup::domain::secret::Secret;
-use paidup::domain::signature::SigningSecret;
-use paidup::sqlite::Store;
+use paidup::base::id::UnixSeconds;
+use paidup::base::secret::Secret;
+use paidup::host::clock::Now;
+use paidup::store::Store;
+use paidup::truth::order::Status;
+use paidup::truth::signature::SigningSecret;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;

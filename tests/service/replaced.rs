@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::sqlite::Store;
+use paidup::store::Store;
 use rustix::process::Signal;
 
 use crate::harness::{Raise, Service, Setup, eventually, paid};

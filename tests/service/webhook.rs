@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paidup::domain::order::Status;
+use paidup::truth::order::Status;
 use serde_json::json;
 
 use crate::harness::{SECRET, Service, Setup, changed, document, event, paid, post, sign};

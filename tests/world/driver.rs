@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use paidup::domain::delivery::Delivery;
-use paidup::domain::event::{Event, Meaning};
-use paidup::domain::id::{OrderId, StripeId, UnixSeconds};
-use paidup::domain::order::Flag;
-use paidup::domain::payment::Fact;
-use paidup::domain::reading::{Mode, Reading};
-use paidup::sqlite::{Ask, Asked, Store, StoredOrder};
+use paidup::base::id::{OrderId, StripeId, UnixSeconds};
+use paidup::store::{Ask, Asked, Store, StoredOrder};
+use paidup::truth::delivery::Delivery;
+use paidup::truth::event::{Event, Meaning};
+use paidup::truth::order::Flag;
+use paidup::truth::payment::Fact;
+use paidup::truth::reading::{Mode, Reading};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;

@@ -20,7 +20,7 @@ fn the_program_itself_finds_what_was_lost() {
         let story = Story::new(seed);
         let lasted = live(&story, BEGIN).now - BEGIN;
         // The program has a clock of its own.
-        let now = paidup::clock::unix_millis().div_euclid(1000);
+        let now = paidup::host::clock::unix_millis().div_euclid(1000);
         let world = live(&story, now - lasted - 1);
         let by_list = seed.is_multiple_of(2) && lasted < 30 * DAY
             || world.payments.iter().any(|payment| payment.unaskable);

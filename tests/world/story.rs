@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use paidup::domain::delivery::Delivery;
+use paidup::truth::delivery::Delivery;
 use serde_json::Value;
 
 use crate::driver::{Files, Shop, delivered, fetched};

@@ -1,0 +1,3 @@
+//! `paidup api`: answers the shop's own back end.
+
+pub mod process;

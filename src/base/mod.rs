@@ -1,0 +1,7 @@
+//! Words that every room uses: ids, time, secrets, text that is safe to show, log lines.
+
+pub mod id;
+pub mod log_line;
+pub mod plain;
+pub mod secret;
+pub mod time;

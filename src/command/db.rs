@@ -1,0 +1,255 @@
+//! `paidup db`: is it whole, what does it hold, and make room in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::id::UnixSeconds;
+use crate::base::time;
+use crate::command::backup;
+use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
+use crate::host::files;
+use crate::store::{Chore, SCHEMA_VERSION, Store, StoreError};
+
+/// Events younger than this stay in the ledger. Stripe retries for three days and resends by hand
+/// for up to 30 (<https://docs.stripe.com/webhooks>), so what is older does not come again.
+pub const PRUNE_DAYS_MIN: u32 = 35;
+/// How long the database is left to the server between two steps of pruning.
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// `paidup db check`: SQLite's whole check, references, and every order against its facts. The
+/// server may go on meanwhile.
+///
+/// # Errors
+/// [`Failure`] when there is no database, it cannot be read, or the output not be written. That it
+/// is damaged is no error but [`Exit::Problems`].
+pub fn check(
+    database: &Path,
+    now: UnixSeconds,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let findings = match Store::open_read_only(database).and_then(|store| look_into(&store)) {
+        Ok(findings) => findings,
+        Err(
+            error @ (StoreError::Corrupt
+            | StoreError::NotOurs
+            | StoreError::Unreadable
+            | StoreError::LoneLog),
+        ) => vec![Finding::problem("file", error.to_string(), "", "")],
+        Err(error) => return Err(error.into()),
+    };
+    finding::write(&findings, json, out)?;
+    let exit = finding::exit(&findings);
+    if exit == Exit::Done {
+        Store::note_in(database, Chore::Check, now)?;
+    }
+    Ok(exit)
+}
+
+/// `paidup db info`: what the database holds, and when the chores were last done.
+///
+/// # Errors
+/// [`Failure`] when the database cannot be read or the output not be written.
+pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let store = Store::open_read_only(database)?;
+    let summary = store.summary()?;
+    let noted = |chore| match summary.schema {
+        SCHEMA_VERSION => store.noted(chore),
+        // The table came with schema 2.
+        _ => Ok(None),
+    };
+    let log = fs::metadata(files::beside(database, "-wal"));
+    let when = |at: Option<UnixSeconds>| at.map(time::rfc3339);
+    let (first, last) = summary.received.unzip();
+    let info = Info {
+        path: database.display().to_string(),
+        schema: summary.schema,
+        database_bytes: summary.database_bytes,
+        free_bytes: summary.free_bytes,
+        log_bytes: log.map_or(0, |log| i64::try_from(log.len()).unwrap_or(i64::MAX)),
+        orders: summary
+            .orders
+            .iter()
+            .map(|(status, count)| (status.as_str(), *count))
+            .collect(),
+        parked_payments: summary.parked,
+        events: summary.events,
+        first_received: when(first),
+        last_received: when(last),
+        last_backup: when(noted(Chore::Backup)?),
+        last_check: when(noted(Chore::Check)?),
+        last_prune: when(noted(Chore::Prune)?),
+    };
+    if json {
+        let line = serde_json::to_string(&info).map_err(io::Error::from)?;
+        writeln!(out, "{line}")?;
+    } else {
+        info.write(&backup::contents(&summary), out)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// `paidup db prune`: removes events that came more than `days` ago, at least [`PRUNE_DAYS_MIN`], from the ledger, in small steps
+/// beside the server. Orders, their facts and their stories stay, and so do parked payments.
+///
+/// An event that was removed and comes once more is joined to facts that have it already, so it
+/// changes nothing.
+///
+/// # Errors
+/// [`Failure`] when the database refuses. What was removed before that stays removed.
+pub fn prune(
+    database: &Path,
+    days: u32,
+    now: UnixSeconds,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let mut store = Store::open_existing(database)?;
+    let days = i64::from(days.max(PRUNE_DAYS_MIN));
+    let before = UnixSeconds(now.0.saturating_sub(days * DAY_SECONDS));
+    let (mut removed, mut from) = (0_u64, 0);
+    loop {
+        let batch = store.prune(from, before)?;
+        removed += batch.removed;
+        match batch.next {
+            Some(next) => from = next,
+            None => break,
+        }
+        if batch.removed > 0 {
+            thread::sleep(PRUNE_PAUSE);
+        }
+    }
+    store.note(Chore::Prune, now)?;
+    let free = mib(store.summary()?.free_bytes);
+    writeln!(
+        out,
+        "Removed {removed} events that came before {}. Orders and their stories are as they were.",
+        time::rfc3339(before)
+    )?;
+    writeln!(
+        out,
+        "{free} of the file are free for new ones; the file does not shrink."
+    )?;
+    Ok(Exit::Done)
+}
+
+/// `90d` is 90 days.
+#[must_use]
+pub fn parse_days(text: &str) -> Option<u32> {
+    let digits = text.strip_suffix('d')?;
+    let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| digits.parse().ok()).flatten()
+}
+
+fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
+    const RESTORE: &str = "Stop the server and put the last good backup in its place: \
+        paidup restore FILE. Then paidup reconcile --since 30d";
+    let damage = store.damage()?;
+    if !damage.is_empty() {
+        let why = "Orders may be wrong, and writing to it may damage more.";
+        let problem = |what| Finding::problem("file", what, why, RESTORE);
+        return Ok(damage.into_iter().map(problem).collect());
+    }
+    let whole = "whole: every page, index and reference";
+    let mut findings = vec![Finding::good("file", whole)];
+    let why = "Whoever asks for this order is told what Stripe did not say.";
+    let problem = |what| Finding::problem("orders", what, why, RESTORE);
+    match store.disagreements() {
+        Ok(problems) => findings.extend(problems.into_iter().map(problem)),
+        Err(StoreError::Older(schema)) => {
+            let text = format!(
+                "not compared: schema {schema} is brought up to date when the server starts"
+            );
+            findings.push(Finding::good("orders", text));
+        }
+        Err(error) => return Err(error),
+    }
+    if findings.len() == 1 {
+        let orders: i64 = store.figures()?.orders.iter().map(|(_, count)| count).sum();
+        findings.push(Finding::good(
+            "orders",
+            format!("all {orders} are what their facts say"),
+        ));
+    }
+    Ok(findings)
+}
+
+#[derive(Serialize)]
+struct Info {
+    path: String,
+    schema: i64,
+    database_bytes: i64,
+    free_bytes: i64,
+    log_bytes: i64,
+    orders: BTreeMap<&'static str, i64>,
+    parked_payments: i64,
+    events: i64,
+    first_received: Option<String>,
+    last_received: Option<String>,
+    last_backup: Option<String>,
+    last_check: Option<String>,
+    last_prune: Option<String>,
+}
+
+impl Info {
+    fn write(&self, contents: &str, out: &mut dyn Write) -> io::Result<()> {
+        let [size, free, log] = [self.database_bytes, self.free_bytes, self.log_bytes].map(mib);
+        writeln!(out, "{}", self.path)?;
+        writeln!(out, "  schema         {} of {SCHEMA_VERSION}", self.schema)?;
+        writeln!(out, "  size           {size}, {free} of it free; log {log}")?;
+        writeln!(out, "  holds          {contents}")?;
+        for (status, count) in self.orders.iter().filter(|(_, count)| **count > 0) {
+            writeln!(out, "    {status:<20} {count}")?;
+        }
+        writeln!(
+            out,
+            "    {:<20} {}",
+            "parked payments", self.parked_payments
+        )?;
+        for (label, at) in [
+            ("first event", &self.first_received),
+            ("last event", &self.last_received),
+            ("last backup", &self.last_backup),
+            ("last check", &self.last_check),
+            ("last pruning", &self.last_prune),
+        ] {
+            writeln!(out, "  {label:<14} {}", at.as_deref().unwrap_or("never"))?;
+        }
+        Ok(())
+    }
+}
+
+/// `12.5 MiB`.
+fn mib(bytes: i64) -> String {
+    const TENTH: i64 = 1024 * 1024 / 10;
+    let tenths = bytes.div_euclid(TENTH);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_a_number_and_a_d() {
+        for (text, days) in [
+            ("90d", Some(90)),
+            ("0d", Some(0)),
+            ("90", None),
+            ("d", None),
+            ("-1d", None),
+            ("+1d", None),
+            ("9999999999d", None),
+            ("90days", None),
+        ] {
+            assert_eq!(parse_days(text), days, "{text}");
+        }
+    }
+}

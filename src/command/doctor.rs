@@ -1,0 +1,510 @@
+//! `paidup doctor`: asks Stripe what it knows of our endpoint, and says what is wrong, why it matters
+//! and what to do.
+//!
+//! It looks for the causes behind the runbook's incidents: a signature that does not match, a rate
+//! limit, a refund that is not applied. Nothing is changed, here or at Stripe.
+
+use crate::base::id::{StripeId, UnixSeconds};
+use crate::base::time::rfc3339;
+use crate::command::check::ServerFigures;
+use crate::command::finding::Finding;
+use crate::config::serve::Config;
+use crate::store::Store;
+use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX, WebhookEndpoint};
+use crate::stripe::error::ApiError;
+use crate::truth::event::{Mode, listable_types, release};
+
+/// The runbook's cases.
+const SIGNATURE: &str = "Webhook 400 signature";
+const RATE_LIMIT: &str = "Webhook rate limit exceeded (429)";
+const REFUND: &str = "Refund not applied";
+
+/// Event types that an endpoint must have, and what is lost without them.
+const NEEDED: &[(&str, &str, &str)] = &[
+    ("checkout.session.completed", "no order becomes paid", ""),
+    (
+        "checkout.session.async_payment_succeeded",
+        "bank debits stay processing for ever",
+        "",
+    ),
+    (
+        "checkout.session.async_payment_failed",
+        "failed bank debits stay processing for ever",
+        "",
+    ),
+    (
+        "checkout.session.expired",
+        "abandoned orders stay pending for ever",
+        "",
+    ),
+    ("charge.refunded", "refunded orders stay paid", REFUND),
+    ("refund.created", "refunds show late or not at all", REFUND),
+    (
+        "refund.updated",
+        "refunds that are canceled still count",
+        REFUND,
+    ),
+    (
+        "refund.failed",
+        "an order stays refunded although the money came back",
+        REFUND,
+    ),
+    ("charge.dispute.created", "disputes are not seen", ""),
+    ("charge.dispute.updated", "disputes stay as they began", ""),
+    ("charge.dispute.closed", "disputes stay open for ever", ""),
+    (
+        "charge.dispute.funds_withdrawn",
+        "disputes may show late",
+        "",
+    ),
+    (
+        "charge.dispute.funds_reinstated",
+        "disputes that were won may show late",
+        "",
+    ),
+];
+/// Event types that are needed only where Stripe makes such events, and what is lost without them.
+const NEEDED_BY_SOME: [(&[&str], &str); 2] = [
+    (
+        &[
+            "invoice.paid",
+            "invoice_payment.paid",
+            "invoice.payment_failed",
+            "invoice.voided",
+            "invoice.marked_uncollectible",
+        ],
+        "subscriptions and invoices: payments and refunds of them show late or not at all",
+    ),
+    (
+        &[
+            "payment_intent.amount_capturable_updated",
+            "charge.captured",
+        ],
+        "payments that are captured by hand: what is held or captured shows late or not at all",
+    ),
+];
+/// Arrivals in the ledger among which those are looked for, too.
+const ARRIVALS: u32 = 1_000;
+/// Stripe keeps events for 30 days: <https://docs.stripe.com/api/events>.
+const EVENTS_SECONDS: i64 = 30 * 24 * 3600;
+/// Pages of undelivered events that are counted.
+const PAGES_MAX: usize = 10;
+/// An event that is younger may be on its way.
+const ON_ITS_WAY_SECONDS: i64 = 5 * 60;
+/// A clock that is off by more is worth a word; by more than the tolerance, nothing is accepted.
+const SKEW_WARNING_SECONDS: i64 = 30;
+
+/// What the examination needs.
+pub struct Patient<'a> {
+    /// Stripe, with the key to ask it.
+    pub api: &'a StripeApi,
+    /// The key's mode.
+    pub key_mode: Mode,
+    /// The configuration of the server.
+    pub config: &'a Config,
+    /// The URL that the endpoint should have, if `PUBLIC_URL` tells.
+    pub url: Option<&'a str>,
+    /// The database, if there is one.
+    pub store: Option<&'a Store>,
+    /// This host's clock.
+    pub now: UnixSeconds,
+}
+
+/// Examines everything that Stripe can be asked about.
+#[must_use]
+pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings = vec![mode(patient)];
+    match patient.api.webhook_endpoints() {
+        Ok(endpoints) => {
+            findings.push(Finding::good("key", "Stripe takes the key"));
+            findings.extend(endpoint(patient, &endpoints));
+        }
+        Err(error) => findings.push(no_answer("endpoint", &error)),
+    }
+    findings.push(undelivered(patient));
+    findings.extend(clock(patient));
+    findings.push(last_delivery(patient));
+    findings.extend(server(patient));
+    findings
+}
+
+fn no_answer(subject: &'static str, error: &ApiError) -> Finding {
+    Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
+}
+
+fn mode(patient: &Patient<'_>) -> Finding {
+    let key = patient.key_mode.as_str();
+    let file = patient.store.and_then(|store| store.mode().ok().flatten());
+    let other = |name, mode: Mode| {
+        Finding::problem(
+            "mode",
+            format!("the key is of {key} mode, {name} {}", mode.as_str()),
+            "Endpoints, events and secrets of one mode say nothing about the other.",
+            "Take a key of the same mode (Dashboard → Developers → API keys), or change STRIPE_MODE",
+        )
+    };
+    match (patient.config.reading.mode, file) {
+        (Some(mode), _) if mode != patient.key_mode => other("STRIPE_MODE is", mode),
+        (_, Some(mode)) if mode != patient.key_mode => other("the database is of mode", mode),
+        (Some(_), _) => Finding::good("mode", format!("key and STRIPE_MODE are both {key}")),
+        (None, Some(_)) => Finding::good("mode", format!("key and database are both {key}")),
+        (None, None) => Finding::warning(
+            "mode",
+            format!("the key is of {key} mode, STRIPE_MODE is not set"),
+            "The first event that comes decides of which mode the database is for good.",
+            format!("Set STRIPE_MODE={key}"),
+        ),
+    }
+}
+
+/// What the list of endpoints says of ours. Destinations with thin payloads may not be in it.
+fn endpoint(patient: &Patient<'_>, endpoints: &[WebhookEndpoint]) -> Vec<Finding> {
+    let Some(url) = patient.url else {
+        let known: Vec<&str> = endpoints.iter().map(|endpoint| &*endpoint.url).collect();
+        return vec![Finding::warning(
+            "endpoint",
+            format!("PUBLIC_URL is not set; Stripe has {}", listed(&known)),
+            "Without it nobody can say which endpoint is this server's.",
+            "Set PUBLIC_URL=https://HOST, the host of the endpoint's URL",
+        )];
+    };
+    let ours: Vec<&WebhookEndpoint> = endpoints
+        .iter()
+        .filter(|endpoint| *endpoint.url == *url)
+        .collect();
+    let enabled = ours.iter().filter(|endpoint| endpoint.is_enabled).count();
+    let mut findings = Vec::new();
+    if enabled > 1 {
+        findings.push(Finding::problem(
+            "endpoint",
+            format!("{enabled} enabled endpoints have the URL {url}"),
+            "Every event comes several times, signed with several secrets.",
+            "Dashboard → Webhooks: keep one, or put all their secrets into STRIPE_WEBHOOK_SECRET",
+        ).in_runbook(SIGNATURE));
+    }
+    match ours
+        .iter()
+        .find(|endpoint| endpoint.is_enabled)
+        .or(ours.first())
+    {
+        Some(endpoint) => findings.extend(one_endpoint(patient, endpoint)),
+        None => findings.push(no_endpoint(patient, url, endpoints)),
+    }
+    findings
+}
+
+fn no_endpoint(patient: &Patient<'_>, url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
+    let path = "/stripe/webhook";
+    let host = url.trim_start_matches("https://").trim_end_matches(path);
+    let near: Vec<&str> = endpoints
+        .iter()
+        .map(|endpoint| &*endpoint.url)
+        .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(path))
+        .collect();
+    let (what, next) = if near.is_empty() {
+        (
+            format!("no endpoint in /v1/webhook_endpoints has the URL {url}"),
+            "Dashboard → Webhooks → Add endpoint",
+        )
+    } else {
+        (
+            format!(
+                "no endpoint in /v1/webhook_endpoints has the URL {url}; near it: {}",
+                listed(&near)
+            ),
+            "Dashboard → Webhooks → endpoint: correct its URL (https, this host, no slash at the end), or \
+             correct PUBLIC_URL",
+        )
+    };
+    // A destination that was made in Workbench may be missing there, and deliver all the same.
+    const WORKBENCH: &str = "A destination that was made in Workbench may be only in \
+        /v2/core/event_destinations, which is not asked";
+    if patient.delivered_at().is_some() {
+        return Finding::warning(
+            "endpoint",
+            what,
+            format!("{WORKBENCH}. Deliveries do come, so this may be such a one."),
+            "Dashboard → Webhooks: compare its URL and events with docs/DEPLOYMENT_CHECKLIST.md § 1",
+        );
+    }
+    Finding::problem(
+        "endpoint",
+        what,
+        format!("Stripe does not deliver to this server. {WORKBENCH}."),
+        next,
+    )
+}
+
+fn one_endpoint(patient: &Patient<'_>, endpoint: &WebhookEndpoint) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if endpoint.is_enabled {
+        findings.push(Finding::good(
+            "endpoint",
+            format!("{} is enabled", endpoint.url),
+        ));
+    } else {
+        findings.push(Finding::problem(
+            "endpoint",
+            format!("{} is disabled", endpoint.url),
+            "Events made while it is disabled are never sent.",
+            "Dashboard → Webhooks → endpoint → Enable, then `paidup reconcile --since 30d`",
+        ));
+    }
+    if endpoint.is_connect {
+        findings.push(Finding::problem(
+            "endpoint",
+            "the endpoint receives the events of connected accounts",
+            "They are ignored here, and this account's own events do not come.",
+            "Dashboard → Webhooks: make an endpoint for your own account",
+        ));
+    }
+    findings.extend(subscriptions(patient, &endpoint.enabled_events));
+    findings.push(version(patient, endpoint.api_version.as_deref()));
+    findings
+}
+
+fn subscriptions(patient: &Patient<'_>, enabled: &[Box<str>]) -> Vec<Finding> {
+    let has = |kind: &str| {
+        enabled
+            .iter()
+            .any(|enabled| **enabled == *kind || **enabled == *"*")
+    };
+    let mut findings: Vec<Finding> = NEEDED
+        .iter()
+        .filter(|(kind, _, _)| !has(kind))
+        .map(|(kind, cost, runbook)| {
+            Finding::problem(
+                "subscription",
+                format!("the endpoint does not have {kind}"),
+                format!("Without it {cost}."),
+                format!(
+                    "Dashboard → Webhooks → endpoint → add {kind}, then `paidup reconcile --since 30d`"
+                ),
+            )
+            .in_runbook(runbook)
+        })
+        .collect();
+    for (types, cost) in NEEDED_BY_SOME {
+        let lacking: Vec<&str> = types.iter().copied().filter(|kind| !has(kind)).collect();
+        if !lacking.is_empty() && patient.has_seen(types) {
+            findings.push(Finding::problem(
+                "subscription",
+                format!("the endpoint does not have {}", lacking.join(", ")),
+                format!("This account has {cost}."),
+                "Dashboard → Webhooks → endpoint → add them, then `paidup reconcile --since 30d`",
+            ));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::good(
+            "subscription",
+            "the endpoint has every event that is needed",
+        ));
+    }
+    findings.push(Finding::good(
+        "subscription",
+        "payment_intent.refunded is not asked for: Stripe has no such event; refunds come as charge.refunded",
+    ));
+    findings
+}
+
+fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
+    let ours = &*patient.config.api_version;
+    match endpoint {
+        Some(version) if version == ours => Finding::good(
+            "version",
+            format!("the endpoint and STRIPE_API_VERSION are {ours}"),
+        ),
+        Some(version) if release(version) == release(ours) => Finding::good(
+            "version",
+            format!("the endpoint is {version}, STRIPE_API_VERSION {ours}: the same release"),
+        ),
+        Some(version) => Finding::warning(
+            "version",
+            format!("the endpoint is {version}, STRIPE_API_VERSION is {ours}"),
+            "Events of another release are applied, and fields may have moved in them.",
+            "docs/DEPLOYMENT_CHECKLIST.md § 1: set STRIPE_API_VERSION, or make a new endpoint (an \
+             endpoint's version cannot be changed)",
+        ),
+        None => Finding::warning(
+            "version",
+            format!("the endpoint has the account's version; STRIPE_API_VERSION is {ours}"),
+            "The shape of its events changes with the account's default.",
+            "Dashboard → Developers → Overview shows the default; a new endpoint can have its own version",
+        ),
+    }
+}
+
+/// Events that some endpoint has not received, and which of them we lack. One that has just been made
+/// may be on its way.
+fn undelivered(patient: &Patient<'_>) -> Finding {
+    let mut events: Vec<Fetched> = Vec::new();
+    for types in listable_types().chunks(TYPES_MAX) {
+        if let Err(error) = undelivered_of(types, patient, &mut events) {
+            return no_answer("deliveries", &error);
+        }
+    }
+    let now = patient.now.0 - patient.api.skew_seconds().unwrap_or(0);
+    let is_settled = |event: &Fetched| {
+        let created = event.whole("created");
+        created.is_none_or(|created| now - created > ON_ITS_WAY_SECONDS)
+    };
+    let lacks = |event: &&Fetched| {
+        let known = patient.store.map(|store| store.event(event.id.as_str()));
+        is_settled(event) && !matches!(known, Some(Ok(Some(_))))
+    };
+    let missing = events.iter().filter(lacks).count();
+    match (events.len(), missing) {
+        (0, _) => Finding::good("deliveries", "Stripe has delivered every event of the last 30 days"),
+        (count, 0) => Finding::good(
+            "deliveries",
+            format!(
+                "{count} events of the last 30 days are undelivered somewhere; all are here, or younger than \
+                 five minutes"
+            ),
+        ),
+        (count, missing) => Finding::problem(
+            "deliveries",
+            format!("{missing} of {count} undelivered events of the last 30 days are not here"),
+            "Orders are not as Stripe has them.",
+            "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl`",
+        )
+        .in_runbook(SIGNATURE),
+    }
+}
+
+fn undelivered_of(
+    types: &[&str],
+    patient: &Patient<'_>,
+    events: &mut Vec<Fetched>,
+) -> Result<(), ApiError> {
+    let mut last: Option<StripeId> = None;
+    for _ in 0..PAGES_MAX {
+        let page = patient.api.events(&EventsQuery {
+            types,
+            created_from: Some(UnixSeconds(patient.now.0 - EVENTS_SECONDS)),
+            delivery_success: Some(false),
+            starting_after: last.as_ref(),
+            ending_before: None,
+        })?;
+        last = page.data.last().map(|event| event.id.clone());
+        events.extend(page.data);
+        if !page.has_more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Patient<'_> {
+    /// When the last verified delivery came.
+    fn delivered_at(&self) -> Option<UnixSeconds> {
+        let events = self.store?.events(None, ARRIVALS).ok()?;
+        let mut delivered = events.iter().filter(|event| event.request_id.is_some());
+        delivered.next().map(|event| event.received_at)
+    }
+
+    /// Whether there are events of these types: here, or at Stripe.
+    fn has_seen(&self, types: &[&str]) -> bool {
+        let here = self
+            .store
+            .and_then(|store| store.events(None, ARRIVALS).ok());
+        let mut here = here.into_iter().flatten();
+        here.any(|event| types.contains(&&*event.kind))
+            || self
+                .api
+                .events(&EventsQuery {
+                    types,
+                    ..EventsQuery::default()
+                })
+                .is_ok_and(|page| !page.data.is_empty())
+    }
+}
+
+fn clock(patient: &Patient<'_>) -> Option<Finding> {
+    let skew = patient.api.skew_seconds()?;
+    let what = format!(
+        "this host's clock is {} s {} Stripe's",
+        skew.abs(),
+        ahead(skew)
+    );
+    let next = "`timedatectl` says whether the clock is synchronised; switch NTP on";
+    Some(if skew > patient.config.tolerance_seconds {
+        let why = "Every delivery is refused as too old.";
+        Finding::problem("clock", what, why, next).in_runbook(SIGNATURE)
+    } else if skew.abs() > SKEW_WARNING_SECONDS {
+        let why = "Beyond WEBHOOK_TOLERANCE_SECONDS every delivery is refused as too old.";
+        Finding::warning("clock", what, why, next).in_runbook(SIGNATURE)
+    } else {
+        Finding::good("clock", "this host's clock agrees with Stripe's")
+    })
+}
+
+fn ahead(skew: i64) -> &'static str {
+    if skew < 0 { "behind" } else { "ahead of" }
+}
+
+fn last_delivery(patient: &Patient<'_>) -> Finding {
+    match patient.delivered_at() {
+        Some(at) => Finding::good(
+            "secret",
+            format!("the last verified delivery came at {}", rfc3339(at)),
+        ),
+        None => Finding::warning(
+            "secret",
+            "no delivery was ever verified here",
+            "Stripe's API does not tell the signing secret: only a delivery shows that it is the right one.",
+            "Dashboard → Webhooks → endpoint → Send test webhook, and `paidup events list`",
+        )
+        .in_runbook(SIGNATURE),
+    }
+}
+
+/// What the running server has counted since it started.
+fn server(patient: &Patient<'_>) -> Vec<Finding> {
+    let Some(address) = &patient.config.admin else {
+        return Vec::new();
+    };
+    let Some(figures) = ServerFigures::read(address) else {
+        return vec![Finding::warning(
+            "server",
+            format!("no server answers on ADMIN_ADDR {address}"),
+            "While it is down Stripe retries, for three days.",
+            "`systemctl status paidup.service`, or `paidup serve`",
+        )];
+    };
+    let limited = figures.sum("paidup_webhook_rate_limited_total");
+    let refused = figures.sum(
+        "paidup_http_requests_total{route=\"/stripe/webhook\",method=\"POST\",status=\"400\"}",
+    );
+    let mut findings = vec![Finding::good(
+        "server",
+        format!("a server answers on {address}"),
+    )];
+    if limited > 0.0 {
+        findings.push(Finding::warning(
+            "server",
+            format!("{limited} deliveries were answered 429 since it started"),
+            "Stripe counts them as failed and retries, perhaps an hour later.",
+            "If the burst is Stripe's: RATE_LIMIT_WEBHOOK_COUNT=unverified, or RATE_LIMIT_WEBHOOK_EXEMPT",
+        ).in_runbook(RATE_LIMIT));
+    }
+    if refused > 0.0 {
+        findings.push(Finding::warning(
+            "server",
+            format!("{refused} deliveries were answered 400 since it started"),
+            "Each is a forgery, or a secret that is not the endpoint's any more.",
+            "`errorCode` in the journal says which; compare STRIPE_WEBHOOK_SECRET with Dashboard → Webhooks → \
+             endpoint → Signing secret",
+        ).in_runbook(SIGNATURE));
+    }
+    findings
+}
+
+fn listed(urls: &[&str]) -> String {
+    if urls.is_empty() {
+        "no endpoint".to_owned()
+    } else {
+        urls.join(", ")
+    }
+}

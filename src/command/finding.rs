@@ -1,0 +1,142 @@
+//! What a check found, in words for people and for machines.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::command::exit::Exit;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It is as it should be.
+    Good,
+    /// It works, and may not be meant.
+    Warning,
+    /// It must be repaired.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was looked at, in a word or two.
+    pub subject: &'static str,
+    /// What was found.
+    pub what: String,
+    /// Why it matters; empty when it is good.
+    pub why: String,
+    /// What to do: a command, a variable or a Dashboard page; empty when nothing is.
+    pub next: String,
+    /// The case of the runbook that it belongs to; empty when it is none of them.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub runbook: &'static str,
+}
+
+impl Finding {
+    /// All is well.
+    #[must_use]
+    pub fn good(subject: &'static str, what: impl Into<String>) -> Finding {
+        Finding::new(
+            Severity::Good,
+            subject,
+            [what.into(), String::new(), String::new()],
+        )
+    }
+
+    /// Something to look at.
+    #[must_use]
+    pub fn warning(
+        subject: &'static str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Finding {
+        Finding::new(
+            Severity::Warning,
+            subject,
+            [what.into(), why.into(), next.into()],
+        )
+    }
+
+    /// Something to repair.
+    #[must_use]
+    pub fn problem(
+        subject: &'static str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Finding {
+        Finding::new(
+            Severity::Problem,
+            subject,
+            [what.into(), why.into(), next.into()],
+        )
+    }
+
+    /// The same, with the case of the runbook that it belongs to.
+    #[must_use]
+    pub fn in_runbook(self, runbook: &'static str) -> Finding {
+        Finding { runbook, ..self }
+    }
+
+    fn new(severity: Severity, subject: &'static str, texts: [String; 3]) -> Finding {
+        let [what, why, next] = texts;
+        Finding {
+            severity,
+            subject,
+            what,
+            why,
+            next,
+            runbook: "",
+        }
+    }
+}
+
+/// How a command ends that found this.
+#[must_use]
+pub fn exit(findings: &[Finding]) -> Exit {
+    if findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Problem)
+    {
+        Exit::Problems
+    } else {
+        Exit::Done
+    }
+}
+
+/// Writes the findings: one JSON object a line, or a paragraph each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Result<()> {
+    for finding in findings {
+        if json {
+            writeln!(out, "{}", serde_json::to_string(finding)?)?;
+            continue;
+        }
+        let mark = match finding.severity {
+            Severity::Good => "ok     ",
+            Severity::Warning => "warning",
+            Severity::Problem => "PROBLEM",
+        };
+        writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
+        let runbook = match finding.runbook {
+            "" => String::new(),
+            case => format!("Runbook: {case}"),
+        };
+        for more in [&finding.why, &finding.next, &runbook]
+            .into_iter()
+            .filter(|more| !more.is_empty())
+        {
+            for line in more.lines() {
+                writeln!(out, "         {}", line.trim_start())?;
+            }
+        }
+    }
+    Ok(())
+}

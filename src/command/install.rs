@@ -1,0 +1,517 @@
+//! `paidup install` and `paidup uninstall`: one binary makes a fresh VPS a server, and takes it back.
+//!
+//! What is ours lies under `/usr/local` and is replaced by each install. What is the operator's lies
+//! under `/etc`, and is never touched again once it is there: settings in `/etc/paidup/paidup.env`,
+//! changes to units by `systemctl edit`. First comes a plan of all steps; `--dry-run` shows the same
+//! plan and does none of it.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::Mode;
+
+/// What to install or remove, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
+    pub root: PathBuf,
+    /// Shows each step and takes none.
+    pub dry_run: bool,
+}
+
+/// A step that failed; those before it are done, and doing all of it again does no harm.
+#[derive(Debug)]
+pub struct StepFailed {
+    step: String,
+    error: io::Error,
+}
+
+impl fmt::Display for StepFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. ", self.step, self.error)?;
+        let kind = self.error.kind();
+        f.write_str(if kind == io::ErrorKind::AlreadyExists {
+            "Its upgrades would change nothing while files under /usr/local win over its own. Keep to the \
+             package, or remove it first: apt-get remove paidup, which keeps settings and orders"
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "Only root may do that: put sudo before the command"
+        } else if kind == io::ErrorKind::NotFound {
+            "paidup's units need systemd 249 or newer"
+        } else {
+            "Repair that and give the same command again: what is done stays as it is"
+        })
+    }
+}
+
+impl std::error::Error for StepFailed {}
+
+/// Puts binary, units, user, folders and the environment file in place, telling each step.
+///
+/// # Errors
+/// [`StepFailed`] at the first step that fails.
+pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+    if within(&options.root, PACKAGED).exists() {
+        return Err(StepFailed {
+            step: "install".to_owned(),
+            error: io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "paidup is here already, as a Debian package",
+            ),
+        });
+    }
+    // Whatever the shell's is: with 000 everybody could write into the folders, with 077 nobody read them.
+    // The commands that are run have it as well.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let program = env::current_exe()
+        .and_then(fs::read)
+        .map_err(|error| StepFailed {
+            step: "read this program".to_owned(),
+            error,
+        })?;
+    let mut steps = vec![Step::Write(PROGRAM, 0o755, program, "the program")];
+    for (path, text, why) in FILES {
+        steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
+    }
+    steps.push(Step::WriteOnce(
+        ENV_FILE,
+        0o600,
+        env_file(),
+        "your settings",
+    ));
+    steps.extend([
+        Step::Run("systemd-sysusers paidup.conf", "makes the user"),
+        Step::Run("systemd-tmpfiles --create paidup.conf", "makes its folders"),
+        Step::Run("systemctl daemon-reload", "systemd reads the units"),
+        Step::Run(ENABLE, "they start when the machine does"),
+        Step::Run(ENABLE_BACKUP, "a backup each night"),
+    ]);
+    take(options, &steps, out)?;
+    tell(out, format_args!("{NEXT}"))
+}
+
+/// Stops paidup and removes what [`install`] has put in place. Settings, orders, backups and logs
+/// go only with `purge`.
+///
+/// # Errors
+/// [`StepFailed`] at the first step that fails.
+pub fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), StepFailed> {
+    let mut steps = Vec::new();
+    let is_installed = |(path, ..): &&(&str, &str, &str)| within(&options.root, path).exists();
+    if FILES.iter().all(|file| is_installed(&file)) {
+        steps.push(Step::Run(DISABLE, "all of it stops"));
+    }
+    steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
+    steps.push(Step::Remove(PROGRAM, "the program"));
+    steps.push(Step::Run(
+        "systemctl daemon-reload",
+        "systemd forgets the units",
+    ));
+    if purge {
+        steps.extend([
+            Step::Remove("/etc/paidup", "settings and secrets"),
+            Step::Remove("/var/lib/paidup", "orders and backups"),
+            Step::Remove(
+                "/var/lib/systemd/timers/stamp-paidup-backup.timer",
+                "when the last backup was",
+            ),
+            Step::Remove(
+                "/var/lib/systemd/timers/stamp-paidup-reconcile.timer",
+                "when the last comparison was",
+            ),
+            Step::Run("systemctl stop systemd-journald@paidup.socket systemd-journald-varlink@paidup.socket systemd-journald@paidup.service", "its journal closes"),
+            Step::RemoveJournal,
+            Step::Run("userdel paidup", "the user"),
+        ]);
+    }
+    take(options, &steps, out)?;
+    if purge {
+        return Ok(());
+    }
+    tell(
+        out,
+        format_args!(
+            "\nKept: /etc/paidup (settings), /var/lib/paidup (orders, backups), the journal and the \
+             user.\n`paidup uninstall --purge` removes them as well.\n"
+        ),
+    )
+}
+
+const PROGRAM: &str = "/usr/local/bin/paidup";
+const ENV_FILE: &str = "/etc/paidup/paidup.env";
+
+/// The Debian package has the same files under `/usr/lib`.
+const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
+
+/// Path, content and purpose of every file that is ours. One sandbox serves all units: as a drop-in
+/// of `paidup.service` and of those whose names begin with `paidup-`.
+const FILES: &[(&str, &str, &str)] = &[
+    (
+        "/usr/local/lib/systemd/system/paidup.socket",
+        include_str!("../../systemd/paidup.socket"),
+        "the port for webhooks, open while paidup restarts",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-admin.socket",
+        include_str!("../../systemd/paidup-admin.socket"),
+        "the port for health and metrics",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup.service",
+        include_str!("../../systemd/paidup.service"),
+        "the server",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-check.service",
+        include_str!("../../systemd/paidup-check.service"),
+        "the check before a reload",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-api.service",
+        include_str!("../../systemd/paidup-api.service"),
+        "orders over HTTP for the shop; off until you enable it",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile.service",
+        include_str!("../../systemd/paidup-reconcile.service"),
+        "the comparison with Stripe",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile.timer",
+        include_str!("../../systemd/paidup-reconcile.timer"),
+        "its time of day, if you want it",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup.service",
+        include_str!("../../systemd/paidup-backup.service"),
+        "the backup",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup.timer",
+        include_str!("../../systemd/paidup-backup.timer"),
+        "its time of day",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup.service.d/10-sandbox.conf",
+        include_str!("../../systemd/sandbox.conf"),
+        "what the server may not do",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-.service.d/10-sandbox.conf",
+        include_str!("../../systemd/sandbox.conf"),
+        "what the others may not do",
+    ),
+    (
+        "/usr/local/lib/sysusers.d/paidup.conf",
+        include_str!("../../systemd/sysusers.conf"),
+        "its user",
+    ),
+    (
+        "/usr/local/lib/tmpfiles.d/paidup.conf",
+        include_str!("../../systemd/tmpfiles.conf"),
+        "its folders",
+    ),
+    (
+        "/usr/local/lib/systemd/journald@paidup.conf.d/paidup.conf",
+        include_str!("../../systemd/journald.conf"),
+        "its journal: 14 to 30 days, no rate limit",
+    ),
+    (
+        "/usr/local/lib/systemd/system/systemd-journald@paidup.service.d/10-paidup.conf",
+        include_str!("../../systemd/journald-restart.conf"),
+        "its journal comes back when it dies",
+    ),
+];
+
+const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
+const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
+const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
+                       paidup-api.service paidup-reconcile.timer paidup-backup.timer";
+
+const NEXT: &str = "
+Next:
+  sudoedit /etc/paidup/paidup.env    # STRIPE_WEBHOOK_SECRET, from Dashboard → Webhooks → your endpoint
+  sudo paidup check --env-file /etc/paidup/paidup.env && sudo systemctl reload-or-restart paidup
+  sudo paidup send-test --env-file /etc/paidup/paidup.env
+";
+
+/// The first environment file: the example, with the lines uncommented that must be set here.
+fn env_file() -> Vec<u8> {
+    include_str!("../../.env.example")
+        .replace(
+            "\n#DATABASE_PATH=paidup.db\n",
+            "\nDATABASE_PATH=/var/lib/paidup/paidup.db\n",
+        )
+        .replace("\n#STRIPE_WEBHOOK_SECRET=\n", "\nSTRIPE_WEBHOOK_SECRET=\n")
+        .into_bytes()
+}
+
+/// One step and what it is for.
+enum Step {
+    /// A file of ours: path, mode, content.
+    Write(&'static str, u32, Vec<u8>, &'static str),
+    /// A file of the operator's: only when there is none.
+    WriteOnce(&'static str, u32, Vec<u8>, &'static str),
+    /// A file, or a folder with all that is in it.
+    Remove(&'static str, &'static str),
+    /// The folder of our journal, whose name begins with the machine's id.
+    RemoveJournal,
+    /// A command; no word of it holds a blank.
+    Run(&'static str, &'static str),
+}
+
+fn take(options: &Options, steps: &[Step], out: &mut dyn Write) -> Result<(), StepFailed> {
+    for step in steps {
+        step.take(options, out)?;
+    }
+    Ok(())
+}
+
+impl Step {
+    /// Tells the step, then takes it.
+    fn take(&self, options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+        let (verb, object, why) = self.words(&options.root);
+        tell(out, format_args!("{verb:<7} {object:<66} {why}\n"))?;
+        if options.dry_run || matches!(verb, "same" | "keep" | "absent") {
+            return Ok(());
+        }
+        self.act(&options.root).map_err(|error| StepFailed {
+            step: format!("{verb} {object}"),
+            error,
+        })
+    }
+
+    /// What this step comes to here: verb, object, purpose.
+    fn words(&self, root: &Path) -> (&'static str, &str, &'static str) {
+        match self {
+            Step::Write(path, mode, content, why) => {
+                let verb = match is_same(&within(root, path), *mode, content) {
+                    true => "same",
+                    false => "write",
+                };
+                (verb, path, why)
+            }
+            Step::WriteOnce(path, _, _, why) if !within(root, path).exists() => {
+                ("write", path, why)
+            }
+            Step::WriteOnce(path, ..) => ("keep", path, "your settings, as they are"),
+            Step::Remove(path, why) if within(root, path).exists() => ("remove", path, why),
+            Step::Remove(path, why) => ("absent", path, why),
+            Step::RemoveJournal => ("remove", "/var/log/journal/*.paidup", "its logs"),
+            Step::Run(command, why) if root == Path::new("/") => ("run", command, why),
+            Step::Run(command, why) => ("to run", command, why),
+        }
+    }
+
+    fn act(&self, root: &Path) -> io::Result<()> {
+        match self {
+            Step::Write(path, mode, content, _) | Step::WriteOnce(path, mode, content, _) => {
+                write_file(&within(root, path), *mode, content)
+            }
+            Step::Remove(path, _) => remove(&within(root, path)),
+            Step::RemoveJournal => remove_journal(&within(root, "/var/log/journal")),
+            Step::Run(command, _) if root == Path::new("/") => run(command),
+            Step::Run(..) => Ok(()),
+        }
+    }
+}
+
+fn tell(out: &mut dyn Write, line: fmt::Arguments<'_>) -> Result<(), StepFailed> {
+    out.write_fmt(line).map_err(|error| StepFailed {
+        step: "write to standard output".to_owned(),
+        error,
+    })
+}
+
+fn within(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn is_same(path: &Path, mode: u32, content: &[u8]) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o7777 == mode)
+        && fs::read(path).is_ok_and(|found| found == content)
+}
+
+/// Writes beside the file and renames, so that a running program or a reader never sees half of it.
+fn write_file(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let _ = fs::remove_file(&beside);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return fs::remove_dir_all(path);
+    }
+    fs::remove_file(path)?;
+    // Folders that were made for this file alone.
+    if let Some(folder) = path
+        .parent()
+        .filter(|it| it.extension() == Some("d".as_ref()))
+    {
+        let _ = fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
+fn remove_journal(journals: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(journals) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension() == Some("paidup".as_ref()) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn run(command: &str) -> io::Result<()> {
+    let mut words = command.split_ascii_whitespace();
+    let status = Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(status.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(root: &Path) -> Options {
+        Options {
+            root: root.to_owned(),
+            dry_run: false,
+        }
+    }
+
+    fn told(act: impl FnOnce(&mut Vec<u8>) -> Result<(), StepFailed>) -> String {
+        let mut out = Vec::new();
+        act(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn files_in(folder: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(files_in(&path));
+            } else {
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_dry_run_shows_every_step_and_takes_none() {
+        let root = tempfile::tempdir().unwrap();
+        let options = Options {
+            dry_run: true,
+            ..options(root.path())
+        };
+        let shown = told(|out| install(&options, out));
+        for (path, ..) in FILES {
+            assert!(shown.contains(path), "{path} not in\n{shown}");
+        }
+        assert!(shown.contains("write   /etc/paidup/paidup.env"), "{shown}");
+        assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_second_install_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        told(|out| install(&options(root.path()), out));
+        let again = told(|out| install(&options(root.path()), out));
+        assert!(!again.contains("write "), "{again}");
+        assert_eq!(files_in(root.path()).len(), FILES.len() + 2);
+    }
+
+    #[test]
+    fn settings_are_private_and_never_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        told(|out| install(&options(root.path()), out));
+        let settings = within(root.path(), ENV_FILE);
+        let mode = fs::metadata(&settings).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        fs::write(&settings, "STRIPE_WEBHOOK_SECRET=whsec_mine\n").unwrap();
+        let again = told(|out| install(&options(root.path()), out));
+        assert!(again.contains("keep    /etc/paidup/paidup.env"), "{again}");
+        let kept = fs::read_to_string(&settings).unwrap();
+        assert_eq!(kept, "STRIPE_WEBHOOK_SECRET=whsec_mine\n");
+    }
+
+    #[test]
+    fn the_first_settings_lack_only_the_secret() {
+        let text = String::from_utf8(env_file()).unwrap();
+        let set: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .collect();
+        let expected = [
+            "DATABASE_PATH=/var/lib/paidup/paidup.db",
+            "STRIPE_WEBHOOK_SECRET=",
+        ];
+        assert_eq!(set, expected);
+    }
+
+    #[test]
+    fn uninstalling_leaves_settings_and_orders_and_purging_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        told(|out| install(&options(root.path()), out));
+        let orders = within(root.path(), "/var/lib/paidup/paidup.db");
+        fs::create_dir_all(orders.parent().unwrap()).unwrap();
+        fs::write(&orders, "").unwrap();
+        told(|out| uninstall(&options(root.path()), false, out));
+        let mut left = files_in(root.path());
+        left.sort();
+        assert_eq!(left, [within(root.path(), ENV_FILE), orders]);
+        told(|out| uninstall(&options(root.path()), true, out));
+        assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn nothing_is_installed_beside_the_debian_package() {
+        let root = tempfile::tempdir().unwrap();
+        let packaged = within(root.path(), PACKAGED);
+        write_file(&packaged, 0o644, b"").unwrap();
+        let refused = install(&options(root.path()), &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains("Debian package"), "{refused}");
+        assert_eq!(files_in(root.path()), [packaged]);
+    }
+
+    #[test]
+    fn every_unit_that_runs_paidup_is_installed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        let installed: Vec<&str> = FILES.iter().map(|(_, text, _)| *text).collect();
+        for file in files_in(&folder) {
+            let kind = file.extension().and_then(|kind| kind.to_str());
+            if matches!(kind, Some("service" | "socket" | "timer")) {
+                let text = fs::read_to_string(&file).unwrap();
+                assert!(installed.contains(&text.as_str()), "{}", file.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! What both servers share: the request, the reply, the request id, and one log line a request.
+//!
+//! A server reads a request in its own way and gives it to [`Http::serve`], or refuses it with
+//! [`Http::refuse`]. Either way the answer is sent first, with `x-request-id`; then the request is
+//! counted and its line is logged, so neither can stop or delay an answer.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ipnet::IpNet;
+use log::Level;
+
+use crate::base::id::RequestId;
+use crate::base::log_line::{ErrorCode, LogFields, Message};
+use crate::host::clock::Now;
+use crate::host::logger;
+use crate::host::turns::Turns;
+use crate::http::client::{Peer, client_address, names_nobody};
+use crate::http::metrics::{Metrics, Route};
+
+/// One whole request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// As it was sent: methods are case-sensitive.
+    pub method: &'a str,
+    /// The target without its query, not decoded.
+    pub path: &'a str,
+    /// What followed the `?`, not decoded.
+    pub query: Option<&'a str>,
+    /// The raw bytes, all of them.
+    pub body: &'a [u8],
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Whom the rate limit counts: see [`client_address`].
+    pub client: IpAddr,
+    /// Whether `client` is a proxy that should have named another: see [`names_nobody`].
+    pub client_is_unnamed: bool,
+    headers: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Request<'a> {
+    /// The value of a header, its lines joined with `, ` when it was sent more than once. The name
+    /// may be in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+        header(self.headers, name)
+    }
+
+    /// Whether the client calls us by a name of this machine. A page in a browser that had its own
+    /// name resolve to 127.0.0.1 calls us by that name (DNS rebinding).
+    #[must_use]
+    pub fn is_for_this_machine(&self) -> bool {
+        if self.peer == Peer::Unix {
+            return true;
+        }
+        let host = self.header("host").unwrap_or_default();
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _port)) => address,
+            None => host.split_once(':').map_or(&*host, |(name, _port)| name),
+        };
+        let is_loopback = |address: IpAddr| address.is_loopback();
+        name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+    }
+
+    /// Whether it only asks for a representation: GET, or HEAD, which is GET without the body.
+    #[must_use]
+    pub fn is_get(&self) -> bool {
+        self.method == "GET" || self.method == "HEAD"
+    }
+}
+
+/// What to answer, and what to log about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// How loud its log line is.
+    pub level: Level,
+    /// What its log line says.
+    pub message: Message,
+    /// Why it was refused or failed.
+    pub error_code: Option<ErrorCode>,
+    /// The methods that this address does take, with 405.
+    pub allow: Option<&'static str>,
+    /// When to try again, in seconds.
+    pub retry_after: Option<u64>,
+    /// The origin whose pages may read this answer. It is one that the configuration lists.
+    pub allow_origin: Option<Box<str>>,
+    /// What the client reads.
+    pub body: Body,
+}
+
+/// The body of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Rendered JSON.
+    Json(Cow<'static, str>),
+    /// `{"error":"…","requestId":"…"}` with this text.
+    Error(Cow<'static, str>),
+    /// Prometheus' text format.
+    Metrics(String),
+}
+
+impl Reply {
+    /// A good answer of rendered JSON, logged at info.
+    #[must_use]
+    pub fn json(status: u16, message: Message, json: impl Into<Cow<'static, str>>) -> Reply {
+        Reply {
+            status,
+            level: Level::Info,
+            message,
+            error_code: None,
+            allow: None,
+            retry_after: None,
+            allow_origin: None,
+            body: Body::Json(json.into()),
+        }
+    }
+
+    /// A refusal, `{"error":text,"requestId":…}`, logged at info as `Request refused`.
+    #[must_use]
+    pub fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
+        Reply {
+            error_code: Some(code),
+            body: Body::Error(text.into()),
+            ..Reply::json(status, Message::RequestRefused, "")
+        }
+    }
+
+    /// The process is alive.
+    #[must_use]
+    pub fn healthy() -> Reply {
+        Reply {
+            level: Level::Debug,
+            ..Reply::json(200, Message::RequestServed, r#"{"status":"ok"}"#)
+        }
+    }
+
+    /// The client calls us by a name that is not this machine's.
+    #[must_use]
+    pub fn not_this_machine() -> Reply {
+        Reply::error(421, ErrorCode::HostNotLocal, "Host is not this machine")
+    }
+
+    /// We have no such address.
+    #[must_use]
+    pub fn not_found() -> Reply {
+        Reply::error(404, ErrorCode::NotFound, "Not found")
+    }
+
+    /// The address exists, for the methods in `allow` only (as in `GET, HEAD`).
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Reply {
+        Reply {
+            allow: Some(allow),
+            ..Reply::error(405, ErrorCode::MethodNotAllowed, "Method not allowed")
+        }
+    }
+}
+
+/// What a server serves.
+pub trait App: Send + Sync {
+    /// Answers one request. `fields` are those of its log line, with the request id in place; a
+    /// panic in here is a 500 and nothing worse.
+    fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply;
+}
+
+/// An application with all that its answers need around it.
+pub struct Http {
+    app: Arc<dyn App>,
+    metrics: Arc<Metrics>,
+    trusted_proxies: Vec<IpNet>,
+    process: u64,
+    requests: AtomicU64,
+    turns: Turns,
+}
+
+impl Http {
+    /// Puts `app` behind request ids, counters and log lines.
+    ///
+    /// # Errors
+    /// The operating system has no random number for us, which it owes to every process.
+    pub fn new(
+        app: Arc<dyn App>,
+        metrics: Arc<Metrics>,
+        trusted_proxies: Vec<IpNet>,
+    ) -> io::Result<Http> {
+        Ok(Http {
+            app,
+            metrics,
+            trusted_proxies,
+            process: getrandom::u64()?,
+            requests: AtomicU64::new(0),
+            turns: Turns::default(),
+        })
+    }
+
+    /// A request of `peer` without its body, which a server adds when it has read it.
+    #[must_use]
+    pub fn request<'a>(
+        &self,
+        method: &'a str,
+        target: &'a str,
+        headers: &'a [(&'a str, &'a str)],
+        peer: Peer,
+    ) -> Request<'a> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let forwarded_for = header(headers, "x-forwarded-for");
+        let (proxies, forwarded_for) = (&self.trusted_proxies, forwarded_for.as_deref());
+        Request {
+            method,
+            path,
+            query,
+            body: &[],
+            peer,
+            client: client_address(peer, proxies, forwarded_for),
+            client_is_unnamed: names_nobody(peer, proxies, forwarded_for),
+            headers,
+        }
+    }
+
+    /// The requests that the application is at.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// Asks the application, sends its answer with `send`, counts it and logs it.
+    pub fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
+        let answer = |now, fields: &mut LogFields| {
+            let _turn = self.turns.begin();
+            catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
+                .unwrap_or_else(|_| failed())
+        };
+        self.exchange(request, answer, send);
+    }
+
+    /// Sends the server's own refusal of a request, or of what was to be one.
+    pub fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
+        self.exchange(request, |_, _| refusal, send);
+    }
+
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+        answer: impl FnOnce(Now, &mut LogFields) -> Reply,
+        send: impl FnOnce(&[u8]),
+    ) {
+        let now = Now::read();
+        let id = self.request_id(request);
+        let mut fields = LogFields {
+            request_id: Some(id.clone()),
+            ..LogFields::default()
+        };
+        let reply = answer(now, &mut fields);
+        send(render(&reply, &id, request.method == "HEAD").as_bytes());
+
+        let took = Now::read().instant.duration_since(now.instant);
+        let route = Route::of(request.path);
+        self.metrics
+            .count_request(route, request.method, reply.status, took);
+        fields.request_id = Some(id);
+        fields.status = Some(reply.status);
+        fields.error_code = reply.error_code;
+        logger::write(reply.level, reply.message, &fields);
+    }
+
+    /// The id that a trusted proxy chose, if it is a plain one; else the next of ours.
+    fn request_id(&self, request: &Request<'_>) -> RequestId {
+        if request.peer.is_trusted(&self.trusted_proxies)
+            && let Some(id) = request.header("x-request-id")
+            && let Ok(id) = RequestId::parse(&id)
+        {
+            return id;
+        }
+        RequestId::numbered(self.process, self.requests.fetch_add(1, Relaxed))
+    }
+}
+
+/// The answer to a request whose handler panicked.
+fn failed() -> Reply {
+    let text = "Internal error";
+    Reply {
+        level: Level::Error,
+        message: Message::RequestFailed,
+        ..Reply::error(500, ErrorCode::InternalError, text)
+    }
+}
+
+fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>> {
+    let mut values = headers
+        .iter()
+        .filter(|(one, _)| one.eq_ignore_ascii_case(name))
+        .map(|(_, value)| *value);
+    let mut joined = Cow::Borrowed(values.next()?);
+    for value in values {
+        let joined = joined.to_mut();
+        joined.push_str(", ");
+        joined.push_str(value);
+    }
+    Some(joined)
+}
+
+/// The whole answer, head and body. Nothing in its head comes from outside except a checked id.
+fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
+    let id = id.as_str();
+    let (content_type, body) = match &reply.body {
+        Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
+        Body::Error(text) => {
+            let text = serde_json::Value::from(text.as_ref());
+            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            ("application/json", Cow::Owned(json))
+        }
+        Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
+    };
+    let mut answer = String::with_capacity(HEAD_BYTES + body.len());
+    let (status, reason, length) = (reply.status, reason(reply.status), body.len());
+    // Writing to a String cannot fail.
+    let _ = write!(
+        answer,
+        "HTTP/1.1 {status} {reason}\r\n\
+         Content-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n\
+         Cache-Control: no-store\r\n\
+         Connection: close\r\n\
+         x-request-id: {id}\r\n"
+    );
+    if reply.status == 401 {
+        answer.push_str("WWW-Authenticate: Bearer\r\n");
+    }
+    if let Some(allow) = reply.allow {
+        let _ = write!(answer, "Allow: {allow}\r\n");
+    }
+    if let Some(seconds) = reply.retry_after {
+        let _ = write!(answer, "Retry-After: {seconds}\r\n");
+    }
+    if let Some(origin) = &reply.allow_origin {
+        let _ = write!(
+            answer,
+            "Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"
+        );
+    }
+    answer.push_str("\r\n");
+    if !without_body {
+        answer.push_str(&body);
+    }
+    answer
+}
+
+/// Room for the head of an answer, in bytes.
+const HEAD_BYTES: usize = 384;
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "", // the reason is optional and nobody reads it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl App for Echo {
+        fn answer(&self, request: &Request<'_>, _: Now, fields: &mut LogFields) -> Reply {
+            assert!(fields.request_id.is_some());
+            assert!(request.path != "/panic", "canary@example.com");
+            Reply::json(200, Message::RequestServed, "{}")
+        }
+    }
+
+    fn http() -> Http {
+        let proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        Http::new(Arc::new(Echo), Arc::new(Metrics::new()), proxies).unwrap()
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer::Address(address.parse().unwrap())
+    }
+
+    fn served(http: &Http, request: &Request<'_>) -> String {
+        let mut answer = Vec::new();
+        http.serve(request, |bytes| answer.extend_from_slice(bytes));
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[test]
+    fn an_incoming_request_id_is_kept_only_from_a_trusted_proxy_and_only_if_plain() {
+        let http = http();
+        let kept = |from: &str, id: &str| {
+            let headers = [("X-Request-Id", id)];
+            let request = http.request("GET", "/", &headers, peer(from));
+            served(&http, &request).contains(&format!("x-request-id: {id}\r\n"))
+        };
+        assert!(kept("127.0.0.1", "proxy-0001"));
+        assert!(!kept("203.0.113.7", "proxy-0001"));
+        assert!(!kept("127.0.0.1", "short"));
+        assert!(!kept("127.0.0.1", "with space"));
+    }
+
+    #[test]
+    fn request_ids_differ() {
+        let (one, two) = (http(), http());
+        let request = one.request("GET", "/", &[], Peer::Unix);
+        let ids = [&one, &one, &two].map(|http| http.request_id(&request));
+        assert!(ids[0] != ids[1] && ids[0] != ids[2]);
+    }
+
+    #[test]
+    fn a_header_sent_twice_is_one_joined_value() {
+        let headers = [("A", "1"), ("b", "2"), ("a", "3")];
+        let http = http();
+        let request = http.request("GET", "/", &headers, Peer::Unix);
+        assert_eq!(request.header("a").as_deref(), Some("1, 3"));
+        assert_eq!(request.header("B").as_deref(), Some("2"));
+        assert_eq!(request.header("c"), None);
+    }
+
+    #[test]
+    fn the_query_is_not_part_of_the_path() {
+        let http = http();
+        let request = http.request("GET", "/a?b?c", &[], Peer::Unix);
+        assert_eq!((request.path, request.query), ("/a", Some("b?c")));
+    }
+
+    #[test]
+    fn a_head_answer_has_the_length_and_not_the_body() {
+        let http = http();
+        let request = http.request("HEAD", "/", &[], Peer::Unix);
+        let answer = served(&http, &request);
+        assert!(answer.contains("Content-Length: 2\r\n") && answer.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_panic_is_a_500_that_says_nothing() {
+        let http = http();
+        let request = http.request("POST", "/panic", &[], Peer::Unix);
+        let answer = served(&http, &request);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(!answer.contains("canary"));
+    }
+
+    #[test]
+    fn an_error_is_json_with_the_request_id() {
+        let id = RequestId::parse("proxy-0001").unwrap();
+        let reply = Reply::error(404, ErrorCode::NotFound, "say \"no\"");
+        let answer = render(&reply, &id, false);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, r#"{"error":"say \"no\"","requestId":"proxy-0001"}"#);
+        assert!(answer.contains(&format!("Content-Length: {}\r\n", body.len())));
+    }
+}

@@ -1,0 +1,165 @@
+//! Health and metrics for the machine's own processes, by the strict reader, with a pool of its own:
+//! neither is kept waiting by the other's clients.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+use socket2::Socket;
+
+use crate::base::log_line::{ErrorCode, LogFields, Message};
+use crate::host::clock::Now;
+use crate::http::edge::{Edge, Limits};
+use crate::http::exchange::{App, Body, Http, Reply, Request};
+use crate::http::metrics::Metrics;
+use crate::store::Figures;
+
+/// Tells whether deliveries can be taken now, or the reason why not.
+pub type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
+/// Reads the figures of the database; None when that fails.
+pub type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
+
+/// `GET /healthz`, `GET /readyz` and `GET /metrics`.
+pub struct AdminApp {
+    /// What `/readyz` asks.
+    pub ready: Box<Readiness>,
+    /// What `/metrics` reads at each scrape.
+    pub figures: Box<ReadFigures>,
+    /// What `/metrics` has counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl App for AdminApp {
+    fn answer(&self, request: &Request<'_>, _: Now, _: &mut LogFields) -> Reply {
+        if !request.is_for_this_machine() {
+            return Reply::not_this_machine();
+        }
+        if !matches!(request.path, "/healthz" | "/readyz" | "/metrics") {
+            return Reply::not_found();
+        }
+        if !request.is_get() {
+            return Reply::method_not_allowed("GET, HEAD");
+        }
+        match request.path {
+            "/metrics" => self.metrics(),
+            "/readyz" => self.ready(),
+            _ => Reply::healthy(),
+        }
+    }
+}
+
+impl AdminApp {
+    fn ready(&self) -> Reply {
+        match (self.ready)() {
+            Ok(()) => Reply::healthy(),
+            Err(code) => Reply {
+                level: Level::Warn,
+                message: Message::RequestFailed,
+                ..Reply::error(503, code, code.to_string())
+            },
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        let figures = (self.figures)();
+        Reply {
+            body: Body::Metrics(self.metrics.render(figures.as_ref())),
+            ..Reply::healthy()
+        }
+    }
+}
+
+/// No address of ours takes a body, and whoever asks is on this machine.
+const LIMITS: Limits = Limits {
+    connections: NonZeroUsize::MIN.saturating_add(15),
+    request_timeout: Duration::from_secs(5),
+    body_max_bytes: 0,
+};
+
+/// Serves `http` on a listening socket, which may be inherited.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when the socket can be reached from another machine; otherwise those
+/// of [`Edge::start`].
+pub fn start(listener: Socket, http: Arc<Http>) -> io::Result<Edge> {
+    refuse_public(&listener)?;
+    Edge::start(listener, LIMITS, http)
+}
+
+fn refuse_public(listener: &Socket) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let local = match address.as_socket() {
+        Some(address) => address.ip().to_canonical().is_loopback(),
+        None => address.is_unix(),
+    };
+    if local {
+        return Ok(());
+    }
+    let text = "ADMIN_ADDR can be reached from other machines, which must not see our figures: \
+                set it to a loopback address (127.0.0.1:4243), to unix:/path, or to off";
+    Err(io::Error::new(ErrorKind::InvalidInput, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client::Peer;
+
+    fn status(method: &str, path: &str, host: Option<&str>, ready: Result<(), ErrorCode>) -> u16 {
+        let app = AdminApp {
+            ready: Box::new(move || ready),
+            figures: Box::new(|| None),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let peer = Peer::Address("127.0.0.1".parse().unwrap());
+        let headers: Vec<_> = host.iter().map(|host| ("Host", *host)).collect();
+        let http = Http::new(Arc::new(app), Arc::new(Metrics::new()), Vec::new()).unwrap();
+        let mut answer = Vec::new();
+        http.serve(&http.request(method, path, &headers, peer), |bytes| {
+            answer.extend_from_slice(bytes);
+        });
+        String::from_utf8(answer).unwrap()[9..12].parse().unwrap()
+    }
+
+    #[test]
+    fn only_a_host_of_this_machine_is_served() {
+        for host in [
+            "localhost",
+            "LOCALHOST:4243",
+            "127.0.0.1:1",
+            "127.8.8.8",
+            "[::1]:4243",
+        ] {
+            assert_eq!(status("GET", "/healthz", Some(host), Ok(())), 200, "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "localhost.evil:1",
+            "127.0.0.1, evil",
+        ] {
+            assert_eq!(status("GET", "/healthz", Some(host), Ok(())), 421, "{host}");
+        }
+        assert_eq!(status("GET", "/healthz", None, Ok(())), 421);
+    }
+
+    #[test]
+    fn each_address_answers_get_only() {
+        let status = |method, path| status(method, path, Some("localhost"), Ok(()));
+        assert_eq!(status("HEAD", "/metrics"), 200);
+        assert_eq!(status("POST", "/metrics"), 405);
+        assert_eq!(status("GET", "/stripe/webhook"), 404);
+    }
+
+    #[test]
+    fn a_store_that_cannot_write_is_not_ready() {
+        let full = Err(ErrorCode::StoreFull);
+        assert_eq!(status("GET", "/readyz", Some("localhost"), Ok(())), 200);
+        assert_eq!(status("GET", "/readyz", Some("localhost"), full), 503);
+        assert_eq!(status("GET", "/healthz", Some("localhost"), full), 200);
+    }
+}

@@ -1,0 +1,7 @@
+//! `paidup serve`: receives webhooks.
+
+pub mod admin;
+pub mod checkout_status;
+pub mod process;
+pub mod public;
+pub mod webhook;

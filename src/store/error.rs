@@ -1,0 +1,271 @@
+//! Why the database could not be used, in the words of SQLite, of the log and of an operator.
+
+use std::fmt;
+use std::io;
+
+use rusqlite::{ErrorCode as Code, ffi};
+
+use super::SCHEMA_VERSION;
+use crate::base::log_line::ErrorCode;
+use crate::truth::event::Mode;
+
+/// Why the database could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// There is no such file, and it may not be made here.
+    Missing,
+    /// The folder or the file cannot be opened for writing.
+    CannotOpen,
+    /// Another process has held the write lock for longer than five seconds.
+    Busy,
+    /// No room: on the disk, in a quota, or within a limit on the size of files.
+    Full,
+    /// Reading, writing or syncing failed: SQLite's extended code. What is on disk is not known.
+    Io(i32),
+    /// The file is damaged.
+    Corrupt,
+    /// A row is not as we write them: somebody else's hand, or a newer program's.
+    Unreadable,
+    /// The file is not a database of paidup's.
+    NotOurs,
+    /// A newer paidup has written the file: the version found.
+    Newer(i64),
+    /// An older paidup has written the file, and only the server brings it up to date: the version
+    /// found.
+    Older(i64),
+    /// A paidup that was never released has written the file.
+    Unreleased,
+    /// The file is of this mode, and something of the other was wanted.
+    OtherMode(Mode),
+    /// The file was to be brought up to date, and the backup before that failed: why.
+    NotBackedUp(String),
+    /// There is a log (`-wal`) with events in it, and the file that it belongs to is missing or
+    /// empty.
+    LoneLog,
+    /// The database was made here once, and the file is missing or empty.
+    Vanished,
+    /// The files were deleted, replaced or cut off while they were open: what was just written is in
+    /// none that the next start finds.
+    Replaced,
+    /// Another file is being put in its place at this moment.
+    BeingRestored,
+    /// Anything else: SQLite's extended code.
+    Other(i32),
+}
+
+impl StoreError {
+    /// The process must not go on: nobody knows what the disk holds.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            StoreError::Io(_) | StoreError::Corrupt => true,
+            StoreError::Missing
+            | StoreError::CannotOpen
+            | StoreError::Busy
+            | StoreError::Full
+            | StoreError::Unreadable
+            | StoreError::NotOurs
+            | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::Unreleased
+            | StoreError::OtherMode(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
+            | StoreError::Vanished
+            | StoreError::Replaced
+            | StoreError::BeingRestored
+            | StoreError::Other(_) => false,
+        }
+    }
+
+    /// The code in the log.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
+            StoreError::Full => ErrorCode::StoreFull,
+            StoreError::Replaced => ErrorCode::StoreReplaced,
+            StoreError::Missing
+            | StoreError::CannotOpen
+            | StoreError::Io(_)
+            | StoreError::Corrupt
+            | StoreError::Unreadable
+            | StoreError::NotOurs
+            | StoreError::Newer(_)
+            | StoreError::Older(_)
+            | StoreError::Unreleased
+            | StoreError::OtherMode(_)
+            | StoreError::NotBackedUp(_)
+            | StoreError::LoneLog
+            | StoreError::Vanished
+            | StoreError::Other(_) => ErrorCode::StoreFailed,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Missing => f.write_str(
+                "there is no database at DATABASE_PATH. Check the path; `paidup serve` makes the \
+                 file when it starts",
+            ),
+            StoreError::CannotOpen => f.write_str(
+                "the database at DATABASE_PATH cannot be opened for writing. Check that its folder \
+                 exists and belongs to the user that paidup runs as",
+            ),
+            StoreError::Busy => f.write_str(
+                "another process holds the database's write lock. Wait for it, or end it: a backup \
+                 or a sqlite3 shell with an open transaction",
+            ),
+            StoreError::Full => f.write_str(
+                "no room for the database: its disk is full, or a quota or a limit on the size of files \
+                 is reached. Deliveries are refused with 503 and Stripe retries them for up to three \
+                 days. Make room or raise the limit; nothing else is to do",
+            ),
+            StoreError::Io(code) => write!(
+                f,
+                "the database's disk failed (SQLite error {code}). What is on disk is not known. \
+                 Look at `dmesg`, then run `paidup check`",
+            ),
+            StoreError::Corrupt => f.write_str(
+                "the database is damaged, or its disk cannot be read. It is left as it is. Stop the \
+                 server, look at `dmesg`, see what `paidup db check` says, and put the last backup in \
+                 its place: `paidup restore FILE`",
+            ),
+            StoreError::Unreadable => f.write_str(
+                "a row in the database is not as paidup writes it. Nothing was changed. Undo what was \
+                 done to it by hand, or restore the last backup",
+            ),
+            StoreError::NotOurs => f.write_str(
+                "the file at DATABASE_PATH is not a database of paidup's, or its beginning is damaged. \
+                 It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
+                 last backup in its place",
+            ),
+            StoreError::Newer(version) => write!(
+                f,
+                "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. \
+                 Install the newer paidup again; the file is left alone",
+            ),
+            StoreError::Older(version) => write!(
+                f,
+                "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the \
+                 server: it makes a backup and brings the file up to date"
+            ),
+            StoreError::Unreleased => f.write_str(
+                "the database was written by a paidup from before its first release, and this one cannot \
+                 read it. It is left alone. Move it away with its -wal, start the server, and run \
+                 `paidup reconcile`: Stripe has the events of 30 days",
+            ),
+            StoreError::OtherMode(mode) => write!(
+                f,
+                "the database is of {} mode, and test and live never mix. Set STRIPE_MODE and \
+                 STRIPE_SECRET_KEY to {0} mode, or name another file in DATABASE_PATH",
+                mode.as_str()
+            ),
+            StoreError::NotBackedUp(why) => write!(
+                f,
+                "the database must be brought up to date, and the backup before that failed: {why}. \
+                 Nothing was changed. Repair that and start again"
+            ),
+            StoreError::LoneLog => f.write_str(
+                "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it belongs \
+                 to is missing or empty. A new database would destroy it, so none was made. Put the \
+                 file back, or restore the last backup: `paidup restore FILE`",
+            ),
+            StoreError::Vanished => f.write_str(
+                "the database that was made at DATABASE_PATH is gone: its lock file (.in-use) is there, \
+                 and the file is missing or empty. Nobody is answered 200 into an empty one. Put the \
+                 file back with all that was beside it, or restore the last backup: `paidup restore \
+                 FILE`. To begin anew with none of the old orders, delete the .in-use file",
+            ),
+            StoreError::Replaced => f.write_str(
+                "the database's files (DATABASE_PATH, -wal, -shm) were deleted, moved, replaced or cut \
+                 off while they were open. What is written now would be lost, so nothing is \
+                 acknowledged. Move the same files back; or stop the server, `paidup restore FILE` \
+                 with the last backup, start it, and `paidup reconcile --since 30d`",
+            ),
+            StoreError::BeingRestored => f.write_str(
+                "the database is being restored at this moment. Try again when that is done",
+            ),
+            StoreError::Other(code) => write!(f, "the database refused (SQLite error {code})"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        if let rusqlite::Error::SqliteFailure(failure, _) = error {
+            return from_sqlite(failure);
+        }
+        // A row that we cannot read is one that we did not write.
+        StoreError::Unreadable
+    }
+}
+
+/// A file of the database could not be written or, for `-shm`, made longer. A failed sync is none
+/// of these: after that, nobody knows what is on disk.
+fn is_write(extended: i32) -> bool {
+    matches!(
+        extended,
+        ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE
+    )
+}
+
+/// Whether the system refused for want of room: the only table of that.
+///
+/// SQLite knows ENOSPC alone, and of the others it keeps the number to itself where safe Rust cannot
+/// ask. But it sets this thread's `errno` by the write that failed, and undoing a transaction makes
+/// no call that fails; tests/disk lets every single write of a delivery fail to show it. Were it lost
+/// after all, the error would be the fatal one: nothing is committed either way.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
+    let extended = failure.extended_code;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "SQLite's list, and it may grow"
+    )]
+    match failure.code {
+        Code::DatabaseBusy | Code::DatabaseLocked => StoreError::Busy,
+        Code::DiskFull => StoreError::Full,
+        Code::SystemIoFailure if is_write(extended) && is_full(&io::Error::last_os_error()) => {
+            StoreError::Full
+        }
+        Code::SystemIoFailure => StoreError::Io(extended),
+        Code::DatabaseCorrupt => StoreError::Corrupt,
+        Code::NotADatabase => StoreError::NotOurs,
+        Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied => StoreError::CannotOpen,
+        _ => StoreError::Other(extended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn no_room_is_told_by_the_systems_number() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert!(is_full(&errno.into()), "{errno:?}");
+        }
+        for errno in [
+            Errno::IO,
+            Errno::ROFS,
+            Errno::MFILE,
+            Errno::ACCESS,
+            Errno::NXIO,
+        ] {
+            assert!(!is_full(&errno.into()), "{errno:?}");
+        }
+    }
+}

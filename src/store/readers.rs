@@ -1,0 +1,93 @@
+//! Who reads a database now, of whatever program.
+//!
+//! Whoever reads holds a lock on one of five bytes of the `-shm` file for as long
+//! (<https://www.sqlite.org/walformat.html#wal_locks>), and the kernel lists all locks with their
+//! processes in `/proc/locks`. The file itself is not opened: closing it again would drop the locks
+//! that this process has on it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::base::plain;
+use crate::host::files;
+
+/// The bytes, as text in `/proc/locks`.
+const READ_LOCKS: [&str; 5] = ["123", "124", "125", "126", "127"];
+/// A server that works is reading at most moments, but not at all of them.
+const LOOKS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A process that reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reader {
+    /// Its number; 0 or less when it is in a container.
+    pub pid: i32,
+    /// The program, as far as this user may see it.
+    pub program: Option<String>,
+}
+
+/// The processes beside this one that go on reading the database.
+///
+/// # Errors
+/// The locks are not to be seen from here, as in a sandbox.
+pub fn readers(database: &Path) -> io::Result<Vec<Reader>> {
+    let shared = fs::metadata(files::beside(database, "-shm"))?;
+    let device = shared.dev();
+    let file = format!(
+        "{:02x}:{:02x}:{}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device),
+        shared.ino()
+    );
+    let mut pids = pids_on(&file, &fs::read_to_string("/proc/locks")?);
+    for _ in 1..LOOKS {
+        thread::sleep(PAUSE);
+        let now = pids_on(&file, &fs::read_to_string("/proc/locks")?);
+        pids.retain(|pid| now.contains(pid));
+    }
+    let named = |pid| {
+        let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let program = program.map(|program| plain::text(program.trim_end()));
+        Reader { pid, program }
+    };
+    Ok(pids.into_iter().map(named).collect())
+}
+
+/// From lines such as `1: POSIX  ADVISORY  READ 2311 fe:01:1234567 124 124`.
+fn pids_on(file: &str, locks: &str) -> Vec<i32> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut pids: Vec<i32> = locks
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace().skip(4);
+            let pid = words.next()?.parse().ok()?;
+            let is_on_it = words.next()? == file && READ_LOCKS.contains(&words.next()?);
+            (is_on_it && pid != own).then_some(pid)
+        })
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_told_by_its_lock_on_the_shared_file() {
+        let locks = "1: POSIX  ADVISORY  READ 2311 fe:01:77 124 124\n\
+                     2: POSIX  ADVISORY  WRITE 2312 fe:01:77 120 120\n\
+                     3: POSIX  ADVISORY  READ 2313 fe:01:78 124 124\n\
+                     4: FLOCK  ADVISORY  WRITE 2314 fe:01:77 0 EOF\n\
+                     5: POSIX  ADVISORY  READ 2311 fe:01:77 127 127\n\
+                     5: -> POSIX  ADVISORY  READ 2315 fe:01:77 127 127\n\
+                     6: POSIX  ADVISORY  READ 0 fe:01:77 126 126\n\
+                     not a line of ours\n";
+        assert_eq!(pids_on("fe:01:77", locks), [0, 2311]);
+    }
+}

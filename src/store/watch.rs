@@ -1,0 +1,209 @@
+//! Whether the files that SQLite has open are still those that the next start will find.
+//!
+//! SQLite goes on writing to a file whose name is gone, and syncs it. What was acknowledged then would
+//! be in no file when the process ends. So a commit counts when the names lead to our files after it.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, ffi};
+
+use super::StoreError;
+use crate::host::files;
+
+/// What a log begins with, but for its last bit: <https://www.sqlite.org/fileformat2.html#walformat>.
+const LOG_MAGIC: u32 = 0x377f_0682;
+/// Of the log.
+const HEADER_BYTES: usize = 32;
+/// Of each page in the log.
+const FRAME_HEADER_BYTES: usize = 24;
+
+/// The files of an open database.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The database, its log and the log's index.
+    files: [Named; 3],
+    database_bytes: Cell<u64>,
+    log: Option<Arc<Log>>,
+}
+
+impl Watch {
+    /// To be called once SQLite has all three open.
+    pub(super) fn of(database: &Path, log: Option<Arc<Log>>) -> Result<Watch, StoreError> {
+        let real = files::real(database);
+        Ok(Watch {
+            files: [
+                Named::of(database.to_owned())?,
+                Named::of(files::beside(&real, "-wal"))?,
+                Named::of(files::beside(&real, "-shm"))?,
+            ],
+            database_bytes: Cell::new(0),
+            log,
+        })
+    }
+
+    /// What the server and the connection that moves its log have in common.
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        self.log.clone()
+    }
+
+    /// To be asked after a commit and before anything is acknowledged.
+    pub(super) fn look(&self) -> Result<(), StoreError> {
+        for file in &self.files {
+            file.bytes()?;
+        }
+        if let Some(log) = &self.log {
+            log.look(false)?;
+        }
+        Ok(())
+    }
+
+    /// To be asked in a transaction that holds the write lock, before anything is written: nobody
+    /// else changes the files then, so what they lack, somebody has cut off.
+    pub(super) fn look_closely(&self, transaction: &Connection) -> Result<(), StoreError> {
+        let [database, ..] = &self.files;
+        let bytes = database.bytes()?;
+        let is_same_log = match &self.log {
+            Some(log) => log.look(true)?,
+            None => false,
+        };
+        // A `VACUUM` shortens the file as well, and what is written after it is in a new log.
+        let is_shorter = bytes < self.database_bytes.get();
+        if bytes == 0 || (is_shorter && is_same_log && bytes < bytes_wanted(transaction)?) {
+            return Err(StoreError::Replaced);
+        }
+        self.database_bytes.set(bytes);
+        Ok(())
+    }
+}
+
+/// A name, and the device and inode that it led to.
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Named {
+    fn of(path: PathBuf) -> Result<Named, StoreError> {
+        let identity = files::identity(&path).map_err(|_| StoreError::Replaced)?;
+        Ok(Named { path, identity })
+    }
+
+    /// The length of the file, if the name still leads there.
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let found = fs::metadata(&self.path).map_err(|_| StoreError::Replaced)?;
+        if (found.dev(), found.ino()) != self.identity {
+            return Err(StoreError::Replaced);
+        }
+        Ok(found.len())
+    }
+}
+
+fn bytes_wanted(transaction: &Connection) -> Result<u64, StoreError> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// The server's own view of the log.
+///
+/// SQLite has locks on the database and on the index, and none on the log, so a descriptor of our own
+/// takes nothing from it. The other two are never opened but by SQLite: closing any descriptor of a
+/// file drops all locks of the process on it (<https://www.sqlite.org/howtocorrupt.html>).
+#[derive(Debug)]
+pub(super) struct Log {
+    file: File,
+    seen: Mutex<Seen>,
+}
+
+/// What the log was when it was last looked at closely.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    salt: [u32; 2],
+    page: u32,
+    /// Its length.
+    end: u64,
+}
+
+fn failed(_: io::Error) -> StoreError {
+    StoreError::Io(ffi::SQLITE_IOERR_READ)
+}
+
+impl Log {
+    pub(super) fn of(database: &Path) -> io::Result<Log> {
+        Ok(Log {
+            file: File::open(files::beside(&files::real(database), "-wal"))?,
+            seen: Mutex::default(),
+        })
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// A log is emptied, or begins anew with another salt; else it only grows. SQLite writes at the
+    /// place that it remembers, so one that was cut off has a hole: zeros where a frame began, and
+    /// nothing behind it is ever read again. Says whether it is the log of the last close look.
+    fn look(&self, is_closely: bool) -> Result<bool, StoreError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the salt: if that is still the same then, nobody has emptied the file meanwhile.
+        let is_cut = self.is_cut(*seen)?;
+        let mut header = [0; HEADER_BYTES];
+        if self.read(&mut header, 0)? < HEADER_BYTES {
+            // A checkpoint may empty it.
+            return Ok(false);
+        }
+        let [magic, _, page, _, salt @ .., _, _] = words(&header);
+        let is_same = seen.salt == salt;
+        if magic & !1 != LOG_MAGIC || (is_same && is_cut) {
+            return Err(StoreError::Replaced);
+        }
+        if is_closely {
+            let end = self.file.metadata().map_err(failed)?.len();
+            *seen = Seen { salt, page, end };
+        }
+        Ok(is_same)
+    }
+
+    /// Whether the frame that was the last in the file is no longer there. What a full disk has left
+    /// of a frame is none, and a frame never has the salt zero.
+    fn is_cut(&self, seen: Seen) -> Result<bool, StoreError> {
+        let frame = FRAME_HEADER_BYTES + seen.page as usize;
+        let header = HEADER_BYTES as u64;
+        let frames = seen.end.saturating_sub(header) / frame as u64;
+        let Some(before) = frames.checked_sub(1) else {
+            return Ok(false);
+        };
+        let mut last = vec![0; frame];
+        let read = self.read(&mut last, header + before * frame as u64)?;
+        Ok(read < frame || last.get(8..16).is_none_or(|salt| salt == [0; 8]))
+    }
+
+    /// How many bytes were read; fewer than asked for where the file ends before.
+    fn read(&self, into: &mut [u8], at: u64) -> Result<usize, StoreError> {
+        let mut read = 0;
+        while let Some(rest) = into.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, at + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The header's numbers, each of four bytes, the greatest first.
+fn words(header: &[u8; HEADER_BYTES]) -> [u32; HEADER_BYTES / 4] {
+    let mut words = [0; HEADER_BYTES / 4];
+    for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    words
+}

@@ -1,0 +1,719 @@
+//! Asks Stripe's API. The only place that calls it, and the webhook server never does.
+//!
+//! What is sent, field for field, is what Stripe's own libraries send for the same call, and so is
+//! the rule for trying again (<https://docs.stripe.com/error-low-level>): `Stripe-Should-Retry`
+//! decides; without it a conflict, a 5xx and a broken connection are tried again, and a 429 once.
+//! Each attempt carries the same idempotency key, so nothing is done twice. All attempts of a call
+//! together keep to one deadline.
+
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use ureq::http::{HeaderMap, Response};
+use ureq::{Agent, Body, Proxy};
+
+use crate::base::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
+use crate::base::secret::Secret;
+use crate::base::time::http_date;
+use crate::config::serve::ConfigError;
+use crate::config::stripe::ApiSettings;
+use crate::host::clock::Now;
+use crate::stripe::error::{ApiError, Call, Failure, Unreachable};
+use crate::truth::new_order::{Item, Line};
+use crate::truth::reading::{Ours, Place, Reading};
+
+/// One account of Stripe's, with one key. Threads may share it.
+pub struct StripeApi {
+    agent: Agent,
+    authorization: Secret,
+    version: Box<str>,
+    base: Box<str>,
+    timeout: Duration,
+    pause: Box<dyn Fn(Duration) + Send + Sync>,
+    /// Our clock less Stripe's, at the last answer.
+    skew_seconds: Mutex<Option<i64>>,
+}
+
+/// A JSON document of Stripe's, byte for byte. It may hold what buyers typed, so it cannot be
+/// printed by mistake.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json(Box<str>);
+
+impl Json {
+    /// The text itself, for parsing it. Whoever calls this must not print it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Json({} bytes)", self.0.len())
+    }
+}
+
+/// The payment page that is to be made for an order.
+/// <https://docs.stripe.com/api/checkout/sessions/create>
+#[derive(Clone, Debug)]
+pub struct NewSession<'a> {
+    /// Where events find it again: `client_reference_id` and the metadata of session and payment.
+    pub order: &'a OrderId,
+    /// What is bought, at least one line.
+    pub lines: &'a [Line],
+    /// The settings that say where the order's id is looked for, and what marks an order as ours.
+    pub reading: &'a Reading,
+    /// The shop's own notes; those under a key that carries the order's id are replaced by it.
+    pub metadata: &'a [(Box<str>, Box<str>)],
+    /// Where the buyer comes after paying.
+    pub success_url: &'a str,
+    /// Where the buyer comes by going back.
+    pub cancel_url: Option<&'a str>,
+    /// 30 minutes to 24 hours ahead; Stripe takes 24 hours when there is none.
+    pub expires_at: Option<UnixSeconds>,
+}
+
+/// An object as Stripe answered it when it was asked.
+#[derive(Clone, PartialEq)]
+pub struct Fetched {
+    /// Its id.
+    pub id: StripeId,
+    /// All of it.
+    pub json: Json,
+    /// As of when it says so, by Stripe's clock.
+    pub at: UnixSeconds,
+    fields: Fields,
+}
+
+impl Fetched {
+    /// The text of a field.
+    #[must_use]
+    pub fn text(&self, field: &str) -> Option<Box<str>> {
+        self.fields.text(field)
+    }
+
+    /// The whole number of a field.
+    #[must_use]
+    pub fn whole(&self, field: &str) -> Option<i64> {
+        self.fields.get(field).and_then(Value::as_i64)
+    }
+
+    /// The id in a field, or in a field of a field (`payment.payment_intent`), written as text or as
+    /// the object that it stands for.
+    #[must_use]
+    pub fn id_in(&self, path: &str) -> Option<StripeId> {
+        self.fields.id(path)
+    }
+}
+
+/// Of what it holds only the id may be shown.
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fetched({})", self.id.as_str())
+    }
+}
+
+/// A webhook endpoint. <https://docs.stripe.com/api/webhook_endpoints/object>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookEndpoint {
+    /// `we_…`.
+    pub id: StripeId,
+    /// Where it delivers.
+    pub url: Box<str>,
+    /// Whether it delivers.
+    pub is_enabled: bool,
+    /// The types that it delivers; `*` is all that need not be chosen one by one.
+    pub enabled_events: Vec<Box<str>>,
+    /// The version of its events; `None` is the account's.
+    pub api_version: Option<Box<str>>,
+    /// Whether it delivers live events.
+    pub livemode: Option<bool>,
+    /// Whether it delivers the events of connected accounts.
+    pub is_connect: bool,
+}
+
+/// Which events are asked for: of the last 30 days, newest first.
+/// <https://docs.stripe.com/api/events/list>
+#[derive(Clone, Debug, Default)]
+pub struct EventsQuery<'a> {
+    /// At most [`TYPES_MAX`]; none is all.
+    pub types: &'a [&'a str],
+    /// Made then or later.
+    pub created_from: Option<UnixSeconds>,
+    /// `false`: only those that some endpoint has not received yet.
+    pub delivery_success: Option<bool>,
+    /// Only older ones than this event.
+    pub starting_after: Option<&'a StripeId>,
+    /// Only newer ones than this event: the page nearest to it, newest first as well.
+    pub ending_before: Option<&'a StripeId>,
+}
+
+/// Types that one question for events may name.
+pub const TYPES_MAX: usize = 20;
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// At most 100.
+    pub data: Vec<T>,
+    /// Whether there are more in the direction asked for: older ones, and newer ones with
+    /// [`EventsQuery::ending_before`].
+    pub has_more: bool,
+}
+
+impl StripeApi {
+    /// Makes ready to call; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the address of the proxy cannot be used.
+    pub fn new(settings: &ApiSettings) -> Result<StripeApi, ConfigError> {
+        StripeApi::pausing_with(settings, Box::new(thread::sleep))
+    }
+
+    /// As [`StripeApi::new`]; `pause` is called between two attempts, instead of sleeping.
+    ///
+    /// # Errors
+    /// As [`StripeApi::new`].
+    pub fn pausing_with(
+        settings: &ApiSettings,
+        pause: Box<dyn Fn(Duration) + Send + Sync>,
+    ) -> Result<StripeApi, ConfigError> {
+        let proxy = settings.proxy.as_ref();
+        let proxy = proxy.map(|proxy| Proxy::new(proxy.expose())).transpose();
+        let proxy = proxy.map_err(|_| ConfigError {
+            variable: "STRIPE_API_PROXY",
+            problem: "is no address of a proxy".to_owned(),
+            why: "Every call to Stripe goes through it.",
+            remedy: "Write http://HOST:PORT, or remove it.".to_owned(),
+        })?;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .https_only(settings.base.starts_with("https:"))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("paidup/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(StripeApi {
+            agent: Agent::new_with_config(config),
+            authorization: Secret::new(&format!("Bearer {}", settings.key.expose())),
+            version: settings.version.clone(),
+            base: settings.base.clone(),
+            timeout: settings.timeout,
+            pause,
+            skew_seconds: Mutex::new(None),
+        })
+    }
+
+    /// Makes a payment page, or gives the one that was made with the same key and content.
+    ///
+    /// # Errors
+    /// [`ApiError`]. After [`Failure::Unreachable`], [`Failure::Stripe`] and others that say nothing
+    /// of what was done, the same call with the same key is safe for 24 hours.
+    pub fn create_session(
+        &self,
+        session: &NewSession<'_>,
+        key: &IdempotencyKey,
+    ) -> Result<Fetched, ApiError> {
+        let form = session.form();
+        let request = Request {
+            call: Call::CreateSession,
+            path: Call::CreateSession.path().to_owned(),
+            query: Vec::new(),
+            post: Some((&form, key)),
+        };
+        self.one(&request)
+    }
+
+    /// Reads the object `id`: `call` says of which kind it is.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, ApiError> {
+        self.one(&get(call, format!("{}/{}", call.path(), id.as_str())))
+    }
+
+    /// Lists all objects of the kind that `call` lists and that are of the object `of`, which they
+    /// have in the field `of.0`.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
+    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, ApiError> {
+        self.all(call, &[pair(of.0, of.1.as_str())])
+    }
+
+    /// Lists up to 100 events.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, ApiError> {
+        let mut request = get(Call::ListEvents, Call::ListEvents.path().to_owned());
+        request.query = query.pairs();
+        self.page(&request)
+    }
+
+    /// Lists all webhook endpoints of the account in the key's mode.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
+    pub fn webhook_endpoints(&self) -> Result<Vec<WebhookEndpoint>, ApiError> {
+        let endpoints = self.all(Call::ListEndpoints, &[])?;
+        let read = |endpoint: &Fetched| WebhookEndpoint::read(endpoint);
+        let endpoints: Result<_, _> = endpoints.iter().map(read).collect();
+        endpoints.map_err(|field| ApiError::new(Call::ListEndpoints, Failure::Unusable(field)))
+    }
+
+    /// By how many seconds our clock was ahead of Stripe's at the last answer; exact to the second
+    /// and the time that the answer took. `None` before any answer that had a date.
+    #[must_use]
+    pub fn skew_seconds(&self) -> Option<i64> {
+        *self
+            .skew_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for StripeApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StripeApi({})", self.base)
+    }
+}
+
+/// For name, connection, proxy and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer read. A page of 100 events is far below 1 MiB.
+const ANSWER_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Retries of one call, as in Stripe's own libraries.
+const RETRIES_MAX: u32 = 2;
+
+/// Retries after 429, which Stripe's own libraries do not retry.
+const RETRIES_RATE_LIMITED_MAX: u32 = 1;
+
+/// The pause before the first retry; each further one is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// Items in a page: Stripe's maximum.
+const PAGE_ITEMS: &str = "100";
+
+/// Pages read of a list that is read whole: 2,000 refunds of one payment.
+const PAGES_MAX: usize = 20;
+
+/// A request, which may be sent several times.
+struct Request<'a> {
+    call: Call,
+    path: String,
+    query: Vec<Pair>,
+    /// The form of a POST; without it the request is a GET.
+    post: Option<(&'a [Pair], &'a IdempotencyKey)>,
+}
+
+type Pair = (String, String);
+
+/// What Stripe makes of a failed attempt: `Stripe-Should-Retry`.
+type Advice = Option<bool>;
+
+fn get(call: Call, path: String) -> Request<'static> {
+    Request {
+        call,
+        path,
+        query: Vec::new(),
+        post: None,
+    }
+}
+
+fn pair(name: &str, value: impl Into<String>) -> Pair {
+    (name.to_owned(), value.into())
+}
+
+impl NewSession<'_> {
+    /// As stripe-node writes it.
+    fn form(&self) -> Vec<Pair> {
+        let order = self.order.as_str();
+        let mut form = vec![pair("mode", "payment")];
+        for (index, line) in self.lines.iter().enumerate() {
+            let mut add = |name: &str, value: String| {
+                form.push((format!("line_items[{index}]{name}"), value));
+            };
+            add("[quantity]", line.quantity.to_string());
+            match &line.item {
+                Item::Price(price) => add("[price]", price.as_str().to_owned()),
+                Item::Named { name, amount } => {
+                    add("[price_data][currency]", amount.currency.to_string());
+                    add("[price_data][unit_amount]", amount.minor.to_string());
+                    add("[price_data][product_data][name]", name.to_string());
+                }
+            }
+        }
+        let mut own = vec![("order_id", order)];
+        let places = self.reading.names.places().iter();
+        let key = places.filter_map(|(_, place)| match place {
+            Place::Metadata(key) => Some(&**key),
+            Place::Reference => None,
+        });
+        own.extend(
+            key.take(1)
+                .filter(|key| *key != "order_id")
+                .map(|key| (key, order)),
+        );
+        own.extend(match &self.reading.ours {
+            Some(Ours::Mark(key, value)) => Some((&**key, &**value)),
+            Some(Ours::Beginning(_)) | None => None,
+        });
+        let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
+        for (name, value) in self.metadata.iter().filter(|(name, _)| !is_own(name)) {
+            form.push((format!("metadata[{name}]"), value.to_string()));
+        }
+        for (name, value) in &own {
+            form.push((format!("metadata[{name}]"), (*value).to_owned()));
+        }
+        form.push(pair("client_reference_id", order));
+        for (name, value) in &own {
+            let name = format!("payment_intent_data[metadata][{name}]");
+            form.push((name, (*value).to_owned()));
+        }
+        form.push(pair("success_url", self.success_url));
+        form.extend(self.cancel_url.map(|url| pair("cancel_url", url)));
+        form.extend(
+            self.expires_at
+                .map(|at| pair("expires_at", at.0.to_string())),
+        );
+        form
+    }
+}
+
+impl EventsQuery<'_> {
+    fn pairs(&self) -> Vec<Pair> {
+        let mut pairs = vec![pair("limit", PAGE_ITEMS)];
+        for (index, kind) in self.types.iter().enumerate() {
+            pairs.push((format!("types[{index}]"), (*kind).to_owned()));
+        }
+        let from = self.created_from.map(|from| from.0.to_string());
+        pairs.extend(from.map(|from| pair("created[gte]", from)));
+        let success = self.delivery_success.map(|success| success.to_string());
+        pairs.extend(success.map(|success| pair("delivery_success", success)));
+        pairs.extend(
+            self.starting_after
+                .map(|id| pair("starting_after", id.as_str())),
+        );
+        pairs.extend(
+            self.ending_before
+                .map(|id| pair("ending_before", id.as_str())),
+        );
+        pairs
+    }
+}
+
+/// The error is the name of the field without which it is of no use.
+fn read(json: &str, at: UnixSeconds) -> Result<Fetched, &'static str> {
+    let fields = Fields(serde_json::from_str(json).map_err(|_| "object")?);
+    Ok(Fetched {
+        id: fields.id("id").ok_or("id")?,
+        json: Json(json.into()),
+        at,
+        fields,
+    })
+}
+
+/// What Stripe answered, and as of when.
+struct Told {
+    text: String,
+    at: UnixSeconds,
+}
+
+#[derive(Deserialize)]
+struct List<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+impl StripeApi {
+    fn one(&self, request: &Request<'_>) -> Result<Fetched, ApiError> {
+        let told = self.send(request)?;
+        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
+        read(&told.text, told.at).map_err(unusable)
+    }
+
+    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, ApiError> {
+        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
+        let told = self.send(request)?;
+        let list: List<'_> = serde_json::from_str(&told.text).map_err(|_| unusable("data"))?;
+        let items = list.data.iter().map(|item| read(item.get(), told.at));
+        Ok(Page {
+            data: items.collect::<Result<_, _>>().map_err(unusable)?,
+            has_more: list.has_more,
+        })
+    }
+
+    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, ApiError> {
+        let mut all: Vec<Fetched> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let mut request = get(call, call.path().to_owned());
+            request.query.extend_from_slice(filter);
+            request.query.push(pair("limit", PAGE_ITEMS));
+            let last = all
+                .last()
+                .map(|last| pair("starting_after", last.id.as_str()));
+            request.query.extend(last);
+            let page = self.page(&request)?;
+            all.extend(page.data);
+            if !page.has_more {
+                return Ok(all);
+            }
+        }
+        Err(ApiError::new(call, Failure::Unusable("has_more")))
+    }
+
+    /// Sends `request`, again where that may help, and returns the JSON of the answer.
+    fn send(&self, request: &Request<'_>) -> Result<Told, ApiError> {
+        let deadline = Now::read().instant + self.timeout;
+        let mut retries = 0;
+        loop {
+            let (mut error, advice) = match self.attempt(request, left_until(deadline)) {
+                Ok(told) => return Ok(told),
+                Err(failed) => failed,
+            };
+            error.attempts = retries + 1;
+            let pause = pause_before_retry(retries);
+            if retries >= retries_max(&error, advice) || pause >= left_until(deadline) {
+                return Err(error);
+            }
+            (self.pause)(pause);
+            retries += 1;
+        }
+    }
+
+    fn attempt(
+        &self,
+        request: &Request<'_>,
+        timeout: Duration,
+    ) -> Result<Told, (ApiError, Advice)> {
+        let failed = |failure| (ApiError::new(request.call, failure), None);
+        let mut response = self
+            .transmit(request, timeout)
+            .map_err(|error| failed(failure(&error)))?;
+        let at = self.note_time(response.headers());
+        let status = response.status().as_u16();
+        let advice = advice(response.headers());
+        let request_id = header(response.headers(), "request-id");
+        let request_id = request_id.and_then(|id| RequestId::parse(id).ok());
+        let tell = |error: ApiError| {
+            let request_id = request_id.clone();
+            let status = Some(status);
+            (
+                ApiError {
+                    status,
+                    request_id,
+                    ..error
+                },
+                advice,
+            )
+        };
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_MAX_BYTES)
+            .read_to_vec()
+            .map_err(|error| tell(ApiError::new(request.call, failure(&error))))?;
+        if !response.status().is_success() {
+            return Err(tell(ApiError::answered(request.call, status, &body)));
+        }
+        let is_json = |text: &String| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        let text = String::from_utf8(body).ok().filter(is_json);
+        let text = text.ok_or_else(|| tell(ApiError::new(request.call, Failure::NotJson)))?;
+        Ok(Told { text, at })
+    }
+
+    fn transmit(
+        &self,
+        request: &Request<'_>,
+        timeout: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let url = format!("{}{}", self.base, request.path);
+        // ureq takes a timeout of zero for one that has passed already, and so do we.
+        let timeout = Some(timeout);
+        let key = self.authorization.expose();
+        match request.post {
+            None => {
+                let query = request.query.iter().map(|(name, value)| (name, value));
+                let get = self.agent.get(url).query_pairs(query);
+                get.header("Authorization", key)
+                    .header("Stripe-Version", &*self.version)
+                    .config()
+                    .timeout_global(timeout)
+                    .build()
+                    .call()
+            }
+            Some((form, idempotency_key)) => {
+                let form = form
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str()));
+                let post = self.agent.post(url);
+                post.header("Authorization", key)
+                    .header("Stripe-Version", &*self.version)
+                    .header("Idempotency-Key", idempotency_key.as_str())
+                    .config()
+                    .timeout_global(timeout)
+                    .build()
+                    .send_form(form)
+            }
+        }
+    }
+
+    /// When Stripe answered, by its own clock as far as its answers tell.
+    fn note_time(&self, headers: &HeaderMap) -> UnixSeconds {
+        let ours = Now::read().unix;
+        let mut skew = self
+            .skew_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match header(headers, "date").and_then(http_date) {
+            Some(theirs) => {
+                *skew = Some(ours.0 - theirs.0);
+                theirs
+            }
+            None => UnixSeconds(ours.0.saturating_sub(skew.unwrap_or(0))),
+        }
+    }
+}
+
+fn left_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Now::read().instant)
+}
+
+/// How often a call that failed so may be tried again.
+fn retries_max(error: &ApiError, advice: Advice) -> u32 {
+    let is_unreachable = matches!(error.failure, Failure::Unreachable(_));
+    match (advice, error.status) {
+        (Some(true), _) => RETRIES_MAX,
+        (Some(false), _) => 0,
+        (None, _) if is_unreachable => RETRIES_MAX,
+        (None, Some(409 | 500..)) if error.failure != Failure::TooLarge => RETRIES_MAX,
+        (None, Some(429)) => RETRIES_RATE_LIMITED_MAX,
+        (None, _) => 0,
+    }
+}
+
+/// Half to all of 0.5 s, doubled with each retry, and never less than 0.5 s: as stripe-node does.
+/// Callers that failed together do not come back together.
+fn pause_before_retry(retries: u32) -> Duration {
+    let longest = PAUSE_FIRST * 2_u32.pow(retries.min(RETRIES_MAX));
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    let share = 0.5 * (1.0 + f64::from(random) / f64::from(u32::MAX));
+    longest.mul_f64(share).max(PAUSE_FIRST)
+}
+
+fn advice(headers: &HeaderMap) -> Advice {
+    match header(headers, "stripe-should-retry") {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) | None => None,
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's list grows; whatever it adds, no whole answer came"
+)]
+fn failure(error: &ureq::Error) -> Failure {
+    use ureq::Error;
+    Failure::Unreachable(match error {
+        Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Failure::TooLarge,
+        Error::HostNotFound => Unreachable::Name,
+        Error::Timeout(_) => Unreachable::Timeout,
+        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => Unreachable::Tls,
+        Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => Unreachable::Proxy,
+        Error::Io(error) if is_of_name(error) => Unreachable::Name,
+        Error::Io(error) => match error.kind() {
+            io::ErrorKind::TimedOut => Unreachable::Timeout,
+            io::ErrorKind::ConnectionRefused => Unreachable::Connect,
+            // What rustls says of a server that it does not trust.
+            io::ErrorKind::InvalidData => Unreachable::Tls,
+            _ => Unreachable::Broken,
+        },
+        _ => Unreachable::Broken,
+    })
+}
+
+/// The standard library has no kind for it, only a text.
+fn is_of_name(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address")
+}
+
+impl WebhookEndpoint {
+    /// The error is the name of the field without which it is of no use.
+    fn read(endpoint: &Fetched) -> Result<WebhookEndpoint, &'static str> {
+        let fields = &endpoint.fields;
+        let events = fields.get("enabled_events").and_then(Value::as_array);
+        let events = events.ok_or("enabled_events")?.iter();
+        Ok(WebhookEndpoint {
+            id: endpoint.id.clone(),
+            url: fields.text("url").ok_or("url")?,
+            is_enabled: fields.text("status").as_deref() == Some("enabled"),
+            enabled_events: events.filter_map(Value::as_str).map(Into::into).collect(),
+            api_version: fields.text("api_version"),
+            livemode: fields.get("livemode").and_then(Value::as_bool),
+            is_connect: fields.id("application").is_some(),
+        })
+    }
+}
+
+/// The fields of an object, of which any may be missing or of another type.
+#[derive(Clone, PartialEq)]
+struct Fields(serde_json::Map<String, Value>);
+
+impl Fields {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    fn text(&self, name: &str) -> Option<Box<str>> {
+        self.get(name)?.as_str().map(Into::into)
+    }
+
+    fn id(&self, path: &str) -> Option<StripeId> {
+        let mut names = path.split('.');
+        let first = self.get(names.next()?)?;
+        let value = names.try_fold(first, |value, name| value.get(name))?;
+        let text = value.as_str().or(value.get("id").and_then(Value::as_str))?;
+        StripeId::parse(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_never_fall_below_half_a_second() {
+        for (retries, most) in [(0, 500), (1, 1000), (2, 2000), (9, 2000)] {
+            for _ in 0..200 {
+                let pause = pause_before_retry(retries);
+                let (least, most) = (most / 2, Duration::from_millis(most));
+                assert!(pause >= PAUSE_FIRST && pause <= most, "{pause:?}");
+                assert!(pause >= Duration::from_millis(least));
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_and_a_client_print_nothing_of_what_they_hold() {
+        let json = Json("{\"email\":\"ada@example.com\"}".into());
+        assert_eq!(format!("{json:?}"), "Json(27 bytes)");
+    }
+}

@@ -1,0 +1,4 @@
+//! Stripe's API as its client.
+
+pub mod client;
+pub mod error;
