@@ -1,12 +1,4 @@
 //! `paidup doctor` and `paidup reconcile`, the real binary, against the stand-in for Stripe.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
-mod fake_stripe;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use fake_stripe::{FakeStripe, Fault, KEY};
+use crate::fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::base::id::{RequestId, UnixSeconds};
 use paidup::store::Store;
 use paidup::truth::delivery::Delivery;
@@ -717,7 +709,7 @@ fn busy_week(stripe: &FakeStripe, orders: usize) {
 }
 
 /// A server that answers 200 to the next twenty deliveries.
-fn accepting() -> fake_stripe::Target {
+fn accepting() -> crate::fake_stripe::Target {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -730,7 +722,7 @@ fn accepting() -> fake_stripe::Target {
         }
     });
     let (path, secret) = ("/".to_owned(), "whsec_1".to_owned());
-    fake_stripe::Target {
+    crate::fake_stripe::Target {
         address,
         path,
         secret,

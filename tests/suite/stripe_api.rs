@@ -1,13 +1,4 @@
 //! The real client against the stand-in for Stripe: what is sent, what comes back, what goes wrong.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test that fails panics, and may measure time"
-)]
-
-mod fake_stripe;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -16,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fake_stripe::{FakeStripe, Fault, KEY, Recorded, Target};
+use crate::fake_stripe::{FakeStripe, Fault, KEY, Recorded, Target};
 use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::base::log_line::ErrorCode;
 use paidup::config::stripe::ApiSettings;
@@ -859,7 +850,7 @@ fn the_proxy_variables_of_the_environment_do_not_count() {
     let mut inner = std::process::Command::new(std::env::current_exe().unwrap());
     inner.args([
         "--exact",
-        "the_proxy_variables_of_the_environment_do_not_count",
+        "stripe_api::the_proxy_variables_of_the_environment_do_not_count",
     ]);
     inner.env(INNER, stripe.base());
     for name in [

@@ -1,19 +1,5 @@
 //! `paidup api`, the real binary over real sockets, with the stand-in for Stripe behind it and
 //! `paidup serve` beside it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "a test that fails panics, reads the clock itself, and says what it counted"
-)]
-
-mod fake_stripe;
-#[path = "service/harness.rs"]
-#[allow(dead_code, reason = "other test targets use the rest")]
-mod harness;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -21,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fake_stripe::{FakeStripe, Fault, KEY, Target};
-use harness::{Answer, SECRET, Service, Setup, ask, changed, connect, eventually, paid};
+use crate::fake_stripe::{FakeStripe, Fault, KEY, Target};
+use crate::harness::{Answer, SECRET, Service, Setup, ask, changed, connect, eventually, paid};
 use paidup::base::id::{OrderId, StripeId, UnixSeconds};
 use paidup::store::{Ask, Asked};
 use paidup::truth::order::Status;
