@@ -1,21 +1,49 @@
 //! `paidup check`: whether the server could start and work here, without starting it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::iter;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::Socket;
-
-use crate::command::finding::Finding;
-use crate::config::serve::{Address, Config, ConfigError};
+use crate::command::environment::{Environment, take_identity};
+use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
+use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
+use crate::config::api::ApiConfig;
+use crate::config::serve::{self, Address, Config, ConfigError};
 use crate::host::files::{self, folder_of};
+use crate::http::loopback;
 use crate::http::metrics::UNNAMED;
 use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "check",
+    arguments: "",
+    summary: "Say whether `serve` could work here: configuration, files, database, disk",
+    details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
+              before each restart. One that runs is asked whether the proxy names its clients. When a\n\
+              variable of `api` is set, its configuration is checked as well.",
+    options: &[ENV_FILE, JSON_LINES],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup check --env-file /etc/paidup/paidup.env"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| {
+            let environment = Environment::read(env_file)?;
+            let findings = findings(&environment, &environment.config())?;
+            finding::write(&findings, json, out)?;
+            Ok(finding::exit(&findings))
+        })
+    },
+};
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
@@ -26,11 +54,36 @@ const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
 const ARRIVALS: u32 = 1_000;
 
 /// How long the running server may take to tell its figures.
-const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
+const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything that is to be found without asking Stripe.
+///
+/// # Errors
+/// [`Failure`] when root cannot act as the owner of the database's folder.
+pub(crate) fn findings(
+    environment: &Environment,
+    config: &Result<Config, Vec<ConfigError>>,
+) -> Result<Vec<Finding>, Failure> {
+    let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
+    let mut findings: Vec<Finding> = environment.problems.iter().map(odd).collect();
+    findings.extend(configuration(config));
+    if ApiConfig::is_wanted(&environment.vars) {
+        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
+        findings.extend(api_configuration(environment.api(), known));
+    }
+    findings.extend(secret_files(environment));
+    if let Ok(path) = serve::database_path(&environment.vars) {
+        take_identity(&path)?;
+        findings.extend(config.iter().flat_map(sockets));
+        let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
+        findings.extend(database(&path, mode));
+    }
+    findings.extend(config.as_ref().ok().and_then(proxy));
+    Ok(findings)
+}
 
 /// What the configuration's mistakes and oddities are, each with its remedy.
-#[must_use]
-pub fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     match config {
         Ok(config) => {
             let mut findings: Vec<Finding> = config
@@ -49,19 +102,65 @@ pub fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> 
             }
             findings
         }
+        Err(errors) => errors.iter().map(mistake).collect(),
+    }
+}
+
+/// The same of `paidup api`, without what is `known` already.
+fn api_configuration(
+    config: Result<ApiConfig, Vec<ConfigError>>,
+    known: &[ConfigError],
+) -> Vec<Finding> {
+    match config {
+        Ok(_) => vec![Finding::good(
+            "configuration",
+            "`paidup api` can use its variables",
+        )],
         Err(errors) => errors
             .iter()
-            .map(|error| {
-                let what = format!("{} {}", error.variable, error.problem);
-                Finding::problem("configuration", what, error.why, &error.remedy)
-            })
+            .filter(|error| !known.contains(error))
+            .map(mistake)
             .collect(),
     }
 }
 
+fn mistake(error: &ConfigError) -> Finding {
+    let what = format!("{} {}", error.variable, error.problem);
+    Finding::problem("configuration", what, error.why, &error.remedy)
+}
+
+/// The files that hold secrets: where each is named, why it matters who reads it, and what to replace.
+const SECRET_FILES: [(&str, &str, &str); 3] = [
+    ("STRIPE_WEBHOOK_SECRET_FILE", FORGES, "roll the secret"),
+    (
+        "STRIPE_SECRET_KEY_FILE",
+        "Whoever knows the key can act on the Stripe account, as far as the key may.",
+        "roll the key",
+    ),
+    (
+        "API_TOKEN_FILE",
+        "Whoever knows the token can make orders and read them.",
+        "make a new token (`paidup gen-token`)",
+    ),
+];
+const FORGES: &str = "Whoever knows the signing secret can forge payments.";
+
+fn secret_files(environment: &Environment) -> Vec<Finding> {
+    let env_file = environment.file.as_deref();
+    let env_file = env_file.map(|path| (path, FORGES, "roll the secret"));
+    let named = SECRET_FILES.iter().filter_map(|(variable, why, replace)| {
+        let path = environment.vars.get(*variable)?.trim();
+        (!path.is_empty()).then_some((Path::new(path), *why, *replace))
+    });
+    env_file
+        .into_iter()
+        .chain(named)
+        .filter_map(|(path, why, replace)| secret_file(path, why, replace))
+        .collect()
+}
+
 /// A file that holds secrets must be its owner's alone.
-#[must_use]
-pub fn secret_file(path: &Path) -> Option<Finding> {
+fn secret_file(path: &Path, why: &str, replace: &str) -> Option<Finding> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     let name = path.display();
     Some(if mode & 0o077 == 0 {
@@ -73,15 +172,22 @@ pub fn secret_file(path: &Path) -> Option<Finding> {
         Finding::problem(
             "permissions",
             format!("{name} can be read by others on this machine ({mode:04o})"),
-            "Whoever knows the signing secret can forge payments.",
-            format!("chmod 600 {name}, and roll the secret if others have accounts here"),
+            why,
+            format!("chmod 600 {name}, and {replace} if others have accounts here"),
         )
     })
 }
 
+fn sockets(config: &Config) -> Vec<Finding> {
+    let admin = config.admin.as_ref().map(|address| ("ADMIN_ADDR", address));
+    iter::once(("LISTEN_ADDR", &config.listen))
+        .chain(admin)
+        .filter_map(|(name, address)| socket(name, address))
+        .collect()
+}
+
 /// A Unix socket takes the place of another one only.
-#[must_use]
-pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
+fn socket(variable: &str, address: &Address) -> Option<Finding> {
     let Address::Unix(path) = address else {
         return None;
     };
@@ -99,8 +205,7 @@ pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
 
 /// The database: there or creatable, ours, not damaged as far as a start would see, of the mode that is
 /// configured, private, with room to grow. Takes no longer as it grows.
-#[must_use]
-pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
+fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => {
             let mut findings = contents(path, &store);
@@ -301,8 +406,7 @@ fn room(path: &Path) -> Option<Finding> {
 }
 
 /// Whether the proxy tells its clients apart, as far as a server that runs has seen.
-#[must_use]
-pub fn proxy(config: &Config) -> Option<Finding> {
+fn proxy(config: &Config) -> Option<Finding> {
     let unnamed = ServerFigures::read(config.admin.as_ref()?)?.sum(UNNAMED);
     (unnamed > 0.0).then(|| {
         Finding::warning(
@@ -322,19 +426,8 @@ pub(crate) struct ServerFigures(String);
 impl ServerFigures {
     /// From this machine's own admin address; none when nobody answers there.
     pub(crate) fn read(address: &Address) -> Option<ServerFigures> {
-        let mut stream: Socket = match address {
-            Address::Tcp(address) => TcpStream::connect_timeout(address, FIGURES_TIMEOUT)
-                .ok()?
-                .into(),
-            Address::Unix(path) => UnixStream::connect(path).ok()?.into(),
-        };
-        stream.set_read_timeout(Some(FIGURES_TIMEOUT)).ok()?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.take(1024 * 1024).read_to_string(&mut answer).ok()?;
-        answer
-            .starts_with("HTTP/1.1 200")
-            .then_some(ServerFigures(answer))
+        let answer = loopback::get(address, "/metrics", FIGURES_PATIENCE).ok()?;
+        (answer.status == 200).then_some(ServerFigures(answer.body))
     }
 
     /// The sum of the series whose names begin so.

@@ -10,12 +10,80 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::id::UnixSeconds;
-use crate::base::time;
+use crate::base::{plain, time};
 use crate::command::backup;
+use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::words::{
+    CliOption, Command, ENV_FILE, JSON, JSON_LINES, UsageError, Words, does,
+};
+use crate::host::clock::Now;
 use crate::host::files;
 use crate::store::{Chore, SCHEMA_VERSION, Store, StoreError};
+
+pub(crate) const CHECK: Command = Command {
+    name: "db check",
+    arguments: "",
+    summary: "Check the whole database: every page, and every order against its facts",
+    details: "The server may run meanwhile. Reads all of the file.",
+    options: &[JSON_LINES, ENV_FILE],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup db check"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| {
+            let database = Environment::read(env_file)?.database()?;
+            check(&database, Now::read().unix, json, out)
+        })
+    },
+};
+
+pub(crate) const INFO: Command = Command {
+    name: "db info",
+    arguments: "",
+    summary: "Say what the database holds, and when it was last backed up and checked",
+    details: "The server may run meanwhile.",
+    options: &[JSON, ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup db info", "paidup db info --json"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| info(&Environment::read(env_file)?.database()?, json, out))
+    },
+};
+
+pub(crate) const PRUNE: Command = Command {
+    name: "db prune",
+    arguments: "",
+    summary: "Remove old events from the ledger",
+    details: "Orders, what is known of their payments, and their stories stay. An event that was removed and comes\n\
+              again changes nothing. The server may run meanwhile. The file does not shrink: the room is used\n\
+              for new events.",
+    options: &[
+        CliOption {
+            name: "older-than",
+            value: "DAYS",
+            help: "such as 90d; at least 35d, because Stripe may send events again for 30 days",
+        },
+        ENV_FILE,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup db prune --older-than 90d"],
+    run: |words| {
+        let days = older_than(words)?;
+        does(move |env_file, out| {
+            let database = Environment::read(env_file)?.database()?;
+            prune(&database, days, Now::read().unix, out)
+        })
+    },
+};
 
 /// Events younger than this stay in the ledger. Stripe retries for three days and resends by hand
 /// for up to 30 (<https://docs.stripe.com/webhooks>), so what is older does not come again.
@@ -140,9 +208,19 @@ pub fn prune(
     Ok(Exit::Done)
 }
 
+fn older_than(words: &Words) -> Result<u32, UsageError> {
+    let text = words.value("older-than").unwrap_or_default();
+    let days = parse_days(text).filter(|days| *days >= PRUNE_DAYS_MIN);
+    days.ok_or_else(|| {
+        let text = plain::text(text);
+        words.error(format!(
+            "--older-than is a number of days such as 90d, at least {PRUNE_DAYS_MIN}d, not {text:?}"
+        ))
+    })
+}
+
 /// `90d` is 90 days.
-#[must_use]
-pub fn parse_days(text: &str) -> Option<u32> {
+fn parse_days(text: &str) -> Option<u32> {
     let digits = text.strip_suffix('d')?;
     let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_plain.then(|| digits.parse().ok()).flatten()

@@ -4,15 +4,70 @@
 //! It looks for the causes behind the runbook's incidents: a signature that does not match, a rate
 //! limit, a refund that is not applied. Nothing is changed, here or at Stripe.
 
+use std::io::Write;
+use std::path::Path;
+
 use crate::base::id::{StripeId, UnixSeconds};
 use crate::base::time::rfc3339;
-use crate::command::check::ServerFigures;
-use crate::command::finding::Finding;
+use crate::command::check::{self, ServerFigures};
+use crate::command::environment::{Environment, all_of};
+use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
+use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::serve::Config;
+use crate::config::stripe::{WEBHOOK_PATH, webhook_url};
+use crate::host::clock::Now;
 use crate::store::Store;
 use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX, WebhookEndpoint};
 use crate::stripe::error::ApiError;
 use crate::truth::event::{Mode, listable_types, release};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "doctor",
+    arguments: "",
+    summary: "Ask Stripe about the endpoint: what is wrong, why it matters, what to do",
+    details: "`check`, and then: key, mode, endpoint (PUBLIC_URL), subscriptions, versions, undelivered\n\
+              events, clock, last delivery, and what the running server has refused. Needs\n\
+              STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
+              Nothing is changed.",
+    options: &[ENV_FILE, JSON_LINES],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| run(env_file, json, out))
+    },
+};
+
+/// `check`, and over it what Stripe says where the configuration can be used.
+fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let config = environment.config();
+    let settings = environment.stripe();
+    let mut findings = check::findings(&environment, &config)?;
+    if let Ok(config) = &config {
+        let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
+        let settings = settings?;
+        let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+        let store = Store::open_existing(&config.database).ok();
+        findings.extend(examine(&Patient {
+            api: &api,
+            key_mode: settings.mode,
+            config,
+            url: url.as_deref(),
+            store: store.as_ref(),
+            now: Now::read().unix,
+        }));
+    }
+    finding::write(&findings, json, out)?;
+    Ok(finding::exit(&findings))
+}
 
 /// The runbook's cases.
 const SIGNATURE: &str = "Webhook 400 signature";
@@ -95,24 +150,23 @@ const ON_ITS_WAY_SECONDS: i64 = 5 * 60;
 const SKEW_WARNING_SECONDS: i64 = 30;
 
 /// What the examination needs.
-pub struct Patient<'a> {
+struct Patient<'a> {
     /// Stripe, with the key to ask it.
-    pub api: &'a StripeApi,
+    api: &'a StripeApi,
     /// The key's mode.
-    pub key_mode: Mode,
+    key_mode: Mode,
     /// The configuration of the server.
-    pub config: &'a Config,
+    config: &'a Config,
     /// The URL that the endpoint should have, if `PUBLIC_URL` tells.
-    pub url: Option<&'a str>,
+    url: Option<&'a str>,
     /// The database, if there is one.
-    pub store: Option<&'a Store>,
+    store: Option<&'a Store>,
     /// This host's clock.
-    pub now: UnixSeconds,
+    now: UnixSeconds,
 }
 
 /// Examines everything that Stripe can be asked about.
-#[must_use]
-pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
+fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = vec![mode(patient)];
     match patient.api.webhook_endpoints() {
         Ok(endpoints) => {
@@ -194,12 +248,13 @@ fn endpoint(patient: &Patient<'_>, endpoints: &[WebhookEndpoint]) -> Vec<Finding
 }
 
 fn no_endpoint(patient: &Patient<'_>, url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
-    let path = "/stripe/webhook";
-    let host = url.trim_start_matches("https://").trim_end_matches(path);
+    let host = url
+        .trim_start_matches("https://")
+        .trim_end_matches(WEBHOOK_PATH);
     let near: Vec<&str> = endpoints
         .iter()
         .map(|endpoint| &*endpoint.url)
-        .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(path))
+        .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(WEBHOOK_PATH))
         .collect();
     let (what, next) = if near.is_empty() {
         (
@@ -367,7 +422,7 @@ fn undelivered(patient: &Patient<'_>) -> Finding {
             "deliveries",
             format!("{missing} of {count} undelivered events of the last 30 days are not here"),
             "Orders are not as Stripe has them.",
-            "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl`",
+            "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl --namespace=paidup -u paidup`",
         )
         .in_runbook(SIGNATURE),
     }
@@ -474,9 +529,9 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
         )];
     };
     let limited = figures.sum("paidup_webhook_rate_limited_total");
-    let refused = figures.sum(
-        "paidup_http_requests_total{route=\"/stripe/webhook\",method=\"POST\",status=\"400\"}",
-    );
+    let refused = figures.sum(&format!(
+        "paidup_http_requests_total{{route=\"{WEBHOOK_PATH}\",method=\"POST\",status=\"400\"}}"
+    ));
     let mut findings = vec![Finding::good(
         "server",
         format!("a server answers on {address}"),

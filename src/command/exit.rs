@@ -1,9 +1,12 @@
-//! How a command ends.
+//! How a command ends, and what the operator is told.
 
-use std::fmt;
-use std::io;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 
 use crate::base::log_line::ErrorCode;
+use crate::host::logger;
 use crate::store::StoreError;
 use crate::stripe::error::ApiError;
 
@@ -99,7 +102,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Output(error) => write!(f, "the output cannot be written: {error}"),
@@ -126,5 +129,18 @@ impl From<io::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+/// Tells the operator. A stderr that is closed, or that nobody reads, changes nothing else.
+pub fn tell(text: &dyn Display) {
+    let text = format!("{text}\n");
+    let (told, is_told) = mpsc::channel();
+    let write = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = told.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_told.recv_timeout(logger::END_PATIENCE);
     }
 }

@@ -15,18 +15,84 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 
+use crate::command::exit::{Exit, Failure};
+use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
+
+pub(crate) const INSTALL: words::Command = words::Command {
+    name: "install",
+    arguments: "",
+    summary: "Make this machine a server: binary, systemd units, user, settings, nightly backup",
+    details: "Shows each step, and what it is for. What is there and right is left alone, and settings are\n\
+              never overwritten: to upgrade, give the same command to the new binary. Needs root and\n\
+              systemd 249 or newer.",
+    options: &[DRY_RUN, ROOT],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+    examples: &["paidup install --dry-run", "sudo ./paidup install"],
+    run: |words| {
+        let options = Options::read(words);
+        does(move |_, out| done(install(&options, out)))
+    },
+};
+
+pub(crate) const UNINSTALL: words::Command = words::Command {
+    name: "uninstall",
+    arguments: "",
+    summary: "Stop paidup and remove what `install` has put in place",
+    details: "Settings, orders, backups and logs stay, unless --purge is given.",
+    options: &[
+        CliOption {
+            name: "purge",
+            value: "",
+            help: "remove settings, orders, backups, logs and the user as well: for ever",
+        },
+        DRY_RUN,
+        ROOT,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+    examples: &[
+        "sudo paidup uninstall",
+        "paidup uninstall --purge --dry-run",
+    ],
+    run: |words| {
+        let (options, purge) = (Options::read(words), words.has("purge"));
+        does(move |_, out| done(uninstall(&options, purge, out)))
+    },
+};
+
+const ROOT: CliOption = CliOption {
+    name: "root",
+    value: "DIR",
+    help: "DIR stands for /, as when an image is made; commands are shown, not run",
+};
+
+fn done(steps: Result<(), StepFailed>) -> Result<Exit, Failure> {
+    match steps {
+        Ok(()) => Ok(Exit::Done),
+        Err(failed) => Err(Failure::Other(failed.to_string())),
+    }
+}
+
 /// What to install or remove, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
     /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
-    pub root: PathBuf,
+    root: PathBuf,
     /// Shows each step and takes none.
-    pub dry_run: bool,
+    dry_run: bool,
+}
+
+impl Options {
+    fn read(words: &Words) -> Options {
+        Options {
+            root: words.path("root").unwrap_or_else(|| "/".into()),
+            dry_run: words.has("dry-run"),
+        }
+    }
 }
 
 /// A step that failed; those before it are done, and doing all of it again does no harm.
 #[derive(Debug)]
-pub struct StepFailed {
+struct StepFailed {
     step: String,
     error: io::Error,
 }
@@ -54,7 +120,7 @@ impl std::error::Error for StepFailed {}
 ///
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
-pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
     if within(&options.root, PACKAGED).exists() {
         return Err(StepFailed {
             step: "install".to_owned(),
@@ -99,7 +165,7 @@ pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed>
 ///
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
-pub fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), StepFailed> {
+fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), StepFailed> {
     let mut steps = Vec::new();
     let is_installed = |(path, ..): &&(&str, &str, &str)| within(&options.root, path).exists();
     if FILES.iter().all(|file| is_installed(&file)) {
@@ -423,6 +489,18 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn its_options_are_the_folder_and_whether_it_acts() {
+        let usual = Options::read(&crate::command::table::words_of("install"));
+        assert_eq!(usual, options(Path::new("/")));
+        let line = "uninstall --purge --dry-run --root /mnt";
+        let dry = Options {
+            dry_run: true,
+            ..options(Path::new("/mnt"))
+        };
+        assert_eq!(Options::read(&crate::command::table::words_of(line)), dry);
     }
 
     #[test]

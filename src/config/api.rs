@@ -40,6 +40,21 @@ pub struct ApiConfig {
 const TOKEN_MIN_CHARS: usize = 32;
 
 impl ApiConfig {
+    /// Whether any variable is set that only `paidup api` reads.
+    pub(crate) fn is_wanted(vars: &BTreeMap<String, String>) -> bool {
+        let own = [
+            API_ADDR,
+            API_TOKEN,
+            API_TOKEN_FILE,
+            CHECKOUT_SUCCESS_URL,
+            CHECKOUT_CANCEL_URL,
+        ];
+        own.iter().any(|variable| {
+            let value = vars.get(variable.name);
+            value.is_some_and(|value| !value.trim().is_empty())
+        })
+    }
+
     /// Checks all of `vars`. `read_file` is asked for the content of the `*_FILE` variables.
     ///
     /// # Errors

@@ -80,6 +80,9 @@ impl ApiSettings {
     }
 }
 
+/// Where Stripe delivers to.
+pub(crate) const WEBHOOK_PATH: &str = "/stripe/webhook";
+
 /// The URL that the endpoint in the Dashboard must have; `None` when `PUBLIC_URL` is not set.
 ///
 /// # Errors
@@ -89,7 +92,7 @@ pub fn webhook_url(vars: &BTreeMap<String, String>) -> Result<Option<String>, Co
     let base = value.strip_suffix('/').unwrap_or(value);
     match split(base) {
         _ if base.is_empty() => Ok(None),
-        Some(("https", _)) => Ok(Some(format!("{base}/stripe/webhook"))),
+        Some(("https", _)) => Ok(Some(format!("{base}{WEBHOOK_PATH}"))),
         Some(_) | None => Err(ConfigError {
             variable: PUBLIC_URL.name,
             problem: "is no https://HOST[:PORT]".to_owned(),
