@@ -188,7 +188,6 @@ fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, 
         Some(url) => Sender::to_url(url),
         None => Sender::Here(config.listen.clone()),
     };
-    let place = sender.place();
     let order = match &options.order {
         Some(order) => order.as_str().to_owned(),
         None => format!("test_{:08x}", random()? >> 32),
@@ -199,58 +198,29 @@ fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, 
         &options.currency,
         &config.api_version,
     );
-    let tells = tells(options, &payment);
-    let deliveries = deliveries(&tells, options, &payment, Now::read().unix)?;
+    let deliveries = deliveries(options, &payment, Now::read().unix)?;
     let signer = signer(options, config)?;
+    let mut report = Report::new(&order, sender.place(), options);
     let amount = money::written(options.amount, Some(&options.currency));
-    writeln!(
-        out,
-        "Test order {}, {amount}, to {place}",
-        plain::text(&order)
-    )?;
+    let (order, place) = (plain::text(&order), &report.place);
+    writeln!(out, "Test order {order}, {amount}, to {place}")?;
 
-    let expected = if options.forged || options.stale {
-        400
+    let age = if options.stale {
+        config.tolerance_seconds + 60
     } else {
-        200
+        0
     };
-    let mut accepted = BTreeSet::new();
-    let mut report = Report {
-        order: &order,
-        place: &place,
-        expected,
-        hints: Vec::new(),
-    };
-    let mut is_as_expected = true;
     for document in &deliveries {
         // Signed now, not all at once: a long run must not grow too old.
-        let signed_at = if options.stale {
-            UnixSeconds(Now::read().unix.0 - config.tolerance_seconds - 60)
-        } else {
-            Now::read().unix
-        };
+        let signed_at = UnixSeconds(Now::read().unix.0 - age);
         let answer = sender.post(document, &signer.sign(document.text.as_bytes(), signed_at));
         if let (Sender::Here(Address::Unix(path)), Err(error)) = (&sender, &answer) {
             return Err(no_answer_at(path, error));
         }
         write_row(document, &answer, out)?;
-        let was_sent_before = accepted.contains(&document.id);
-        is_as_expected &= report.judge(&answer, was_sent_before);
-        if let Ok(answer) = &answer
-            && answer.status == 200
-        {
-            accepted.insert(document.id.clone());
-        }
+        report.judge(document, &answer);
     }
-    writeln!(out)?;
-    for hint in &report.hints {
-        writeln!(out, "{hint}")?;
-    }
-    Ok(if is_as_expected {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    report.write(out)
 }
 
 /// Posts signed documents to one place, as Stripe would: no redirect is followed.
@@ -383,14 +353,13 @@ fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)
 
 /// The documents in the order in which they are sent, each as often as it is to be.
 fn deliveries(
-    tells: &[(&'static str, Told)],
     options: &Options,
     payment: &SamplePayment,
     now: UnixSeconds,
 ) -> Result<Vec<Document>, Failure> {
     let mut documents = Vec::new();
-    for (kind, told) in tells {
-        let document = payment.event(kind, *told, now, random()?);
+    for (kind, told) in tells(options, payment) {
+        let document = payment.event(kind, told, now, random()?);
         documents.extend((0..options.copies).map(|_| document.clone()));
     }
     if options.shuffle {
@@ -456,24 +425,55 @@ fn write_row(
 /// Judges answers and gathers what they mean, each meaning once.
 struct Report<'a> {
     order: &'a str,
-    place: &'a str,
+    place: String,
     expected: u16,
+    /// The events that were answered 200.
+    accepted: BTreeSet<&'a str>,
+    is_as_expected: bool,
     hints: Vec<String>,
 }
 
-impl Report<'_> {
-    /// Whether the answer is as expected.
-    fn judge(&mut self, answer: &io::Result<Answer>, was_sent_before: bool) -> bool {
+impl<'a> Report<'a> {
+    fn new(order: &'a str, place: String, options: &Options) -> Report<'a> {
+        let is_refused = options.forged || options.stale;
+        Report {
+            order,
+            place,
+            expected: if is_refused { 400 } else { 200 },
+            accepted: BTreeSet::new(),
+            is_as_expected: true,
+            hints: Vec::new(),
+        }
+    }
+
+    fn judge(&mut self, document: &'a Document, answer: &io::Result<Answer>) {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.hint(no_answer(self.place, error));
-                return false;
+                self.is_as_expected = false;
+                self.hint(no_answer(&self.place, error));
+                return;
             }
         };
         self.hint(self.meaning(answer));
-        let is_repeat = answer.word == "duplicate";
-        answer.status == self.expected && (!was_sent_before || is_repeat)
+        let was_accepted = self.accepted.contains(&*document.id);
+        self.is_as_expected &=
+            answer.status == self.expected && (!was_accepted || answer.word == "duplicate");
+        if answer.status == 200 {
+            self.accepted.insert(&document.id);
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
+        writeln!(out)?;
+        for hint in &self.hints {
+            writeln!(out, "{hint}")?;
+        }
+        Ok(if self.is_as_expected {
+            Exit::Done
+        } else {
+            Exit::Failed
+        })
     }
 
     fn hint(&mut self, hint: String) {
