@@ -84,7 +84,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Us
 fn all_words(parser: &mut Parser) -> Result<Words, UsageError> {
     let command = match command_of(parser)? {
         Start::Command(command) => command,
-        Start::Help(name) => return Ok(help_on(name)),
+        Start::Done(words) => return Ok(words),
     };
     let mut words = Words::of(command);
     loop {
@@ -93,7 +93,7 @@ fn all_words(parser: &mut Parser) -> Result<Words, UsageError> {
         match parser.next().map_err(wrong)? {
             None => return Ok(words),
             Some(Arg::Short('h') | Arg::Long("help")) => {
-                return Ok(help_on(command.name.to_owned()));
+                return Ok(help_on(command.name));
             }
             Some(Arg::Value(word)) => words.add_argument(text(word, &words)?),
             Some(Arg::Short(letter)) => return Err(words.unknown_option(&format!("-{letter}"))),
@@ -112,18 +112,19 @@ fn all_words(parser: &mut Parser) -> Result<Words, UsageError> {
 
 /// What the first words come to.
 enum Start {
+    /// A command, whose words follow.
     Command(&'static Command),
-    /// Help on a command, on a group or, when it is empty, on everything.
-    Help(String),
+    /// `--help` or `--version`: what follows does not matter.
+    Done(Words),
 }
 
 fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
     let general = |what: &str| UsageError::new(what, "");
     let first = match parser.next() {
         Ok(Some(Arg::Value(word))) => word.to_string_lossy().into_owned(),
-        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => return Ok(Start::Help(String::new())),
+        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => return Ok(Start::Done(help_on(""))),
         Ok(Some(Arg::Short('V') | Arg::Long("version"))) => {
-            return Ok(Start::Command(&version::COMMAND));
+            return Ok(Start::Done(Words::of(&version::COMMAND)));
         }
         Ok(Some(Arg::Short(_) | Arg::Long(_))) => {
             return Err(general("an option stands after its command"));
@@ -139,7 +140,7 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
     };
     match parser.next() {
         Ok(Some(Arg::Value(word))) => named(&format!("{first} {}", word.to_string_lossy())),
-        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => Ok(Start::Help(first)),
+        Ok(Some(Arg::Short('h') | Arg::Long("help"))) => Ok(Start::Done(help_on(&first))),
         Ok(Some(Arg::Short(_) | Arg::Long(_)) | None) | Err(_) => {
             let names: Vec<String> = COMMANDS
                 .iter()
@@ -168,11 +169,10 @@ pub(crate) fn no_command(name: &str) -> UsageError {
     UsageError::new(format!("there is no command {name:?}{near}"), "")
 }
 
-fn help_on(name: String) -> Words {
+/// Asks for help on a command, on a group or, when the name is empty, on everything.
+fn help_on(name: &str) -> Words {
     let mut words = Words::of(&help::COMMAND);
-    if !name.is_empty() {
-        words.add_argument(name);
-    }
+    words.add_argument(name.to_owned());
     words
 }
 
