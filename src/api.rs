@@ -461,10 +461,10 @@ impl Api {
         let error_code = match reconcile::refresh(name, &mut context) {
             Ok(refreshed) => {
                 webhook::log_news(&refreshed.news, fields);
-                let Some(refused) = refreshed.refused.first() else {
+                let Some(doubt) = refreshed.doubt else {
                     return true;
                 };
-                Some(refused.error_code())
+                Some(doubt.error_code())
             }
             Err(error) => error.error_code(),
         };
