@@ -324,7 +324,7 @@ impl Api {
             .create_session(session, &key)
             .map_err(NoSession::Stripe)?;
         let unusable = || ApiError::new(Call::CreateSession, Failure::Unusable("url"));
-        let url = session.text("url");
+        let url = session.text("url").map(Into::into);
         let url = url.ok_or_else(|| NoSession::Stripe(unusable()))?;
         Ok((session, url))
     }

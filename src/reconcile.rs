@@ -23,7 +23,7 @@ use crate::domain::stripe_error::{self, ApiError, Call};
 use crate::exit::{Exit, Failure};
 use crate::finding::{self, Finding};
 use crate::sqlite::{Store, StoreError};
-use crate::stripe_api::{EventsQuery, Fetched, Json, Page, StripeApi, TYPES_MAX};
+use crate::stripe_api::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn missing(
 ) -> Result<Vec<Delivery>, Failure> {
     let mut missing = Vec::new();
     for listed in &page.data {
-        let Ok(event) = Event::from_json(listed.json.text(), context.reading) else {
+        let Ok(event) = Event::from_json(listed.json(), context.reading) else {
             tally.unreadable += 1;
             continue;
         };
@@ -166,7 +166,7 @@ fn missing(
         if is_known {
             tally.known += 1;
         } else {
-            missing.push(delivery(event, &listed.json, context.now));
+            missing.push(delivery(event, listed.json(), context.now));
         }
     }
     Ok(missing)
@@ -622,8 +622,8 @@ fn summary(options: &Options, tally: &Tally, out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
-    let sha256 = Sha256::digest(json.text().as_bytes()).into();
+fn delivery(event: Event, json: &str, now: UnixSeconds) -> Delivery {
+    let sha256 = Sha256::digest(json.as_bytes()).into();
     Delivery {
         event,
         sha256,
@@ -637,11 +637,11 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
 /// when it is nothing that an order follows from, or of the other mode.
 #[must_use]
 pub fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<Delivery> {
-    let fact = Fact::from_object(object.json.text(), object.at, reading).ok()?;
+    let fact = Fact::from_object(object.json(), object.at, reading).ok()?;
     if reading.mode.is_some() && fact.mode.is_some() && fact.mode != reading.mode {
         return None;
     }
-    let mut digest = hex::encode(Sha256::digest(object.json.text().as_bytes()));
+    let mut digest = hex::encode(Sha256::digest(object.json().as_bytes()));
     digest.truncate(8);
     let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), object.at.0);
     let event = Event {
@@ -652,5 +652,5 @@ pub fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<
         mode: fact.mode,
         meaning: Meaning::Fact(Box::new(fact)),
     };
-    Some(delivery(event, &object.json, now))
+    Some(delivery(event, object.json(), now))
 }
