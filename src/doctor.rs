@@ -8,7 +8,7 @@ use crate::check::ServerFigures;
 use crate::domain::config::Config;
 use crate::domain::event::{Mode, listable_types, release};
 use crate::domain::id::{StripeId, UnixSeconds};
-use crate::domain::stripe_error::ApiError;
+use crate::domain::stripe_error::StripeError;
 use crate::domain::time::rfc3339;
 use crate::finding::Finding;
 use crate::sqlite::Store;
@@ -128,7 +128,7 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-fn no_answer(subject: &'static str, error: &ApiError) -> Finding {
+fn no_answer(subject: &'static str, error: &StripeError) -> Finding {
     Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
 }
 
@@ -368,7 +368,7 @@ fn undelivered_of(
     types: &[&str],
     patient: &Patient<'_>,
     events: &mut Vec<Fetched>,
-) -> Result<(), ApiError> {
+) -> Result<(), StripeError> {
     let mut last: Option<StripeId> = None;
     for _ in 0..PAGES_MAX {
         let page = patient.api.events(&EventsQuery {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::domain::log_line::ErrorCode;
-use crate::domain::stripe_error::ApiError;
+use crate::domain::stripe_error::StripeError;
 use crate::sqlite::StoreError;
 
 /// The exit codes, the same for every command.
@@ -63,7 +63,7 @@ pub enum Failure {
     /// The configuration is wrong: what, why and what to do.
     Configuration(String),
     /// Stripe could not be asked.
-    Stripe(ApiError),
+    Stripe(StripeError),
     /// The server has no log any more, and is to be started again.
     LogLost,
     /// Anything else: what happened and what to do.

@@ -19,7 +19,7 @@ use crate::domain::order::Flag;
 use crate::domain::payment::Fact;
 use crate::domain::plain;
 use crate::domain::reading::Reading;
-use crate::domain::stripe_error::{self, ApiError, Call};
+use crate::domain::stripe_error::{Call, Cause, StripeError};
 use crate::exit::{Exit, Failure};
 use crate::finding::{self, Finding};
 use crate::sqlite::{Store, StoreError};
@@ -228,7 +228,7 @@ fn repair(
 }
 
 /// A question that Stripe does not answer, and what may be wrong without the answer.
-fn refused(error: &ApiError) -> Finding {
+fn refused(error: &StripeError) -> Finding {
     let (what, next) = (error.what(), error.remedy());
     match flag_of(error) {
         Some(flag) => {
@@ -248,7 +248,7 @@ fn refused(error: &ApiError) -> Finding {
 
 /// The flag that the answer would have told of, and which alone may be wrong without it: nothing of
 /// the money depends on it.
-fn flag_of(error: &ApiError) -> Option<Flag> {
+fn flag_of(error: &StripeError) -> Option<Flag> {
     match error.call {
         // Stripe publishes no permission by which a restricted key could list them.
         Call::ListFraudWarnings => Some(Flag::FraudWarning),
@@ -274,7 +274,7 @@ pub struct Refreshed {
     /// What changed.
     pub news: Vec<News>,
     /// Why the order may still differ from what Stripe has.
-    pub doubt: Option<ApiError>,
+    pub doubt: Option<StripeError>,
 }
 
 /// Brings one order to what Stripe says of it now, as `--order` does.
@@ -397,9 +397,9 @@ struct Walk {
     lists: VecDeque<(Call, &'static str, StripeId)>,
     objects: Vec<Fetched>,
     /// The questions that Stripe does not answer, one of each kind.
-    refused: Vec<ApiError>,
+    refused: Vec<StripeError>,
     /// Stripe answers nothing any more, and what was read so far is not all.
-    ended: Option<ApiError>,
+    ended: Option<StripeError>,
     /// The order has too many payments, and only one of them was asked for.
     is_part: bool,
 }
@@ -447,7 +447,7 @@ impl Walk {
     }
 
     /// Reads whatever is named, then lists what is of it, until nothing new is named.
-    fn go(&mut self, context: &mut Context<'_>) -> Result<(), ApiError> {
+    fn go(&mut self, context: &mut Context<'_>) -> Result<(), StripeError> {
         loop {
             if let Some((call, id)) = self.todo.pop_front() {
                 let answer = patiently(context, |api| api.read(call, &id));
@@ -470,7 +470,7 @@ impl Walk {
 
     /// What Stripe answered; `None` when it refuses this question, which is noted once for each kind.
     /// A key that it does not know, and a Stripe that is still busy or out of reach, end the walk.
-    fn taken<T>(&mut self, answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    fn taken<T>(&mut self, answer: Result<T, StripeError>) -> Result<Option<T>, StripeError> {
         match answer {
             Err(error) if error.status != Some(401) && !may_pass(&error) => {
                 if self.refused.iter().all(|known| known.call != error.call) {
@@ -486,8 +486,8 @@ impl Walk {
 /// Asks again when Stripe is busy or out of reach.
 fn patiently<T>(
     context: &mut Context<'_>,
-    ask: impl Fn(&StripeApi) -> Result<T, ApiError>,
-) -> Result<T, ApiError> {
+    ask: impl Fn(&StripeApi) -> Result<T, StripeError>,
+) -> Result<T, StripeError> {
     let mut pause = PAUSE_FIRST;
     for _ in 1..context.tries {
         match ask(context.api) {
@@ -506,19 +506,18 @@ fn patiently<T>(
     ask(context.api)
 }
 
-fn may_pass(error: &ApiError) -> bool {
-    use stripe_error::Failure as Why;
-    match error.failure {
-        Why::RateLimited | Why::Stripe | Why::Unreachable(_) | Why::Conflict => true,
-        Why::Key
-        | Why::Permission(_)
-        | Why::NotFound
-        | Why::KeyReused
-        | Why::Refused
-        | Why::Redirected
-        | Why::NotJson
-        | Why::Unusable(_)
-        | Why::TooLarge => false,
+fn may_pass(error: &StripeError) -> bool {
+    match error.cause {
+        Cause::RateLimited | Cause::Stripe | Cause::Unreachable(_) | Cause::Conflict => true,
+        Cause::Key
+        | Cause::Permission(_)
+        | Cause::NotFound
+        | Cause::KeyReused
+        | Cause::Refused
+        | Cause::Redirected
+        | Cause::NotJson
+        | Cause::Unusable(_)
+        | Cause::TooLarge => false,
     }
 }
 

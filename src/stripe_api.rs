@@ -25,7 +25,7 @@ use crate::domain::new_order::{Item, Line};
 use crate::domain::reading::{Ours, Place, Reading};
 use crate::domain::secret::Secret;
 use crate::domain::stripe_config::ApiSettings;
-use crate::domain::stripe_error::{ApiError, Call, Failure, Unreachable};
+use crate::domain::stripe_error::{Call, Cause, StripeError, Unreachable};
 use crate::domain::time::http_date;
 
 /// One account of Stripe's, with one key. Threads may share it.
@@ -209,13 +209,13 @@ impl StripeApi {
     /// Makes a payment page, or gives the one that was made with the same key and content.
     ///
     /// # Errors
-    /// [`ApiError`]. After [`Failure::Unreachable`], [`Failure::Stripe`] and others that say nothing
+    /// [`StripeError`]. After [`Cause::Unreachable`], [`Cause::Stripe`] and others that say nothing
     /// of what was done, the same call with the same key is safe for 24 hours.
     pub fn create_session(
         &self,
         session: &NewSession<'_>,
         key: &IdempotencyKey,
-    ) -> Result<Fetched, ApiError> {
+    ) -> Result<Fetched, StripeError> {
         let form = session.form();
         let request = Request {
             call: Call::CreateSession,
@@ -229,8 +229,8 @@ impl StripeApi {
     /// Reads the object `id`: `call` says of which kind it is.
     ///
     /// # Errors
-    /// [`ApiError`].
-    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, ApiError> {
+    /// [`StripeError`].
+    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, StripeError> {
         self.one(&get(call, format!("{}/{}", call.path(), id.as_str())))
     }
 
@@ -238,16 +238,16 @@ impl StripeApi {
     /// have in the field `of.0`.
     ///
     /// # Errors
-    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
-    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, ApiError> {
+    /// [`StripeError`]; [`Cause::Unusable`] when the list does not end.
+    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, StripeError> {
         self.all(call, &[pair(of.0, of.1.as_str())])
     }
 
     /// Lists up to 100 events.
     ///
     /// # Errors
-    /// [`ApiError`].
-    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, ApiError> {
+    /// [`StripeError`].
+    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, StripeError> {
         let mut request = get(Call::ListEvents, Call::ListEvents.path().to_owned());
         request.query = query.pairs();
         self.page(&request)
@@ -257,12 +257,12 @@ impl StripeApi {
     /// `enabled_events`. <https://docs.stripe.com/api/webhook_endpoints/object>
     ///
     /// # Errors
-    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
-    pub fn webhook_endpoints(&self) -> Result<Vec<Fetched>, ApiError> {
+    /// [`StripeError`]; [`Cause::Unusable`] when the list does not end.
+    pub fn webhook_endpoints(&self) -> Result<Vec<Fetched>, StripeError> {
         let call = Call::ListEndpoints;
         let endpoints = self.all(call, &[])?;
         for endpoint in &endpoints {
-            let unusable = |field| ApiError::new(call, Failure::Unusable(field));
+            let unusable = |field| StripeError::new(call, Cause::Unusable(field));
             endpoint.text("url").ok_or_else(|| unusable("url"))?;
             let events = endpoint.texts("enabled_events");
             events.ok_or_else(|| unusable("enabled_events"))?;
@@ -428,14 +428,14 @@ struct List<'a> {
 }
 
 impl StripeApi {
-    fn one(&self, request: &Request<'_>) -> Result<Fetched, ApiError> {
+    fn one(&self, request: &Request<'_>) -> Result<Fetched, StripeError> {
         let told = self.send(request)?;
-        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
+        let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
         Fetched::read(&told.text, told.at).map_err(unusable)
     }
 
-    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, ApiError> {
-        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
+    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, StripeError> {
+        let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
         let told = self.send(request)?;
         let list: List<'_> = serde_json::from_str(&told.text).map_err(|_| unusable("data"))?;
         let items = list.data.iter();
@@ -446,7 +446,7 @@ impl StripeApi {
         })
     }
 
-    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, ApiError> {
+    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, StripeError> {
         let mut all: Vec<Fetched> = Vec::new();
         for _ in 0..PAGES_MAX {
             let mut request = get(call, call.path().to_owned());
@@ -462,11 +462,11 @@ impl StripeApi {
                 return Ok(all);
             }
         }
-        Err(ApiError::new(call, Failure::Unusable("has_more")))
+        Err(StripeError::new(call, Cause::Unusable("has_more")))
     }
 
     /// Sends `request`, again where that may help, and returns the JSON of the answer.
-    fn send(&self, request: &Request<'_>) -> Result<Told, ApiError> {
+    fn send(&self, request: &Request<'_>) -> Result<Told, StripeError> {
         let deadline = Now::read().instant + self.timeout;
         let mut retries = 0;
         loop {
@@ -488,21 +488,21 @@ impl StripeApi {
         &self,
         request: &Request<'_>,
         timeout: Duration,
-    ) -> Result<Told, (ApiError, Advice)> {
-        let failed = |failure| (ApiError::new(request.call, failure), None);
+    ) -> Result<Told, (StripeError, Advice)> {
+        let failed = |cause| (StripeError::new(request.call, cause), None);
         let mut response = self
             .transmit(request, timeout)
-            .map_err(|error| failed(failure(&error)))?;
+            .map_err(|error| failed(cause(&error)))?;
         let at = self.note_time(response.headers());
         let status = response.status().as_u16();
         let advice = advice(response.headers());
         let request_id = header(response.headers(), "request-id");
         let request_id = request_id.and_then(|id| RequestId::parse(id).ok());
-        let tell = |error: ApiError| {
+        let tell = |error: StripeError| {
             let request_id = request_id.clone();
             let status = Some(status);
             (
-                ApiError {
+                StripeError {
                     status,
                     request_id,
                     ..error
@@ -515,13 +515,13 @@ impl StripeApi {
             .with_config()
             .limit(ANSWER_MAX_BYTES)
             .read_to_vec()
-            .map_err(|error| tell(ApiError::new(request.call, failure(&error))))?;
+            .map_err(|error| tell(StripeError::new(request.call, cause(&error))))?;
         if !response.status().is_success() {
-            return Err(tell(ApiError::answered(request.call, status, &body)));
+            return Err(tell(StripeError::answered(request.call, status, &body)));
         }
         let is_json = |text: &String| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
         let text = String::from_utf8(body).ok().filter(is_json);
-        let text = text.ok_or_else(|| tell(ApiError::new(request.call, Failure::NotJson)))?;
+        let text = text.ok_or_else(|| tell(StripeError::new(request.call, Cause::NotJson)))?;
         Ok(Told { text, at })
     }
 
@@ -583,13 +583,13 @@ fn left_until(deadline: Instant) -> Duration {
 }
 
 /// How often a call that failed so may be tried again.
-fn retries_max(error: &ApiError, advice: Advice) -> u32 {
-    let is_unreachable = matches!(error.failure, Failure::Unreachable(_));
+fn retries_max(error: &StripeError, advice: Advice) -> u32 {
+    let is_unreachable = matches!(error.cause, Cause::Unreachable(_));
     match (advice, error.status) {
         (Some(true), _) => RETRIES_MAX,
         (Some(false), _) => 0,
         (None, _) if is_unreachable => RETRIES_MAX,
-        (None, Some(409 | 500..)) if error.failure != Failure::TooLarge => RETRIES_MAX,
+        (None, Some(409 | 500..)) if error.cause != Cause::TooLarge => RETRIES_MAX,
         (None, Some(429)) => RETRIES_RATE_LIMITED_MAX,
         (None, _) => 0,
     }
@@ -620,10 +620,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     clippy::wildcard_enum_match_arm,
     reason = "the library's list grows; whatever it adds, no whole answer came"
 )]
-fn failure(error: &ureq::Error) -> Failure {
+fn cause(error: &ureq::Error) -> Cause {
     use ureq::Error;
-    Failure::Unreachable(match error {
-        Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Failure::TooLarge,
+    Cause::Unreachable(match error {
+        Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Cause::TooLarge,
         Error::HostNotFound => Unreachable::Name,
         Error::Timeout(_) => Unreachable::Timeout,
         Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => Unreachable::Tls,

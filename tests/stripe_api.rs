@@ -24,7 +24,7 @@ use paidup::domain::new_order::{Item, Line};
 use paidup::domain::payment::Money;
 use paidup::domain::reading::{NamePlaces, Ours, Reading};
 use paidup::domain::stripe_config::ApiSettings;
-use paidup::domain::stripe_error::{ApiError, Call, Failure, Unreachable, Word};
+use paidup::domain::stripe_error::{Call, Cause, StripeError, Unreachable, Word};
 use paidup::stripe_api::{EventsQuery, Fetched, NewSession, StripeApi, TYPES_MAX};
 
 // ── Every call ──────────────────────────────────────────────────────────────────────────────────
@@ -418,7 +418,7 @@ fn the_same_key_with_other_content_is_refused_and_said_so() {
         .api
         .create_session(&new_session(&other, &lines), &key("k1"))
         .unwrap_err();
-    assert_eq!(error.failure, Failure::KeyReused);
+    assert_eq!(error.cause, Cause::KeyReused);
     assert_eq!(error.attempts, 1);
     assert_eq!(error.error_code(), ErrorCode::StripeConflict);
 }
@@ -484,7 +484,7 @@ fn a_parameter_that_stripe_refuses_is_named() {
         .api
         .create_session(&new_session(&order, &lines), &key("k1"))
         .unwrap_err();
-    assert_eq!(error.failure, Failure::Refused);
+    assert_eq!(error.cause, Cause::Refused);
     assert_eq!(
         error.code.as_ref().map(Word::as_str),
         Some("resource_missing")
@@ -501,50 +501,50 @@ fn a_parameter_that_stripe_refuses_is_named() {
 #[test]
 fn every_error_of_every_call_is_typed_has_its_remedy_and_shows_nothing_of_stripes() {
     let status = Fault::Status;
-    let cases: [(Fault, Failure, u32, &str); 17] = [
-        (status(400), Failure::Refused, 1, "error-codes"),
-        (status(401), Failure::Key, 1, "STRIPE_SECRET_KEY"),
-        (status(402), Failure::Refused, 1, "error-codes"),
-        (status(403), Failure::Permission(None), 1, "tick "),
-        (status(404), Failure::NotFound, 1, "mode"),
-        (status(409), Failure::Conflict, 3, "safe to repeat"),
-        (status(424), Failure::Refused, 1, "error-codes"),
-        (status(429), Failure::RateLimited, 2, "in a minute"),
-        (status(500), Failure::Stripe, 3, "status.stripe.com"),
-        (status(503), Failure::Stripe, 3, "status.stripe.com"),
-        (Fault::Html(200), Failure::NotJson, 1, "STRIPE_API_PROXY"),
-        (Fault::Html(403), Failure::NotJson, 1, "STRIPE_API_PROXY"),
-        (Fault::Html(502), Failure::NotJson, 3, "STRIPE_API_PROXY"),
+    let cases: [(Fault, Cause, u32, &str); 17] = [
+        (status(400), Cause::Refused, 1, "error-codes"),
+        (status(401), Cause::Key, 1, "STRIPE_SECRET_KEY"),
+        (status(402), Cause::Refused, 1, "error-codes"),
+        (status(403), Cause::Permission(None), 1, "tick "),
+        (status(404), Cause::NotFound, 1, "mode"),
+        (status(409), Cause::Conflict, 3, "safe to repeat"),
+        (status(424), Cause::Refused, 1, "error-codes"),
+        (status(429), Cause::RateLimited, 2, "in a minute"),
+        (status(500), Cause::Stripe, 3, "status.stripe.com"),
+        (status(503), Cause::Stripe, 3, "status.stripe.com"),
+        (Fault::Html(200), Cause::NotJson, 1, "STRIPE_API_PROXY"),
+        (Fault::Html(403), Cause::NotJson, 1, "STRIPE_API_PROXY"),
+        (Fault::Html(502), Cause::NotJson, 3, "STRIPE_API_PROXY"),
         (Fault::Cut, BROKEN, 3, "firewall"),
         (Fault::Drop, BROKEN, 3, "firewall"),
         (
             Fault::Redirect("/v1/x".to_owned()),
-            Failure::Redirected,
+            Cause::Redirected,
             1,
             "STRIPE_API_BASE",
         ),
         (
             Fault::Text("[7]".to_owned()),
-            Failure::Unusable("object"),
+            Cause::Unusable("object"),
             1,
             "STRIPE_API_VERSION",
         ),
     ];
     let shop = Shop::open();
     for (call, make) in CALLS {
-        for (fault, failure, attempts, remedy) in &cases {
+        for (fault, cause, attempts, remedy) in &cases {
             shop.stripe.take_requests();
             shop.stripe.fault(9, fault.clone());
             let error = make(&shop).unwrap_err();
             shop.stripe.heal();
             let context = format!("{call:?} {fault:?} {error:?}");
             assert_eq!(error.call, call, "{context}");
-            match (&error.failure, failure) {
-                (Failure::Permission(Some(name)), Failure::Permission(None)) => {
+            match (&error.cause, cause) {
+                (Cause::Permission(Some(name)), Cause::Permission(None)) => {
                     assert!(name.as_str().starts_with("rak_"), "{context}");
                 }
                 // A list has other fields that may be unusable.
-                (Failure::Unusable(_), Failure::Unusable(_)) => {}
+                (Cause::Unusable(_), Cause::Unusable(_)) => {}
                 (got, expected) => assert_eq!(got, expected, "{context}"),
             }
             let sent = shop.stripe.take_requests();
@@ -617,7 +617,7 @@ fn an_answer_that_begins_and_never_ends_is_bounded() {
         shop.stripe.take_requests();
         shop.stripe.fault(1, Fault::Text(text.clone()));
         let error = make(&shop).unwrap_err();
-        assert_eq!(error.failure, Failure::TooLarge);
+        assert_eq!(error.cause, Cause::TooLarge);
         assert_eq!(shop.stripe.requests().len(), 1);
     }
 }
@@ -632,7 +632,7 @@ fn an_object_without_an_id_is_unusable() {
     ] {
         shop.stripe.fault(1, Fault::Text(text.to_owned()));
         let error = shop.api.read(Call::ReadSession, &id("cs_1")).unwrap_err();
-        assert_eq!(error.failure, Failure::Unusable(field), "{text}");
+        assert_eq!(error.cause, Cause::Unusable(field), "{text}");
     }
     for text in [
         "{}",
@@ -644,7 +644,7 @@ fn an_object_without_an_id_is_unusable() {
     ] {
         shop.stripe.fault(1, Fault::Text(text.to_owned()));
         let error = shop.api.webhook_endpoints().unwrap_err();
-        assert!(matches!(error.failure, Failure::Unusable(_)), "{text}");
+        assert!(matches!(error.cause, Cause::Unusable(_)), "{text}");
     }
 }
 
@@ -654,7 +654,7 @@ fn a_list_that_does_not_end_is_given_up() {
     let text = r#"{"data":[{"id":"re_1"}],"has_more":true}"#;
     shop.stripe.fault(1000, Fault::Text(text.to_owned()));
     let error = refunds(&shop).unwrap_err();
-    assert_eq!(error.failure, Failure::Unusable("has_more"));
+    assert_eq!(error.cause, Cause::Unusable("has_more"));
     assert_eq!(shop.stripe.requests().len(), 20);
 }
 
@@ -725,7 +725,7 @@ fn all_attempts_together_keep_to_the_deadline() {
         let error = error.unwrap_err();
         assert!(error.attempts <= 2, "{error:?}");
         if !matches!(fault, Fault::Status(_)) {
-            assert_eq!(error.failure, Failure::Unreachable(Unreachable::Timeout));
+            assert_eq!(error.cause, Cause::Unreachable(Unreachable::Timeout));
             assert_eq!(error.error_code(), ErrorCode::StripeTimeout);
         }
     }
@@ -752,7 +752,7 @@ fn a_body_that_trickles_keeps_to_the_deadline() {
     let begun = Instant::now();
     let error = api.webhook_endpoints().unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(2));
-    assert_eq!(error.failure, Failure::Unreachable(Unreachable::Timeout));
+    assert_eq!(error.cause, Cause::Unreachable(Unreachable::Timeout));
     trickling.join().unwrap();
 }
 
@@ -767,13 +767,13 @@ fn nobody_at_the_address_is_unreachable() {
     let error = api(&format!("http://{free}"), &[])
         .webhook_endpoints()
         .unwrap_err();
-    assert_eq!(error.failure, Failure::Unreachable(Unreachable::Connect));
+    assert_eq!(error.cause, Cause::Unreachable(Unreachable::Connect));
     assert_eq!(error.attempts, 3);
     // No name has a part of 64 letters, so nobody is asked for it.
     let error = api(&format!("https://{}", "a".repeat(64)), &[])
         .webhook_endpoints()
         .unwrap_err();
-    assert_eq!(error.failure, Failure::Unreachable(Unreachable::Name));
+    assert_eq!(error.cause, Cause::Unreachable(Unreachable::Name));
 }
 
 #[test]
@@ -794,7 +794,7 @@ fn a_server_without_encryption_is_not_spoken_to_under_https() {
         heard
     });
     let error = api(&base, &[]).webhook_endpoints().unwrap_err();
-    assert_eq!(error.failure, Failure::Unreachable(Unreachable::Tls));
+    assert_eq!(error.cause, Cause::Unreachable(Unreachable::Tls));
     let heard = heard.join().unwrap();
     assert!(!String::from_utf8_lossy(&heard).contains("Canary"));
 }
@@ -805,7 +805,7 @@ fn a_redirect_is_not_followed() {
     for (_, make) in CALLS {
         let place = format!("{}/v1/events", other.base());
         shop.stripe.fault(1, Fault::Redirect(place));
-        assert_eq!(make(&shop).unwrap_err().failure, Failure::Redirected);
+        assert_eq!(make(&shop).unwrap_err().cause, Cause::Redirected);
     }
     assert_eq!(other.requests().len(), 0);
 }
@@ -837,7 +837,7 @@ fn a_proxy_is_used_when_it_is_set_and_names_itself_when_it_refuses() {
         &[("STRIPE_API_PROXY", &address)],
     );
     let error = api.webhook_endpoints().unwrap_err();
-    assert_eq!(error.failure, Failure::Unreachable(Unreachable::Proxy));
+    assert_eq!(error.cause, Cause::Unreachable(Unreachable::Proxy));
     assert!(error.remedy().contains("STRIPE_API_PROXY"));
     for head in asked.join().unwrap() {
         assert!(
@@ -893,7 +893,7 @@ fn nothing_prints_the_key() {
         .api
         .read(Call::ReadSession, &id("cs_none"))
         .unwrap_err();
-    assert_eq!(error.failure, Failure::NotFound);
+    assert_eq!(error.cause, Cause::NotFound);
     let made = shop.stripe.create_session("ord_1", 2500);
     shop.stripe.pay(&made);
     let session = shop.api.read(Call::ReadSession, &id(&made)).unwrap();
@@ -1141,15 +1141,15 @@ fn the_stand_in_refuses_what_stripe_refuses() {
 
     shop.stripe.roll_key("sk_test_another");
     let error = shop.api.webhook_endpoints().unwrap_err();
-    assert_eq!(error.failure, Failure::Key);
+    assert_eq!(error.cause, Cause::Key);
 }
 
 // ── Help ────────────────────────────────────────────────────────────────────────────────────────
 
 const DAY: i64 = 24 * 60 * 60;
-const BROKEN: Failure = Failure::Unreachable(Unreachable::Broken);
+const BROKEN: Cause = Cause::Unreachable(Unreachable::Broken);
 
-type Make = fn(&Shop) -> Result<(), ApiError>;
+type Make = fn(&Shop) -> Result<(), StripeError>;
 
 /// Each call once; what it asks for need not exist.
 const CALLS: [(Call, Make); 14] = [
@@ -1182,11 +1182,11 @@ const CALLS: [(Call, Make); 14] = [
     }),
 ];
 
-fn read(shop: &Shop, call: Call) -> Result<(), ApiError> {
+fn read(shop: &Shop, call: Call) -> Result<(), StripeError> {
     shop.api.read(call, &id("any_1")).map(drop)
 }
 
-fn refunds(shop: &Shop) -> Result<Vec<Fetched>, ApiError> {
+fn refunds(shop: &Shop) -> Result<Vec<Fetched>, StripeError> {
     let of = ("payment_intent", &id("pi_1"));
     shop.api.list(Call::ListRefunds, of)
 }
@@ -1229,7 +1229,7 @@ impl Shop {
         }
     }
 
-    fn create(&self, idempotency_key: &str) -> Result<Fetched, ApiError> {
+    fn create(&self, idempotency_key: &str) -> Result<Fetched, StripeError> {
         let (order, lines) = (order("ord_1"), lines());
         self.api
             .create_session(&new_session(&order, &lines), &key(idempotency_key))
