@@ -195,6 +195,7 @@ fn repair(
         report(options, &deliveries, receipts, &mut Tally::default(), out)?;
     }
     let mut findings: Vec<Finding> = walk.refused.iter().map(refused).collect();
+    findings.extend(walk.ended.iter().map(|error| doubt("ended", error)));
     if walk.is_part {
         findings.push(Finding::warning(
             "payments",
@@ -206,10 +207,9 @@ fn repair(
             "`paidup reconcile --since 30d` fetches the events of all",
         ));
     }
-    let exit = finding::exit(&findings);
     if !options.json {
         let count = walk.objects.len();
-        let is_whole = findings.is_empty() && walk.ended.is_none();
+        let is_whole = findings.is_empty();
         let what = match (changes, options.dry_run, is_whole) {
             (false, _, _) if context.store.order(order)?.is_none() => "no order follows from them",
             (true, true, _) => "the order would change; nothing was stored",
@@ -221,15 +221,14 @@ fn repair(
         writeln!(out, "{count} objects read from Stripe: {what}.")?;
     }
     finding::write(&findings, options.json, out)?;
-    match walk.ended {
-        Some(error) => Err(Failure::Stripe(error)),
-        None => Ok(exit),
-    }
+    Ok(match walk.ended {
+        Some(_) => Exit::Failed,
+        None => finding::exit(&findings),
+    })
 }
 
 /// A question that Stripe does not answer, and what may be wrong without the answer.
 fn refused(error: &StripeError) -> Finding {
-    let (what, next) = (error.what(), error.remedy());
     match flag_of(error) {
         Some(flag) => {
             let flag = flag.as_str();
@@ -237,13 +236,15 @@ fn refused(error: &StripeError) -> Finding {
                 "Only the flag {flag} may still differ from what Stripe has, and events tell of it too: \
                  `paidup reconcile` fetches them."
             );
-            Finding::warning("refused", what, why, next)
+            Finding::warning("refused", error.what(), why, error.remedy())
         }
-        None => {
-            let why = "The order may still differ from what Stripe has.";
-            Finding::problem("refused", what, why, next)
-        }
+        None => doubt("refused", error),
     }
+}
+
+fn doubt(subject: &'static str, error: &StripeError) -> Finding {
+    let why = "The order may still differ from what Stripe has.";
+    Finding::problem(subject, error.what(), why, error.remedy())
 }
 
 /// The flag that the answer would have told of, and which alone may be wrong without it: nothing of

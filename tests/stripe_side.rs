@@ -446,7 +446,14 @@ fn a_401_ends_it_and_what_was_read_before_is_stored() {
     let output = shop.run(&["reconcile", "--order", &session]);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("STRIPE_SECRET_KEY"), "{said}");
+    assert!(
+        said.contains("PROBLEM  ended: Cannot list the refunds"),
+        "{said}"
+    );
+    assert!(
+        said.contains("may still differ") && said.contains("STRIPE_SECRET_KEY"),
+        "{said}"
+    );
     assert!(!said.contains("as Stripe has it"), "{said}");
     assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
     let asked = shop.stripe.take_requests();
@@ -460,6 +467,13 @@ fn a_401_ends_it_and_what_was_read_before_is_stored() {
     assert_eq!(
         asked, read,
         "the objects come first, and the end is the end"
+    );
+    let output = shop.run(&["reconcile", "--order", &session, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).contains(r#""subject":"ended""#),
+        "{}",
+        text(&output)
     );
 }
 
