@@ -8,7 +8,7 @@ use std::thread;
 use crate::base::log_line::ErrorCode;
 use crate::host::logger;
 use crate::store::StoreError;
-use crate::stripe::error::ApiError;
+use crate::stripe::error::StripeError;
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum Failure {
     /// The configuration is wrong: what, why and what to do.
     Configuration(String),
     /// Stripe could not be asked.
-    Stripe(ApiError),
+    Stripe(StripeError),
     /// The server has no log any more, and is to be started again.
     LogLost,
     /// Anything else: what happened and what to do.

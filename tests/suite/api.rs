@@ -858,19 +858,28 @@ fn a_refresh_asks_stripe_when_the_webhook_is_late() {
 
 #[test]
 fn a_refresh_that_was_not_told_everything_says_so_and_keeps_what_it_was_told() {
-    let shop = Shop::open();
-    let made = shop.post(&coffee("ord_1")).json();
-    shop.stripe.pay(made["stripeSessionId"].as_str().unwrap());
-    shop.stripe.take_permission("rak_dispute_read");
-    let answer = shop.get("/orders/ord_1?refresh=1");
-    let order = answer.json();
-    assert_eq!(
-        (&order["status"], &order["stale"]),
-        (&json!("paid"), &json!(true))
-    );
-    let lines = shop.api.lines_of(answer.request_id());
-    let codes = lines.iter().map(|line| line["errorCode"].as_str());
-    assert!(codes.flatten().eq(["stripe_permission"]), "{lines:?}");
+    for (status, code) in [
+        (400, "stripe_refused"),
+        (401, "stripe_key_refused"),
+        (403, "stripe_permission"),
+        (500, "stripe_failed"),
+    ] {
+        let shop = Shop::open();
+        let made = shop.post(&coffee("ord_1")).json();
+        shop.stripe.pay(made["stripeSessionId"].as_str().unwrap());
+        shop.stripe
+            .fault_of("GET /v1/disputes", 9, Fault::Status(status));
+        let answer = shop.get("/orders/ord_1?refresh=1");
+        let order = answer.json();
+        assert_eq!(
+            (&order["status"], &order["stale"]),
+            (&json!("paid"), &json!(true)),
+            "{status}"
+        );
+        let lines = shop.api.lines_of(answer.request_id());
+        let codes = lines.iter().map(|line| line["errorCode"].as_str());
+        assert!(codes.flatten().eq([code]), "{lines:?}");
+    }
 }
 
 /// All workers that may wait for Stripe do.
