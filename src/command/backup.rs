@@ -23,25 +23,25 @@ pub(crate) const COMMAND: Command = Command {
     name: "backup",
     arguments: "[FILE]",
     summary: "Copy the database to one verified file while the server goes on",
-    details: "The copy is the database as it is at this moment. It gets its name only when it is whole, checked\n\
-              and on disk; it is readable by its owner only, and there is nothing beside it. A backup on the\n\
-              same disk does not survive that disk: copy it away, too.\n\
-              Give FILE, or --dir with --keep. Files in the folder that we did not name are left alone.",
+    details: "The copy is the database as it is at this moment. It gets its name only once it is complete, checked\n\
+              and on disk; only its owner can read it, and nothing is left beside it. A backup on the same\n\
+              disk does not survive that disk: copy it elsewhere, too.\n\
+              Give FILE, or --dir with --keep. Other files in the folder are left alone.",
     options: &[
         CliOption {
             name: "force",
             value: "",
-            help: "replace FILE, if it is there, by the new one",
+            help: "replace FILE if it exists",
         },
         CliOption {
             name: "dir",
             value: "FOLDER",
-            help: "a new file paidup-TIME.db in this folder",
+            help: "write a new file paidup-TIME.db to this folder",
         },
         CliOption {
             name: "keep",
             value: "N",
-            help: "and then remove all but the newest N of them",
+            help: "then remove all but the newest N of them",
         },
         ENV_FILE,
     ],
@@ -61,7 +61,7 @@ pub(crate) const COMMAND: Command = Command {
 
 /// Backups that `--dir` may keep.
 const KEEP_RANGE: RangeInclusive<NonZeroUsize> = NonZeroUsize::MIN..=NonZeroUsize::MAX;
-/// What the name of a backup in a folder begins and ends with; its time in UTC is between.
+/// How the name of a backup in a folder begins and ends; between them is its time in UTC.
 const NAME_START: &str = "paidup-";
 const NAME_END: &str = ".db";
 
@@ -72,12 +72,12 @@ pub enum Target {
     File {
         /// Its name.
         path: PathBuf,
-        /// It may be there already, and then is replaced once the new one is good.
+        /// It may exist, and then is replaced once the new one is good.
         may_replace: bool,
     },
-    /// A file of our own naming in a folder, of which only the newest stay.
+    /// A file that we name, in a folder where only the newest of them stay.
     Folder {
-        /// The folder, which must be there.
+        /// The folder, which must exist.
         path: PathBuf,
         /// How many stay.
         keep: NonZeroUsize,
@@ -99,7 +99,7 @@ impl Target {
             return Err(words.error("FILE (and --force) or --dir, not both"));
         }
         if !words.has("keep") {
-            return Err(words.error("--keep N is missing: how many are to stay"));
+            return Err(words.error("--keep N is missing: how many to keep"));
         }
         Ok(Target::Folder {
             path: folder,
@@ -178,7 +178,7 @@ fn name_of(at: UnixSeconds) -> String {
     format!("{NAME_START}{}{NAME_END}", compact(at))
 }
 
-/// `20261124T054626Z`: a time that sorts as text and is no trouble in a file name.
+/// `20261124T054626Z`: a time that sorts as text and is safe in a file name.
 pub(crate) fn compact(at: UnixSeconds) -> String {
     time::rfc3339(at).replace(['-', ':'], "")
 }
@@ -197,8 +197,8 @@ fn is_our_name(name: &OsStr) -> bool {
     })
 }
 
-/// Removes all but the newest backups of our own naming. `new` stays whatever its name says: a
-/// clock that was wrong must not make it the oldest.
+/// Removes all but the newest backups that we named. `new` stays whatever its name says: a wrong clock
+/// must not make it the oldest.
 fn remove_old(folder: &Path, new: &Path, keep: NonZeroUsize) -> Result<Vec<PathBuf>, Failure> {
     let failed = |error: io::Error| {
         let folder = folder.display();
@@ -227,7 +227,7 @@ fn remove_old(folder: &Path, new: &Path, keep: NonZeroUsize) -> Result<Vec<PathB
 fn no_backup(error: &CopyError) -> Failure {
     let hint = match error {
         CopyError::File(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            " The user that the database belongs to writes it, also when root runs this: name a place \
+            " The database's owner writes it, even when root runs this: name a place \
              where that user may write, such as a folder beside the database, and copy it from there."
         }
         CopyError::Exists(_)

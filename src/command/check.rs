@@ -1,4 +1,4 @@
-//! `paidup check`: whether the server could start and work here, without starting it.
+//! `paidup check`: whether the server would start and work here, without starting it.
 
 use std::fs;
 use std::iter;
@@ -21,10 +21,10 @@ use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
 pub(crate) const COMMAND: Command = Command {
     name: "check",
     arguments: "",
-    summary: "Say whether `serve` could work here: configuration, files, database, disk",
+    summary: "Say whether `serve` would work here: configuration, files, database, disk",
     details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
-              before each restart. One that runs is asked whether the proxy names its clients. When a\n\
-              variable of `api` is set, its configuration is checked as well.",
+              before each restart. A running server is asked whether its proxy names its clients. When a\n\
+              variable of `api` is set, that configuration is checked as well.",
     options: &[ENV_FILE, JSON_LINES],
     exits: &[
         Exit::Done,
@@ -45,18 +45,18 @@ pub(crate) const COMMAND: Command = Command {
     },
 };
 
-/// With less room than this the next busy day may fill the disk.
+/// With less free than this, the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
-/// With less room than this the next hour may.
+/// With less free than this, the next hour may.
 const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Events among which those of the other mode are counted.
+/// How many of the last events are searched for those of the other mode.
 const ARRIVALS: u32 = 1_000;
 
-/// How long the running server may take to tell its figures.
+/// How long the running server may take to give its figures.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Everything that is to be found without asking Stripe.
+/// Everything that can be found without asking Stripe.
 ///
 /// # Errors
 /// [`Failure`] when root cannot act as the owner of the database's folder.
@@ -82,7 +82,7 @@ pub(crate) fn findings(
     Ok(findings)
 }
 
-/// What the configuration's mistakes and oddities are, each with its remedy.
+/// The mistakes and oddities of the configuration, each with its remedy.
 fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     match config {
         Ok(config) => {
@@ -106,7 +106,7 @@ fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     }
 }
 
-/// The same of `paidup api`, without what is `known` already.
+/// The same for `paidup api`, without the mistakes that are `known` already.
 fn api_configuration(
     config: Result<ApiConfig, Vec<ConfigError>>,
     known: &[ConfigError],
@@ -159,14 +159,14 @@ fn secret_files(environment: &Environment) -> Vec<Finding> {
         .collect()
 }
 
-/// A file that holds secrets must be its owner's alone.
+/// Only its owner may read a file that holds secrets.
 fn secret_file(path: &Path, why: &str, replace: &str) -> Option<Finding> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     let name = path.display();
     Some(if mode & 0o077 == 0 {
         Finding::good(
             "permissions",
-            format!("{name} is for its owner only ({mode:04o})"),
+            format!("only its owner can read {name} ({mode:04o})"),
         )
     } else {
         Finding::problem(
@@ -186,7 +186,7 @@ fn sockets(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// A Unix socket takes the place of another one only.
+/// A Unix socket may replace only another socket.
 fn socket(variable: &str, address: &Address) -> Option<Finding> {
     let Address::Unix(path) = address else {
         return None;
@@ -196,15 +196,15 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
     (!is_socket).then(|| {
         Finding::problem(
             "configuration",
-            format!("{variable}: {name} is there, and is no socket"),
-            "The server does not start: it removes nothing but a socket that nobody uses any more.",
+            format!("{variable}: {name} exists and is not a socket"),
+            "The server does not start: all that it ever removes is a socket that nobody uses any more.",
             format!("Write another path in {variable}, or move away what is there"),
         )
     })
 }
 
-/// The database: there or creatable, ours, not damaged as far as a start would see, of the mode that is
-/// configured, private, with room to grow. Takes no longer as it grows.
+/// The database: it exists or can be created, is ours, is intact as far as the server sees when it starts,
+/// has the configured mode, is private, and has room to grow. A big one takes no longer than a small one.
 fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => {
@@ -213,11 +213,11 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }
-        // Made here once, and gone.
+        // It was created here once, and is gone.
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
             "database",
             StoreError::Vanished.to_string(),
-            "Its orders are lost, unless it is found. The server does not start.",
+            "Its orders are lost unless the file is found. The server does not start.",
             "",
         )],
         Err(StoreError::Missing) => vec![missing(path)],
@@ -237,9 +237,9 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     findings.extend(uses_another_file(path).map(|pid| {
         Finding::problem(
             "server",
-            format!("process {pid} has another file open than is there now"),
+            format!("process {pid} has another file open than the one that is there now"),
             "The file was deleted or replaced under it. It answers 503, and what it stored last is \
-             only in what it has open.",
+             only in the file that it has open.",
             StoreError::Replaced.to_string(),
         )
     }));
@@ -249,8 +249,8 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // What the server looks at when it starts. A whole check takes minutes in a big shop, and this
-    // stands before each restart.
+    // What the server reads when it starts. A full check takes minutes in a big shop, and this runs
+    // before each restart.
     match store.touch_every_tree() {
         Ok(()) => {
             let name = path.display();
@@ -272,7 +272,7 @@ fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     findings
 }
 
-/// Test and live never mix: which of them the file is of, and whether the other one delivers here.
+/// Test and live never mix: which mode the file has, and whether events of the other one arrive.
 fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     let Ok(Some(mode)) = store.mode() else {
         return Vec::new();
@@ -306,7 +306,7 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
                 "{ignored} of the last {} events were of {other} mode, and were ignored",
                 arrivals.len()
             ),
-            "Whoever pays there is not seen here.",
+            "What is paid in that mode does not show here.",
             format!(
                 "Dashboard, in {other} mode → Webhooks: remove this endpoint, or give that mode a paidup \
                  with a DATABASE_PATH of its own"
@@ -316,7 +316,7 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     findings
 }
 
-/// Somebody reads for long, or did until now.
+/// Somebody has been reading for long, and may still be.
 fn long_log(path: &Path, bytes: i64) -> Finding {
     let named = |reader: &Reader| match &reader.program {
         Some(program) => format!("{program} (process {})", reader.pid),
@@ -327,17 +327,18 @@ fn long_log(path: &Path, bytes: i64) -> Finding {
     let (who, next) = match readers.as_deref() {
         Ok([]) => (
             "nobody reads it now".to_owned(),
-            "Nothing: the next delivery cuts it".to_owned(),
+            "No action needed: the next delivery cuts it".to_owned(),
         ),
         Ok(readers) => {
             let readers: Vec<String> = readers.iter().map(named).collect();
             (
                 format!("read by {}", readers.join(", ")),
-                "End what does not end by itself, as a backup and `paidup db check` do".to_owned(),
+                "End it, unless it ends by itself, as a backup or `paidup db check` does"
+                    .to_owned(),
             )
         }
         Err(_) => (
-            "who reads it is not to be seen from here".to_owned(),
+            "who reads it cannot be seen from here".to_owned(),
             format!(
                 "Run `paidup check` as root outside the sandbox, or `fuser -v {}-shm`",
                 path.display()
@@ -347,7 +348,7 @@ fn long_log(path: &Path, bytes: i64) -> Finding {
     Finding::warning(
         "log",
         format!("the database's log (-wal) has {mib} MiB; {who}"),
-        "It grows until nobody reads what was before. When the disk has no more room than the log has, \
+        "It grows for as long as somebody reads an old state. When the disk has less room than the log takes, \
          deliveries are answered 503 store_full.",
         next,
     )
@@ -358,15 +359,14 @@ fn damaged(what: &str) -> Finding {
         "database",
         format!("damaged: {what}"),
         "Orders may be wrong, and writing to it may damage more.",
-        "Stop the server, keep the file, restore the last backup, and let Stripe send again what is \
+        "Stop the server, keep the file, restore the last backup, and have Stripe resend what is \
          missing (Dashboard → Webhooks → your endpoint → resend)",
     )
 }
 
 fn missing(path: &Path) -> Finding {
     let folder = folder_of(path);
-    // Asking the file system is the only answer that counts: permissions, quotas and read-only
-    // mounts all take part.
+    // Only trying it tells: permissions, quotas and read-only mounts all have a say.
     let probe = folder.join(".paidup-check");
     let made = fs::OpenOptions::new()
         .write(true)
@@ -375,17 +375,20 @@ fn missing(path: &Path) -> Finding {
     match made.map(|_| fs::remove_file(&probe)) {
         Ok(_) => Finding::good(
             "database",
-            format!("{} does not exist yet; the server makes it", path.display()),
+            format!(
+                "{} does not exist yet; the server creates it",
+                path.display()
+            ),
         ),
         Err(error) => Finding::problem(
             "database",
             format!(
-                "{} does not exist and cannot be made: {error}",
+                "{} does not exist and cannot be created: {error}",
                 path.display()
             ),
             "The server does not start without it.",
             format!(
-                "Make the folder {} and give it to the user that paidup runs as, or change \
+                "Create the folder {} and give it to the user that paidup runs as, or change \
                  DATABASE_PATH",
                 folder.display()
             ),
@@ -405,15 +408,15 @@ fn room(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Whether the proxy tells its clients apart, as far as a server that runs has seen.
+/// Whether the proxy names its clients, as far as the running server has seen.
 fn proxy(config: &Config) -> Option<Finding> {
     let unnamed = ServerFigures::read(config.admin.as_ref()?)?.sum(UNNAMED);
     (unnamed > 0.0).then(|| {
         Finding::warning(
             "proxy",
-            format!("{unnamed} deliveries since the server started came by a trusted proxy that named no client"),
-            "All its clients share one rate limit: a stranger's hundred forgeries a minute make Stripe's \
-             deliveries 429.",
+            format!("{unnamed} deliveries since the server started came through a trusted proxy that named no client"),
+            "All its clients share one rate limit: a hundred forgeries a minute by a stranger, and Stripe's \
+             deliveries are answered 429.",
             "Have it set X-Forwarded-For as systemd/nginx.conf does; if there is no proxy, set \
              TRUSTED_PROXIES=none",
         )
@@ -424,7 +427,7 @@ fn proxy(config: &Config) -> Option<Finding> {
 pub(crate) struct ServerFigures(String);
 
 impl ServerFigures {
-    /// From this machine's own admin address; none when nobody answers there.
+    /// From the admin address on this machine; none when nobody answers there.
     pub(crate) fn read(address: &Address) -> Option<ServerFigures> {
         let answer = loopback::get(address, "/metrics", FIGURES_PATIENCE).ok()?;
         (answer.status == 200).then_some(ServerFigures(answer.body))

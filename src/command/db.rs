@@ -1,4 +1,4 @@
-//! `paidup db`: is it whole, what does it hold, and make room in it.
+//! `paidup db`: is the database intact, what does it hold, and make room in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,9 +63,9 @@ pub(crate) const PRUNE: Command = Command {
     name: "db prune",
     arguments: "",
     summary: "Remove old events from the ledger",
-    details: "Orders, what is known of their payments, and their stories stay. An event that was removed and comes\n\
-              again changes nothing. The server may run meanwhile. The file does not shrink: the room is used\n\
-              for new events.",
+    details: "Orders, the facts about their payments, and their stories stay. A removed event that comes again\n\
+              changes nothing. The server may run meanwhile. The file does not shrink: the space is reused for\n\
+              new events.",
     options: &[
         CliOption {
             name: "older-than",
@@ -168,8 +168,7 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
 /// `paidup db prune`: removes events that came more than `days` ago, at least [`PRUNE_DAYS_MIN`], from the ledger, in small steps
 /// beside the server. Orders, their facts and their stories stay, and so do parked payments.
 ///
-/// An event that was removed and comes once more is joined to facts that have it already, so it
-/// changes nothing.
+/// A removed event that comes again is joined to facts that include it already, so it changes nothing.
 ///
 /// # Errors
 /// [`Failure`] when the database refuses. What was removed before that stays removed.
@@ -203,7 +202,7 @@ pub fn prune(
     )?;
     writeln!(
         out,
-        "{free} of the file are free for new ones; the file does not shrink."
+        "{free} of the file is free for new ones; the file does not shrink."
     )?;
     Ok(Exit::Done)
 }
@@ -237,7 +236,7 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     }
     let whole = "whole: every page, index and reference";
     let mut findings = vec![Finding::good("file", whole)];
-    let why = "Whoever asks for this order is told what Stripe did not say.";
+    let why = "Whoever asks about this order gets an answer that Stripe did not give.";
     let problem = |what| Finding::problem("orders", what, why, RESTORE);
     match store.disagreements() {
         Ok(problems) => findings.extend(problems.into_iter().map(problem)),

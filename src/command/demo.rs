@@ -1,4 +1,4 @@
-//! `paidup demo`: a real server, a real file, a real log; only Stripe is played by us.
+//! `paidup demo`: a real server, a real file, a real log; only Stripe is played.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -26,7 +26,7 @@ use crate::truth::signature::SigningSecret;
 pub(crate) const COMMAND: Command = Command {
     name: "demo",
     arguments: "",
-    summary: "Show it all in a few seconds: no account, no configuration",
+    summary: "Show everything in a few seconds: no account, no configuration",
     details: "Starts a real server on free ports of 127.0.0.1 with a real SQLite file in a temporary folder\n\
               and a throw-away secret, sends it the life of two orders, and shows every answer and what\n\
               became of the orders. Leaves nothing behind.",

@@ -31,7 +31,7 @@ impl Environment {
         reason = "this is where the environment is read, once"
     )]
     pub(crate) fn read(file: Option<&Path>) -> Result<Environment, Failure> {
-        // A value that is not UTF-8 becomes one that no check accepts.
+        // A value that is not UTF-8 becomes one that every check refuses.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let mut vars: BTreeMap<String, String> = env::vars_os()
             .map(|(name, value)| (lossy(name), lossy(value)))
@@ -93,7 +93,7 @@ pub(crate) fn take_identity(database: &Path) -> Result<(), Failure> {
 
 pub(crate) fn not_taken(path: &Path, error: &io::Error) -> Failure {
     Failure::Other(format!(
-        "{}: {error}. Root works there only as the owner of its folder, and cannot become that user: run this \
+        "{}: {error}. Root works there only as the owner of the folder, and cannot become that user: run this \
          as that user.",
         path.display()
     ))

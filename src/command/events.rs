@@ -161,33 +161,35 @@ fn outcome_words(event: &StoredEvent) -> String {
     }
 }
 
-/// What came of an event. The words are those of `Outcome` and `Ignored`, from the ledger.
+/// What came of an event. The words are those of `Outcome` and `Ignored`, as the ledger has them.
 fn outcome_meaning(event: &StoredEvent) -> &'static str {
     match (event.outcome.as_str(), event.reason.as_deref()) {
-        ("applied", _) => "it told something new of the order.",
+        ("applied", _) => "it told something new about the order.",
         ("duplicate", _) => {
-            "another event had told the same before; nothing changed. Stripe does that."
+            "another event had said the same before, so nothing changed. Stripe does that."
         }
         ("parked", _) if event.order.is_some() => {
-            "its order was not known when it came; since then it was joined."
+            "its order was not known when it came; it has been joined since."
         }
         ("parked", _) => {
-            "its order is not known yet. It is joined when an event names both: look whether \
-             checkout.session.completed is subscribed and carries client_reference_id."
+            "its order is not known yet. It is joined when an event names both: check that \
+             checkout.session.completed is subscribed to and carries client_reference_id."
         }
-        ("ignored", Some("account")) => "it is of a connected account, and a shop is no platform.",
+        ("ignored", Some("account")) => {
+            "it belongs to a connected account, and paidup serves one shop, not a platform."
+        }
         ("ignored", Some("thin")) => {
             "it is a thin event, without an object. The destination must send snapshots: \
              Dashboard → Webhooks → your endpoint."
         }
-        ("ignored", Some("mode")) => "it is of the other mode than the database.",
+        ("ignored", Some("mode")) => "it is not of the database's mode.",
         ("ignored", Some("no_sale")) => {
             "it sells nothing: a session that only saves a card, or an invoice of zero."
         }
         ("ignored", Some("other_shop")) => {
-            "it is of another shop that shares the account: OUR_ORDERS says whose orders are ours."
+            "it belongs to another shop on the same account: OUR_ORDERS says which orders are ours."
         }
-        ("ignored", _) => "events of this type tell nothing of orders.",
+        ("ignored", _) => "events of this type say nothing about orders.",
         _ => "a newer paidup knows what this means.",
     }
 }

@@ -15,16 +15,16 @@ use crate::stripe::error::StripeError;
 pub enum Exit {
     /// Done.
     Done,
-    /// It could not be done, or did not go as expected.
+    /// It failed, or did not go as expected.
     Failed,
-    /// The words make no command.
+    /// The command line is wrong.
     Usage,
-    /// It was done, and what it looked at has problems.
+    /// It was done, and found problems.
     Problems,
-    /// The log is lost, and another process gets a new one: `EX_IOERR`.
+    /// The log is lost; the next process gets a new one: `EX_IOERR`.
     LogLost,
     /// The configuration is wrong: `EX_CONFIG` of
-    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd tries again all the same.
+    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd restarts the server all the same.
     Configuration,
 }
 
@@ -48,15 +48,15 @@ impl Exit {
         match self {
             Exit::Done => "done",
             Exit::Failed => "failed, or not as expected",
-            Exit::Usage => "wrong words or options",
+            Exit::Usage => "the command line is wrong",
             Exit::Problems => "done, and problems were found",
-            Exit::LogLost => "the log is lost; started again it has a new one",
+            Exit::LogLost => "the log is lost; a restart opens a new one",
             Exit::Configuration => "the configuration is wrong",
         }
     }
 }
 
-/// Why a command did not come to its end. Its `Display` is for the operator.
+/// Why a command did not finish. Its `Display` is for the operator.
 #[derive(Debug)]
 pub enum Failure {
     /// The output could not be written.
@@ -67,7 +67,7 @@ pub enum Failure {
     Configuration(String),
     /// Stripe could not be asked.
     Stripe(StripeError),
-    /// The server has no log any more, and is to be started again.
+    /// The server has lost its log, and must be restarted.
     LogLost,
     /// Anything else: what happened and what to do.
     Other(String),
@@ -91,7 +91,7 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            // Whoever reads the output (`| head -1`) has what it wanted.
+            // The reader of the output (`| head -1`) has all it wanted.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Failure::Output(_) | Failure::Store(_) | Failure::Stripe(_) | Failure::Other(_) => {
                 Exit::Failed
@@ -109,8 +109,8 @@ impl Display for Failure {
             Failure::Store(error) => write!(f, "{error}"),
             Failure::Stripe(error) => write!(f, "{error}"),
             Failure::LogLost => f.write_str(
-                "the log cannot be written: whoever read it has gone, or has stood still for minutes. This \
-                 process leaves, so that the next one gets a new log. If that comes again, look at \
+                "the log cannot be written: its reader has gone, or has not read for minutes. This process exits so \
+                 that the next one gets a new log. If it happens again, look at \
                  `systemctl status systemd-journald@paidup.service`",
             ),
             Failure::Configuration(text) | Failure::Other(text) => f.write_str(text),
@@ -132,7 +132,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Tells the operator. A stderr that is closed, or that nobody reads, changes nothing else.
+/// Tells the operator on stderr. When that is closed, or nobody reads it, the command goes on all the same.
 pub fn tell(text: &dyn Display) {
     let text = format!("{text}\n");
     let (told, is_told) = mpsc::channel();

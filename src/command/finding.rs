@@ -12,26 +12,26 @@ use crate::command::exit::Exit;
 pub(crate) enum Severity {
     /// It is as it should be.
     Good,
-    /// It works, and may not be meant.
+    /// It works, but may not be intended.
     Warning,
-    /// It must be repaired.
+    /// It must be fixed.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     /// How bad it is.
     pub(crate) severity: Severity,
-    /// What was looked at, in a word or two.
+    /// What was checked, in a word or two.
     pub(crate) subject: &'static str,
     /// What was found.
     pub(crate) what: String,
     /// Why it matters; empty when it is good.
     pub(crate) why: String,
-    /// What to do: a command, a variable or a Dashboard page; empty when nothing is.
+    /// What to do: a command, a variable or a Dashboard page; empty when there is nothing to do.
     pub(crate) next: String,
-    /// The case of the runbook that it belongs to; empty when it is none of them.
+    /// The case of the runbook that it belongs to; empty when there is none.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) runbook: &'static str,
 }
@@ -62,7 +62,7 @@ impl Finding {
         )
     }
 
-    /// Something to repair.
+    /// Something to fix.
     #[must_use]
     pub(crate) fn problem(
         subject: &'static str,
@@ -96,7 +96,7 @@ impl Finding {
     }
 }
 
-/// How a command ends that found this.
+/// How a command ends that has found this.
 #[must_use]
 pub(crate) fn exit(findings: &[Finding]) -> Exit {
     if findings

@@ -22,9 +22,9 @@ pub(crate) const INSTALL: words::Command = words::Command {
     name: "install",
     arguments: "",
     summary: "Make this machine a server: binary, systemd units, user, settings, nightly backup",
-    details: "Shows each step, and what it is for. What is there and right is left alone, and settings are\n\
-              never overwritten: to upgrade, give the same command to the new binary. Needs root and\n\
-              systemd 249 or newer.",
+    details: "Shows each step, and what it is for. What is already right is left alone, and settings are never\n\
+              overwritten: to upgrade, run the same command with the new binary. Needs root and systemd 249\n\
+              or newer.",
     options: &[DRY_RUN, ROOT],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage],
     examples: &["paidup install --dry-run", "sudo ./paidup install"],
@@ -37,13 +37,13 @@ pub(crate) const INSTALL: words::Command = words::Command {
 pub(crate) const UNINSTALL: words::Command = words::Command {
     name: "uninstall",
     arguments: "",
-    summary: "Stop paidup and remove what `install` has put in place",
+    summary: "Stop paidup and remove what `install` put in place",
     details: "Settings, orders, backups and logs stay, unless --purge is given.",
     options: &[
         CliOption {
             name: "purge",
             value: "",
-            help: "remove settings, orders, backups, logs and the user as well: for ever",
+            help: "remove settings, orders, backups, logs and the user as well, for good",
         },
         DRY_RUN,
         ROOT,
@@ -62,7 +62,7 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
 const ROOT: CliOption = CliOption {
     name: "root",
     value: "DIR",
-    help: "DIR stands for /, as when an image is made; commands are shown, not run",
+    help: "use DIR in place of /, for building an image; commands are shown, not run",
 };
 
 fn done(steps: Result<(), StepFailed>) -> Result<Exit, Failure> {
@@ -90,7 +90,7 @@ impl Options {
     }
 }
 
-/// A step that failed; those before it are done, and doing all of it again does no harm.
+/// A step that failed; those before it are done, and running everything again does no harm.
 #[derive(Debug)]
 struct StepFailed {
     step: String,
@@ -102,14 +102,14 @@ impl fmt::Display for StepFailed {
         write!(f, "{}: {}. ", self.step, self.error)?;
         let kind = self.error.kind();
         f.write_str(if kind == io::ErrorKind::AlreadyExists {
-            "Its upgrades would change nothing while files under /usr/local win over its own. Keep to the \
-             package, or remove it first: apt-get remove paidup, which keeps settings and orders"
+            "Files in /usr/local override the package's, so upgrades would have no effect. Keep the package, or \
+             remove it first: apt-get remove paidup, which keeps settings and orders"
         } else if kind == io::ErrorKind::PermissionDenied {
-            "Only root may do that: put sudo before the command"
+            "Only root may do that: run it with sudo"
         } else if kind == io::ErrorKind::NotFound {
             "paidup's units need systemd 249 or newer"
         } else {
-            "Repair that and give the same command again: what is done stays as it is"
+            "Fix that and run the same command again: what is done stays as it is"
         })
     }
 }
@@ -130,8 +130,8 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
             ),
         });
     }
-    // Whatever the shell's is: with 000 everybody could write into the folders, with 077 nobody read them.
-    // The commands that are run have it as well.
+    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
+    // read them. The commands that are run inherit it.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let program = env::current_exe()
         .and_then(fs::read)
@@ -402,7 +402,7 @@ fn is_same(path: &Path, mode: u32, content: &[u8]) -> bool {
         && fs::read(path).is_ok_and(|found| found == content)
 }
 
-/// Writes beside the file and renames, so that a running program or a reader never sees half of it.
+/// Writes beside the file and renames, so that no running program or reader ever sees half of it.
 fn write_file(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -426,7 +426,7 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were made for this file alone.
+    // Folders that were created for this file alone.
     if let Some(folder) = path
         .parent()
         .filter(|it| it.extension() == Some("d".as_ref()))

@@ -129,11 +129,11 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
     Ok(())
 }
 
-/// Orders shown of those that say that they are for one name.
+/// How many orders with one reference are shown.
 const REFERENCES: usize = 50;
 
-/// Where neither an order nor a Stripe object has that name, the order that says
-/// that it is for it, or a list when several do.
+/// The order with that id or with a Stripe object of that id. When there is none, the order with that
+/// reference, or a list when there are several.
 ///
 /// # Errors
 /// [`Failure`] when the database cannot be read or the output not be written.
@@ -222,7 +222,7 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
     Ok(())
 }
 
-/// `25.00 EUR`, and what of it was given back.
+/// `25.00 EUR`, and how much of it was given back.
 fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
     let all = money::written(amount, currency);
     match refunded {
@@ -231,7 +231,7 @@ fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
     }
 }
 
-/// What became of the money: each part is told once, and `kept` is what is left.
+/// What became of the money: each part is named once, and `kept` is what is left.
 fn money_sentence(state: &State) -> String {
     let written = |minor| money::written(minor, state.currency.as_deref());
     let all = written(state.amount);
@@ -307,7 +307,7 @@ fn dispute_word(dispute: Dispute) -> &'static str {
     }
 }
 
-/// What a human should know or do: the word, what it means, what to do.
+/// What a person should know: the word, what it means, what to do.
 fn to_look_at(
     dispute: Dispute,
     flags: &[Flag],
@@ -320,10 +320,10 @@ fn to_look_at(
         )),
         Dispute::Won => Some((
             "The buyer's bank contested the payment and the shop kept the money.",
-            "Nothing is to do.",
+            "No action needed.",
         )),
         Dispute::Lost => Some((
-            "The buyer has the money back through the bank; that is no refund, so the status stays.",
+            "The buyer has the money back through the bank; that is not a refund, so the status stays.",
             "Do not refund it as well. Dashboard → Payments → Disputes has the reason.",
         )),
     };
@@ -337,8 +337,8 @@ fn to_look_at(
 pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
     match flag {
         Flag::DoublePayment => (
-            "Two payments of this order took money that was not given back.",
-            "Refund one of them: Dashboard → Payments. The flag goes when its refund arrives.",
+            "Two payments of this order took money that was not refunded.",
+            "Refund one of them: Dashboard → Payments. The flag clears when the refund arrives.",
         ),
         Flag::AmountMismatch => (
             "What was taken is not what the session asked for.",
@@ -349,20 +349,20 @@ pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
             "Compare the payment with the order before it ships: Dashboard → Payments.",
         ),
         Flag::NameConflict => (
-            "A payment names two orders, or an order that another session was made for.",
-            "Check where the shop makes its sessions, and the other order; `paidup orders show` finds it by \
-             the name.",
+            "A payment names two orders, or an order that another session was created for.",
+            "Check where the shop creates its sessions, and the other order; `paidup orders show` finds it by \
+             that id.",
         ),
         Flag::FraudWarning => (
-            "The card's issuer takes the payment for a fraud. A dispute is likely to follow.",
+            "The card's issuer considers the payment fraudulent. A dispute is likely to follow.",
             "Do not ship. Refund it before it is disputed: Dashboard → Payments.",
         ),
         Flag::InReview => (
-            "The payment is in review: nobody has decided yet whether it is honest.",
+            "The payment is in review: nobody has decided yet whether it is genuine.",
             "Approve or refund it before the order ships: Dashboard → Radar → Reviews.",
         ),
         Flag::FailedAfterPaid => (
-            "A debit that had succeeded has come back: the money is gone.",
+            "A debit that had succeeded was returned: the money is gone.",
             "Ask the buyer to pay again, and do not ship meanwhile: Dashboard → Payments.",
         ),
     }
@@ -370,8 +370,8 @@ pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
 
 pub(crate) fn no_order(id: &str) -> Failure {
     Failure::Other(format!(
-        "There is no order {:?}, no order says that it is for it, and no session, intent, invoice, charge, \
-         refund or dispute of that id is known.\n\
+        "There is no order {:?}, no order has it as its reference, and no session, intent, invoice, charge, \
+         refund or dispute with that id is known.\n\
          `paidup orders list` shows the newest orders, `paidup events list` what Stripe has sent.",
         plain::text(id)
     ))

@@ -78,8 +78,8 @@ pub(crate) const COMMAND: Command = Command {
     name: "reconcile",
     arguments: "",
     summary: "Fetch from Stripe what deliveries did not bring",
-    details: "What is missing goes the very way of a delivery: safe beside a running server, safe to repeat,\n\
-              and a run that was cut off is repeated. Needs STRIPE_SECRET_KEY; a restricted key with\n\
+    details: "What is missing takes the same path as a delivery: safe beside a running server, and safe to\n\
+              repeat, also after a run that was cut off. Needs STRIPE_SECRET_KEY; a restricted key with\n\
               Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
               Refunds, Disputes, Invoices, Reviews: Read. What Stripe refuses is told, the rest is stored.",
     options: &[
@@ -96,7 +96,7 @@ pub(crate) const COMMAND: Command = Command {
         CliOption {
             name: "order",
             value: "ID",
-            help: "not events but the objects of one order, by its id or that of any Stripe object\nof it: also repairs what was never subscribed to",
+            help: "not events but the objects of one order, by its id or that of any of its Stripe\nobjects: also repairs what was never subscribed to",
         },
         DRY_RUN,
         JSON_LINES,

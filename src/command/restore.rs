@@ -24,7 +24,7 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "FILE",
     summary: "Put a backup in the place of the database",
     details: "Checks FILE first. The server, and whatever else has the database open, must be stopped. The\n\
-              database of before is kept beside the new one, as paidup.db.replaced-TIME. FILE stays as it is.",
+              previous database is kept beside the new one, as paidup.db.replaced-TIME. FILE stays as it is.",
     options: &[ENV_FILE],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
     examples: &["paidup restore /var/lib/paidup/backup/paidup-20261124T054626Z.db"],
@@ -59,8 +59,8 @@ pub fn restore(
         );
         return Err(Failure::Other(what));
     }
-    // A link stays a link: what it leads to is replaced. And whoever forgot to say which database
-    // sees the whole path of the one that it was.
+    // A link stays a link: its target is replaced. And whoever forgot to say which database sees the full
+    // path of the one that was used.
     let found = fs::canonicalize(database).or_else(|_| std::path::absolute(database));
     let database = found.as_deref().unwrap_or(database);
     let failed = |error| not_replaced(database, &error);
@@ -71,7 +71,7 @@ pub fn restore(
         .map_err(failed)?
         .ok_or_else(|| in_use_by(&UseLock::holders(database)))?;
     let kept = kept_name(database, now);
-    // Verified under the name that the replaced file will have: they only change names then.
+    // Verified under the name that the replaced file will have, so that they only have to swap names.
     let source = source.map_err(|error| no_restore(backup, &error))?;
     source.copy_to(&kept, false).map_err(|error| match error {
         CopyError::Exists(kept) => restored_just_now(&kept),
@@ -91,7 +91,7 @@ pub fn restore(
     files::sync_folder_of(database).map_err(failed)?;
 
     if had_one {
-        writeln!(out, "The database of before is kept as {}", kept.display())?;
+        writeln!(out, "The previous database is kept as {}", kept.display())?;
     }
     writeln!(
         out,
@@ -110,8 +110,8 @@ pub fn restore(
     Ok(Exit::Done)
 }
 
-/// Cursors of the changes that the restore has undone are known as such from here on, whoever
-/// writes first. To an older file the server does it, when it has brought it up to date.
+/// From here on, cursors of changes that the restore has undone are recognised, whoever writes first. In
+/// an older file the server does this once it has migrated it.
 fn begin_history(database: &Path, now: UnixSeconds) -> Result<(), StoreError> {
     match Store::open_existing(database) {
         Ok(mut store) => store.begin_history(now),
@@ -181,7 +181,7 @@ fn kept_name(database: &Path, at: UnixSeconds) -> PathBuf {
 fn restored_just_now(kept: &Path) -> Failure {
     let kept = kept.display();
     Failure::Other(format!(
-        "{kept} is from a restore in this very second. Nothing was done: run it again."
+        "{kept} is from a restore within this very second. Nothing was done: run it again."
     ))
 }
 
@@ -192,7 +192,7 @@ fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
-/// Stops the server, what would start it again, and all else of ours that has the database open.
+/// Stops the server, what would start it again, and everything else of ours that opens the database.
 const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.service \
                         paidup-api.service paidup-backup.timer paidup-reconcile.timer";
 

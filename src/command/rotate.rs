@@ -1,9 +1,9 @@
-//! `paidup rotate`: a new signing secret beside the old one, a proof that the running server accepts
-//! both, and the old one away; without one valid delivery refused in between.
+//! `paidup rotate`: adds a new signing secret beside the old one, proves that the running server accepts
+//! both, and drops the old one, without refusing a single valid delivery.
 //!
-//! A secret comes in through a file or standard input, because command lines are seen by every
-//! account of the machine and kept in the shell's history. It is never shown: secrets are told
-//! apart by their place in the file.
+//! A secret comes in through a file or standard input, because every account on the machine can see
+//! command lines, and shells keep them in their history. It is never shown: secrets are told apart by
+//! their place in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,9 +32,8 @@ pub(crate) const ADD: Command = Command {
     arguments: "",
     summary: "Put a new signing secret beside the old one",
     details: "Reads the secret from standard input (on a terminal: paste it, then Enter; it is not shown) or\n\
-              a file, never from the command line. The file with it is checked as the service would read\n\
-              it before it takes the place of the present one; every other byte, owner and mode stay. No\n\
-              secret is shown.",
+              a file, never from the command line. The new file is checked as the service would read it\n\
+              before it replaces the old one; every other byte, owner and mode stay. No secret is shown.",
     options: &[
         CliOption {
             name: "from",
@@ -102,7 +101,7 @@ const UNIT_ENV_FILE: CliOption = CliOption {
 const SECRET_FILE_OPTION: CliOption = CliOption {
     name: "secret-file",
     value: "FILE",
-    help: "the file that LoadCredential= of the unit reads, when the secrets are a\ncredential",
+    help: "the file that the unit's LoadCredential= reads, when the secrets are a\ncredential",
 };
 const RESTART: CliOption = CliOption {
     name: "restart",
@@ -260,7 +259,7 @@ fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result<Exi
     reload_and_verify(files, has_to_reload, out, |_| Ok(()))
 }
 
-/// Makes the server read the file and asks it, or says how.
+/// Makes the server read the file and asks it, or says how to.
 fn reload_and_verify(
     files: &Files,
     has_to_reload: bool,
@@ -295,8 +294,8 @@ fn reload() -> Result<(), Failure> {
         Err(error) => error.to_string(),
     };
     Err(Failure::Other(format!(
-        "systemctl reload paidup did not work ({what}). The file is changed and valid; a server that ran \
-         goes on with the secrets that it knows. Look at `journalctl --namespace=paidup -u paidup -u paidup-check -n 50`."
+        "systemctl reload paidup did not work ({what}). The file is changed and valid; a running server \
+         goes on with the secrets that it has. Look at `journalctl --namespace=paidup -u paidup -u paidup-check -n 50`."
     )))
 }
 
@@ -400,11 +399,11 @@ fn config_of(files: &Files, path: &Path, text: &str) -> Result<Config, String> {
     .map_err(in_words)
 }
 
-/// A credential's path in the service is no file that can be changed.
+/// The path of a credential inside the service is not a file that can be changed.
 fn real_file(named: &str) -> Result<PathBuf, Failure> {
     if named.contains(['%', '$']) || named.starts_with("/run/credentials/") {
         return Err(Failure::Other(format!(
-            "{SECRET_FILE} is a systemd credential, which is made anew at each start. Name the file that \
+            "{SECRET_FILE} is a systemd credential, which is recreated at each start. Name the file that \
              the unit's LoadCredential= reads, such as --secret-file /etc/paidup/webhook_secret"
         )));
     }
@@ -415,7 +414,7 @@ fn read_file(path: &Path) -> Result<String, Failure> {
     let read = identity::within(path, || fs::read_to_string(path));
     read.flatten().map_err(|error| {
         Failure::Configuration(format!(
-            "{} cannot be read: {error}. It must be there and be readable by who runs this; try sudo.",
+            "{} cannot be read: {error}. It must exist and be readable by whoever runs this; try sudo.",
             path.display()
         ))
     })
@@ -435,15 +434,15 @@ fn read_secret(input: &mut dyn Read) -> Result<String, Failure> {
         return Ok(secret.to_owned());
     }
     Err(Failure::Other(
-        "That is no signing secret, and nothing was changed. One is on a line of its own, starts with \
+        "That is no signing secret; nothing was changed. A secret is on a line of its own, starts with \
          whsec_ and has letters and digits: Dashboard → Webhooks → your endpoint → Signing secret. Give it \
          on standard input or with --from FILE."
             .to_owned(),
     ))
 }
 
-/// The status that the server answers to an event signed with this secret. The event's type is
-/// nobody's, so it is noted in the ledger and changes no order.
+/// The status that the server answers to an event signed with this secret. Its type is one that only we
+/// use, so it goes into the ledger and changes no order.
 fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
     let number = getrandom::u64().map_err(io::Error::other)?;
     let now = Now::read().unix;
@@ -471,7 +470,7 @@ impl fmt::Display for Verdict<'_> {
             Ok(429) => f.write_str("not known (429): too many requests in this minute. Ask again in one"),
             Ok(status) => write!(
                 f,
-                "not known ({status}): the server cannot store events, or another one answers. paidup check"
+                "not known ({status}): the server cannot store events, or something else answers there. paidup check"
             ),
             Err(error) => write!(
                 f,

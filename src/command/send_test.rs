@@ -1,5 +1,4 @@
-//! `paidup send-test`: makes events, signs them, posts them, and says what came back and what it
-//! means.
+//! `paidup send-test`: makes events, signs them, posts them, and says what the answers mean.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -30,11 +29,11 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "[TYPE...]",
     summary: "Send signed test events to a running server and say what came back",
     details: "Makes events as Stripe would, signs them with the (first) configured signing secret and posts\n\
-              them: the proof that the server runs, can be reached and has this secret. TYPE is one of the\n\
+              them: proof that the server runs, can be reached and has this secret. TYPE is one of the\n\
               types that paidup knows; checkout.session.completed unless given. The events of one order\n\
-              belong to one payment, also over several calls with the same --order.\n\
-              It makes a test order, which counts as one. Never name a customer's order: it would count as\n\
-              paid again. All events are of test mode: in a live shop they change nothing.",
+              belong to one payment, even over several runs with the same --order.\n\
+              It creates a test order, which is an order like any other. Never name a customer's order: it\n\
+              would count as paid again. All events are in test mode: in a live shop they change nothing.",
     options: &[
         CliOption {
             name: "order",
@@ -59,27 +58,27 @@ pub(crate) const COMMAND: Command = Command {
         CliOption {
             name: "all",
             value: "",
-            help: "a whole life: declined, paid, refunded in part, disputed, won, refund failed",
+            help: "an order's life: declined, paid, refunded in part, disputed, won, refund failed",
         },
         CliOption {
             name: "duplicate",
             value: "N",
-            help: "every event N times, as Stripe may",
+            help: "send every event N times, as Stripe may",
         },
         CliOption {
             name: "shuffle",
             value: "",
-            help: "in a random order, as Stripe may",
+            help: "send in random order, as Stripe may",
         },
         CliOption {
             name: "forged",
             value: "",
-            help: "signed with another secret: must be refused",
+            help: "sign with another secret: must be refused",
         },
         CliOption {
             name: "stale",
             value: "",
-            help: "signed too long ago: must be refused",
+            help: "sign with an old time: must be refused",
         },
         ENV_FILE,
     ],
@@ -171,7 +170,7 @@ const AMOUNT_RANGE: RangeInclusive<i64> = 1..=99_999_999;
 const COPIES_RANGE: RangeInclusive<u32> = 1..=100;
 /// The type that is sent when none is given.
 const USUAL_TYPE: &str = "checkout.session.completed";
-/// What a delivery may take. Stripe does not publish its own limit; it is of this order.
+/// What a delivery may take. Stripe does not publish its own limit; it is about this.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Ours has about 100 bytes. Another server's may be anything.
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
@@ -334,7 +333,7 @@ pub(crate) fn outcome_and_time(answer: &io::Result<Answer>) -> String {
     }
 }
 
-/// What each event is to tell.
+/// What each event tells.
 fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)> {
     if options.all {
         return payment.life();
@@ -351,7 +350,7 @@ fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)
         .collect()
 }
 
-/// The documents in the order in which they are sent, each as often as it is to be.
+/// The documents in the order in which they are sent, each as often as asked.
 fn deliveries(
     options: &Options,
     payment: &SamplePayment,
@@ -494,12 +493,12 @@ impl<'a> Report<'a> {
                 "400: refused, as it must be.".to_owned()
             }
             (200, "applied") => format!(
-                "applied: it told something new of the order. Read its story: paidup orders show {}",
+                "applied: it told something new about the order. Its story: paidup orders show {}",
                 plain::text(self.order)
             ),
             (200, "duplicate") => "duplicate: it was known already, and nothing changed.".to_owned(),
             (200, "parked") => {
-                "parked: kept until an event tells which order it is about, such as \
+                "parked: kept until an event says which order it is about, such as \
                  checkout.session.completed of the same order."
                     .to_owned()
             }
@@ -510,7 +509,7 @@ impl<'a> Report<'a> {
             }
             (200, _) => "200: accepted.".to_owned(),
             (400, _) => format!(
-                "400: the server did not believe the signature. Either it runs with another \
+                "400: the server refused the signature. Either it runs with another \
                  STRIPE_WEBHOOK_SECRET than the one used here (restart it after a change, or give its file \
                  with --env-file), or a proxy changes the body, or the clocks differ; {log}"
             ),
@@ -518,7 +517,7 @@ impl<'a> Report<'a> {
                 "A redirect. Stripe does not follow it: register the address that it leads to.".to_owned()
             }
             (404 | 405, _) => {
-                format!("{}: nothing takes webhooks there. The path is {WEBHOOK_PATH}.", answer.status)
+                format!("{}: nothing accepts webhooks there. The path is {WEBHOOK_PATH}.", answer.status)
             }
             (413, _) => "413: the body is too large for the proxy (client_max_body_size) or for \
                          BODY_MAX_BYTES."
@@ -529,7 +528,7 @@ impl<'a> Report<'a> {
                     .to_owned()
             }
             (502 | 504, _) => format!(
-                "{}: the proxy does not reach paidup. Is it running, on the address that the proxy has?",
+                "{}: the proxy cannot reach paidup. Is it running, at the address that the proxy uses?",
                 answer.status
             ),
             (503, _) => format!("503: not stored, Stripe would retry. Run `paidup check`; {log}"),

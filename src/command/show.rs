@@ -1,6 +1,6 @@
 //! What the commands that show orders and events have in common.
 //!
-//! Whatever came from outside passes through [`plain`] before it reaches a terminal.
+//! Text from outside passes through [`plain`] before it reaches a terminal.
 
 use std::io::{self, Write};
 
@@ -33,8 +33,8 @@ pub(crate) fn write_has_more(has_more: bool, out: &mut dyn Write) -> io::Result<
     }
 }
 
-/// Writes the rows under their heads, each column as wide as its widest cell. Nothing when there
-/// are no rows.
+/// Writes the rows under their headings, each column as wide as its widest cell; nothing when there are
+/// no rows.
 pub(crate) fn write_table<const N: usize>(
     heads: [&str; N],
     rows: Vec<[String; N]>,

@@ -64,7 +64,7 @@ pub(crate) const JSON_LINES: CliOption = CliOption {
 pub(crate) const DRY_RUN: CliOption = CliOption {
     name: "dry-run",
     value: "",
-    help: "show each step and take none",
+    help: "show each step without taking it",
 };
 pub(crate) const LIMIT: CliOption = CliOption {
     name: "limit",
