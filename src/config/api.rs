@@ -86,6 +86,22 @@ mod tests {
     }
 
     #[test]
+    fn a_blank_token_file_is_named_and_the_remedy_is_a_new_token() {
+        let vars = [
+            ("API_TOKEN_FILE", "/run/token"),
+            ("STRIPE_SECRET_KEY", "sk_test_1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let errors = ApiConfig::parse(&vars.into(), &|_| Ok(" \n".to_owned())).unwrap_err();
+        let [error] = &errors[..] else {
+            panic!("{errors:?}");
+        };
+        assert_eq!(error.variable, "API_TOKEN_FILE");
+        assert_eq!(error.problem, "names a file that is blank");
+        assert!(error.remedy.contains("gen-token"), "{error}");
+    }
+
+    #[test]
     fn every_mistake_is_told_at_once_and_no_secret_with_it() {
         let errors = parsed(&[
             ("API_ADDR", "0.0.0.0:4244"),

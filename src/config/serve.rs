@@ -431,6 +431,7 @@ mod tests {
         let error = mistake(file_config(" \n\n"));
         assert_eq!(error.variable, "STRIPE_WEBHOOK_SECRET_FILE");
         assert_eq!(error.problem, "names a file that is blank");
+        assert!(error.remedy.contains("Signing secret"), "{error}");
 
         let vars = vars(&[("STRIPE_WEBHOOK_SECRET_FILE", "/nowhere/whsec")]);
         let error = mistake(Config::parse(&vars, &no_file));

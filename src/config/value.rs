@@ -80,7 +80,7 @@ pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
 /// The path of the database.
 pub(super) fn database(text: &str) -> Result<PathBuf, String> {
     if text == ":memory:" {
-        return Err("is :memory:, and every order would be lost at a restart".to_owned());
+        return Err("is :memory:, which is lost at a restart".to_owned());
     }
     if text.contains("://") || looks_secret(text) {
         let problem = "is a URL or a secret, and would be shown and logged";
