@@ -544,9 +544,12 @@ impl Raw<'_> {
 
     fn charge(&self, news: &str, told: &Told<'_>) -> Result<KnownCharge, EventError> {
         let amount = self.required(&self.amount, "data.object.amount")?;
-        let is_captured = self.captured.flag() != Some(false);
+        let has_expired = news == "expired";
+        let is_captured = self.captured.flag() != Some(false) && !has_expired;
         let captured = self.amount(&self.amount_captured, "data.object.amount_captured")?;
         let refunded = self.amount(&self.amount_refunded, "data.object.amount_refunded")?;
+        // A hold that expires is released, whether its object shows that already or not.
+        let refunded = if has_expired { Some(amount) } else { refunded };
         // The oldest versions have no status: `paid` says it there.
         let status = match (self.status.text(), news, self.paid.flag()) {
             (Some("succeeded"), _, _) => ChargeStatus::Succeeded,
@@ -625,11 +628,17 @@ impl Raw<'_> {
             }
             (Some(_) | None, _) => InvoiceStatus::Open,
         };
+        let due = self.money(&self.amount_due, "data.object.amount_due")?;
         let paid = self.money(&self.amount_paid, "data.object.amount_paid")?;
+        // What was paid outside of Stripe need not be in `amount_paid`.
+        let paid = match paid {
+            Some(paid) if paid.minor == 0 => due.clone(),
+            paid => paid,
+        };
         Ok(Invoice {
             status,
             at,
-            due: self.money(&self.amount_due, "data.object.amount_due")?,
+            due,
             paid: paid.filter(|_| status == InvoiceStatus::Paid),
         })
     }

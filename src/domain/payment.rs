@@ -767,25 +767,11 @@ impl Payment {
     /// A debit that had succeeded came back.
     #[must_use]
     pub fn has_failed_after_payment(&self) -> bool {
-        let taken = self.told_sessions().filter_map(|(_, session)| session.paid);
-        let taken = taken.chain(self.intents.values().filter_map(|intent| intent.succeeded));
-        let taken = taken.min();
-        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
-        let one_took = self.charges.values().any(KnownCharge::took);
-        // While another charge took the money, this one was declined before.
-        let by_charge = |charge: &KnownCharge| {
-            let failed = charge.failed;
-            failed.is_some_and(|at| charge.took() || !one_took && later(at))
-        };
-        let by_intent = |intent: &Intent| match intent.attempt {
-            Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
-            Some((
-                _,
-                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
-            ))
-            | None => false,
-        };
-        self.charges.values().any(by_charge) || self.intents.values().any(by_intent)
+        let parts = self.parts();
+        // Of several parts, a session does not say which of them was paid.
+        let paid = self.told_sessions().filter_map(|(_, session)| session.paid);
+        let paid = paid.min().filter(|_| parts.len() == 1);
+        parts.iter().any(|part| part.has_come_back(paid))
     }
 
     /// The shop decides what is captured, so that need not be what the session asked for.
@@ -885,9 +871,9 @@ impl Payment {
                     .any(|taking| self.is_of(refund, taking, takings.len() == 1))
             };
             let others: Vec<_> = self.refunds.values().filter(is_other).collect();
-            sum = sum.plus(self.refunded_of(&Taking::default(), &others, taken));
+            sum = sum.plus(self.refunded_of(&Part::default(), &others, taken));
         } else if takings.is_empty() {
-            sum = self.refunded_of(&Taking::default(), &[], taken);
+            sum = self.refunded_of(&Part::default(), &[], taken);
         }
         sum.within(taken)
     }
@@ -946,14 +932,11 @@ impl Payment {
             .min()
     }
 
-    /// How the latest attempt stands. A pending charge is one, too.
+    /// How the best of its parts stands that are not over.
     fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
-        let pending = self.charges.values().filter_map(|charge| {
-            let version = charge.version.as_ref()?;
-            (version.status == ChargeStatus::Pending).then_some((version.at, Attempt::Processing))
-        });
-        let attempts = self.intents.values().filter_map(|intent| intent.attempt);
-        attempts.chain(pending).max()
+        let parts = self.parts().into_iter().filter(|part| !part.is_over());
+        let attempts = parts.filter_map(|part| part.attempt());
+        attempts.max_by_key(|(at, attempt)| (*attempt, *at))
     }
 
     /// A delayed payment did not arrive, or the shop has given up its invoice.
@@ -985,34 +968,18 @@ impl Payment {
         }
     }
 
-    /// The intent was canceled, the invoice voided, or all its charges were holds that were released.
+    /// The invoice was voided, or every part of it is over.
     fn is_canceled(&self) -> bool {
-        let released = |charge: &KnownCharge| {
-            let version = charge.version.as_ref();
-            version.is_some_and(|version| !version.is_captured && version.refunded > 0)
-        };
-        let tried = self.charges.values().filter(|charge| {
-            let version = charge.version.as_ref();
-            version.is_some_and(|version| version.status != ChargeStatus::Failed)
-        });
-        let mut tried = tried.peekable();
-        self.intents.values().any(|intent| intent.canceled)
-            || self.invoice() == Some(InvoiceStatus::Void)
-            || tried.peek().is_some() && tried.all(released)
+        let mut parts = self.parts();
+        parts.retain(|part| part.intent.is_some() || part.tried().next().is_some());
+        let is_over = !parts.is_empty() && parts.iter().all(Part::is_over);
+        is_over || self.invoice() == Some(InvoiceStatus::Void)
     }
 
     /// The money is held for the shop.
     fn is_held(&self) -> bool {
-        let held = |charge: &KnownCharge| {
-            charge.version.as_ref().is_some_and(|version| {
-                version.status == ChargeStatus::Succeeded
-                    && !version.is_captured
-                    && version.refunded == 0
-            })
-        };
-        self.attempt()
-            .is_some_and(|(_, attempt)| attempt == Attempt::Held)
-            || self.charges.values().any(held)
+        let parts = self.parts();
+        parts.iter().any(|part| !part.is_over() && part.is_held())
     }
 
     fn is_on_its_way(&self) -> bool {
@@ -1028,17 +995,16 @@ impl Payment {
                 .any(|charge| charge.waited == Some(Wait::Bank))
     }
 
-    /// Each intent, and each charge without one, that took money.
-    fn takings(&self) -> Vec<Taking<'_>> {
+    /// Each intent with its charges, and each charge without one.
+    fn parts(&self) -> Vec<Part<'_>> {
         let only_intent = match self.intents.len() {
             1 => self.intents.keys().next(),
             _ => None,
         };
-        let mut takings: BTreeMap<(Option<&StripeId>, Option<&StripeId>), Taking<'_>> =
-            BTreeMap::new();
+        let mut parts: BTreeMap<(Option<&StripeId>, Option<&StripeId>), Part<'_>> = BTreeMap::new();
         for (id, intent) in &self.intents {
-            let taking = takings.entry((Some(id), None)).or_default();
-            taking.intent = Some((id, intent));
+            let part = parts.entry((Some(id), None)).or_default();
+            part.intent = Some((id, intent));
         }
         for (id, charge) in &self.charges {
             let intent = charge.intent.as_ref().or(only_intent);
@@ -1046,17 +1012,21 @@ impl Payment {
                 Some(intent) => (Some(intent), None),
                 None => (None, Some(id)),
             };
-            let taking = takings.entry(key).or_default();
-            taking.learn(id, charge);
+            parts.entry(key).or_default().learn(id, charge);
         }
-        let mut takings: Vec<_> = takings.into_values().collect();
-        takings.retain(Taking::took);
-        takings
+        parts.into_values().collect()
+    }
+
+    /// Those that took money.
+    fn takings(&self) -> Vec<Part<'_>> {
+        let mut parts = self.parts();
+        parts.retain(Part::took);
+        parts
     }
 
     /// Whether a refund is of that taking: it names its charge or its intent, or neither and there is
     /// no other.
-    fn is_of(&self, refund: &Refund, taking: &Taking<'_>, is_only: bool) -> bool {
+    fn is_of(&self, refund: &Refund, taking: &Part<'_>, is_only: bool) -> bool {
         let intent_of = |id| {
             self.charges
                 .get(id)
@@ -1078,7 +1048,7 @@ impl Payment {
     /// (`gone`); one made after it is not yet in it (`new`). Stripe shows the part of a hold that was
     /// never captured as refunded, too (`release`): it is in the total, and may have a refund of its
     /// own.
-    fn refunded_of(&self, taking: &Taking<'_>, refunds: &[&Refund], taken: i64) -> Refunded {
+    fn refunded_of(&self, taking: &Part<'_>, refunds: &[&Refund], taken: i64) -> Refunded {
         let captured = taking.captured().unwrap_or(taken);
         let release = taking
             .held()
@@ -1166,17 +1136,19 @@ impl Refunded {
     }
 }
 
-/// An intent with the charge that took its money, or such a charge alone.
+/// An intent with its charges, of which at most one takes the money, or such a charge alone.
 #[derive(Default)]
-struct Taking<'a> {
+struct Part<'a> {
     intent: Option<(&'a StripeId, &'a Intent)>,
+    charges: Vec<&'a KnownCharge>,
+    /// The one that took or holds the money.
     charge: Option<&'a StripeId>,
     version: Option<&'a Charge>,
 }
 
-impl<'a> Taking<'a> {
-    /// Of several attempts, the one that took or holds the money counts.
+impl<'a> Part<'a> {
     fn learn(&mut self, id: &'a StripeId, charge: &'a KnownCharge) {
+        self.charges.push(charge);
         let version = charge.version.as_ref();
         let rank = |version: Option<&'a Charge>| version.map(|version| (version.takes(), version));
         if self.charge.is_none() || rank(version) > rank(self.version) {
@@ -1188,6 +1160,68 @@ impl<'a> Taking<'a> {
     fn took(&self) -> bool {
         self.intent.is_some_and(|(_, intent)| intent.took())
             || self.version.is_some_and(Charge::takes)
+    }
+
+    /// The charges that did not fail.
+    fn tried(&self) -> impl Iterator<Item = &Charge> {
+        let versions = self
+            .charges
+            .iter()
+            .filter_map(|charge| charge.version.as_ref());
+        versions.filter(|version| version.status != ChargeStatus::Failed)
+    }
+
+    /// Nobody will pay it any more: its intent was canceled, or all its charges were holds that were
+    /// released.
+    fn is_over(&self) -> bool {
+        let is_released = |version: &Charge| !version.is_captured && version.refunded > 0;
+        self.intent.is_some_and(|(_, intent)| intent.canceled)
+            || self.tried().next().is_some() && self.tried().all(is_released)
+    }
+
+    /// How its latest attempt stands. A charge that is pending or has failed is one, too.
+    fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
+        let of_charge = |charge: &&KnownCharge| {
+            let version = charge.version.as_ref();
+            let pending = version.filter(|version| version.status == ChargeStatus::Pending);
+            let pending = pending.map(|version| (version.at, Attempt::Processing));
+            pending.max(charge.failed.map(|at| (at, Attempt::Failed)))
+        };
+        let of_intent = self.intent.and_then(|(_, intent)| intent.attempt);
+        of_intent.max(self.charges.iter().filter_map(of_charge).max())
+    }
+
+    /// The money is held for the shop.
+    fn is_held(&self) -> bool {
+        let holds = |version: &Charge| {
+            version.status == ChargeStatus::Succeeded
+                && !version.is_captured
+                && version.refunded == 0
+        };
+        let is_latest = matches!(self.attempt(), Some((_, Attempt::Held)));
+        is_latest || self.tried().any(holds)
+    }
+
+    /// A debit that had succeeded, at `paid` if its session says so, came back.
+    fn has_come_back(&self, paid: Option<UnixSeconds>) -> bool {
+        let intent = self.intent.map(|(_, intent)| intent);
+        let taken = least(paid, intent.and_then(|intent| intent.succeeded));
+        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
+        let one_took = self.charges.iter().any(|charge| charge.took());
+        // While another charge took the money, this one was declined before.
+        let by_charge = |charge: &&KnownCharge| {
+            let failed = charge.failed;
+            failed.is_some_and(|at| charge.took() || !one_took && later(at))
+        };
+        let by_intent = |intent: &Intent| match intent.attempt {
+            Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
+            Some((
+                _,
+                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
+            ))
+            | None => false,
+        };
+        self.charges.iter().any(by_charge) || intent.is_some_and(by_intent)
     }
 
     fn captured(&self) -> Option<i64> {
