@@ -15,7 +15,8 @@ use super::id::{OrderId, StripeId, UnixSeconds};
 use super::log_line::ErrorCode;
 use super::payment::{
     Attempt, Belongs, Carrier, Charge, ChargeStatus, Dispute, DisputeStatus, Fact, Intent, Invoice,
-    InvoiceStatus, KnownCharge, Money, Object, Refund, RefundStatus, Review, Session, Source, Wait,
+    InvoiceStatus, KnownCharge, Money, Object, Refund, RefundStatus, Review, Session, Since,
+    Source, Wait,
 };
 pub use super::reading::Mode;
 use super::reading::{Place, Reading};
@@ -259,8 +260,12 @@ struct Told<'a> {
 
 impl Told<'_> {
     /// When something that is true has become so, as far as is known.
-    fn since(&self) -> UnixSeconds {
-        UnixSeconds(self.at.0.saturating_sub(i64::from(self.asked)))
+    fn since(&self) -> Since {
+        if self.asked {
+            Since::Found(UnixSeconds(self.at.0.saturating_sub(1)))
+        } else {
+            Since::Told(self.at)
+        }
     }
 }
 
@@ -598,6 +603,7 @@ impl Raw<'_> {
             amount: self.required(&self.amount, "data.object.amount")?,
             charge: self.charge.id(),
             intent: self.payment_intent.id(),
+            listed: told.asked.then_some(at),
         })
     }
 
@@ -992,7 +998,7 @@ mod tests {
         );
         assert_eq!((fact.intent, fact.names), (None, vec![]));
         let session = Session {
-            completed: Some(UnixSeconds(10)),
+            completed: Some(Since::Told(UnixSeconds(10))),
             ..Session::default()
         };
         assert_eq!(fact.object, Object::Session(session));

@@ -122,6 +122,24 @@ impl Source {
     }
 }
 
+/// When something became so. The least is the best: what an event tells is the time itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Since {
+    /// An event has told it, when it happened.
+    Told(UnixSeconds),
+    /// Stripe, asked a second later, said that it is so: it has been so since then or longer.
+    Found(UnixSeconds),
+}
+
+impl Since {
+    fn at(self) -> UnixSeconds {
+        match self {
+            Since::Told(at) | Since::Found(at) => at,
+        }
+    }
+}
+
 /// A Checkout Session: what has happened to it, when it was first known, and the total of its newest
 /// version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,10 +147,10 @@ impl Source {
 pub struct Session {
     /// The buyer has finished; the money may still be on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<UnixSeconds>,
+    pub completed: Option<Since>,
     /// `payment_status` was `paid`, a delayed payment arrived, or nothing was to pay.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub paid: Option<UnixSeconds>,
+    pub paid: Option<Since>,
     /// A delayed payment did not arrive.
     #[serde(skip_serializing_if = "is_false")]
     pub async_failed: bool,
@@ -159,7 +177,7 @@ pub struct Intent {
     pub attempt: Option<(UnixSeconds, Attempt)>,
     /// The money was taken: when that was first known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub succeeded: Option<UnixSeconds>,
+    pub succeeded: Option<Since>,
     /// It was once on its way: a bank debit, not a card.
     #[serde(skip_serializing_if = "is_false")]
     pub delayed: bool,
@@ -279,6 +297,9 @@ pub struct Refund {
     /// The intent that it gives back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intent: Option<StripeId>,
+    /// When Stripe was last asked for all refunds of that charge or intent: no older one is untold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<UnixSeconds>,
 }
 
 /// How far a refund is, in the order in which a later one wins.
@@ -299,7 +320,9 @@ impl Refund {
     fn join(&mut self, other: Refund) {
         let both_failed = self.status == RefundStatus::Failed && other.status == self.status;
         let at = self.at.min(other.at);
+        let listed = self.listed.max(other.listed);
         raise(self, other);
+        self.listed = listed;
         if both_failed {
             self.at = at;
         }
@@ -930,6 +953,7 @@ impl Payment {
         self.told_sessions()
             .filter_map(|(_, session)| session.completed)
             .min()
+            .map(Since::at)
     }
 
     /// How the best of its parts stands that are not over.
@@ -1082,7 +1106,9 @@ impl Payment {
         let Some((as_of, total)) = snapshot else {
             return Refunded { all: live, pending }.within(captured);
         };
-        let gone = sum(&|refund| !lives(refund) && refund.at >= as_of && refund.created <= as_of);
+        // What was listed since then is all that there was, so the total can only be too great.
+        let is_after = |refund: &Refund| refund.at.max(refund.listed.unwrap_or(refund.at)) >= as_of;
+        let gone = sum(&|refund| !lives(refund) && is_after(refund) && refund.created <= as_of);
         let new = sum(&|refund| lives(refund) && refund.created > as_of);
         let told = total.saturating_sub(gone).max(0).saturating_add(new);
         Refunded {
@@ -1203,10 +1229,10 @@ impl<'a> Part<'a> {
     }
 
     /// A debit that had succeeded, at `paid` if its session says so, came back.
-    fn has_come_back(&self, paid: Option<UnixSeconds>) -> bool {
+    fn has_come_back(&self, paid: Option<Since>) -> bool {
         let intent = self.intent.map(|(_, intent)| intent);
         let taken = least(paid, intent.and_then(|intent| intent.succeeded));
-        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
+        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken.at());
         let one_took = self.charges.iter().any(|charge| charge.took());
         // While another charge took the money, this one was declined before.
         let by_charge = |charge: &&KnownCharge| {
@@ -1421,6 +1447,7 @@ mod tests {
             amount,
             charge: Some(id("ch_1")),
             intent: None,
+            listed: None,
         };
         Fact::new(UnixSeconds(at), id(name), Object::Refund(refund))
     }
