@@ -191,18 +191,28 @@ impl World {
     // ── The API, which speaks the newest version whatever the events do ─────────────────────────
 
     /// What is asked for while the world lives: every object as it is now, but not an intent whose
-    /// names stand for something else until its session tells, nor a refund, which comes in the
-    /// list of its payment.
-    pub fn objects(&self) -> Vec<Value> {
+    /// names stand for something else until its session tells. Whoever reads a charge has the refunds
+    /// of its payment listed: in the second in which a refund fails, the running total alone does not
+    /// say whether it is still in it.
+    pub fn answers(&self) -> Vec<Vec<Value>> {
         let is_sure = |payment: &&Payment| {
             payment.is_completed() || !self.is_misnamed(payment) && !payment.is_link()
         };
-        let payments = self.payments.iter().filter(is_sure);
-        let mut objects: Vec<Value> = payments
-            .flat_map(|payment| self.objects_of(payment))
-            .collect();
-        objects.retain(|object| object["object"] != "refund");
-        objects
+        let answers_of = |payment: &Payment| {
+            let is_refund = |object: &Value| object["object"] == "refund";
+            let objects = self.objects_of(payment).into_iter();
+            let (refunds, others): (Vec<Value>, Vec<Value>) = objects.partition(is_refund);
+            let answer = |object: Value| match object["object"].as_str() {
+                Some("charge") => [vec![object], refunds.clone()].concat(),
+                _ => vec![object],
+            };
+            others.into_iter().map(answer).collect::<Vec<_>>()
+        };
+        self.payments
+            .iter()
+            .filter(is_sure)
+            .flat_map(answers_of)
+            .collect()
     }
 
     /// Every object that there is.
