@@ -578,6 +578,7 @@ impl Raw<'_> {
                 refunded: refunded.unwrap_or(0),
                 amount,
                 currency: self.currency(),
+                is_asked: told.asked,
             }),
             failed: (status == ChargeStatus::Failed).then_some(failed),
             waited: match status {
@@ -935,7 +936,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::payment::Payment;
+    use crate::domain::payment::{Payment, Standing};
 
     fn read(text: &str) -> Result<Event, EventError> {
         Event::from_json(text, &Reading::default())
@@ -1055,6 +1056,35 @@ mod tests {
                 format!(r#"{{"id":"pi_1","payment_details":{{"order_reference":"{reference}"}}}}"#);
             let fact = fact("payment_intent.succeeded", &object);
             assert_eq!(fact.session.as_ref().map(StripeId::as_str), session);
+        }
+    }
+
+    #[test]
+    fn the_time_that_an_event_tells_is_better_than_the_second_in_which_stripe_was_asked() {
+        let session = r#"{"id":"cs_1","object":"checkout.session","status":"complete",
+            "payment_status":"unpaid","payment_intent":"pi_1"}"#;
+        let idle = r#"{"id":"pi_1","object":"payment_intent","status":"requires_payment_method"}"#;
+        let asked =
+            |object| Fact::from_object(object, UnixSeconds(10), &Reading::default()).unwrap();
+        let told = fact("checkout.session.completed", session);
+        let standing = |facts: &[Fact]| {
+            let mut payment = Payment::default();
+            facts.iter().for_each(|fact| payment.learn(fact.clone()));
+            payment.standing()
+        };
+        let (session, idle) = (asked(session), asked(idle));
+        assert_eq!(
+            standing(&[session.clone(), idle.clone()]),
+            Standing::Failed,
+            "asked together: the buyer had finished, and no attempt runs"
+        );
+        for facts in [[&told, &session, &idle], [&idle, &session, &told]] {
+            let facts = facts.map(Fact::clone);
+            assert_eq!(
+                standing(&facts),
+                Standing::Processing,
+                "the buyer finished in that second, and the intent may have been asked for before"
+            );
         }
     }
 

@@ -265,6 +265,9 @@ pub struct Charge {
     /// Of all the amounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Box<str>>,
+    /// Stripe was asked for it; an event of that second may be newer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_asked: bool,
 }
 
 /// How far a charge is. <https://docs.stripe.com/api/charges/object#charge_object-status>
@@ -1106,9 +1109,15 @@ impl Payment {
         let Some((as_of, total)) = snapshot else {
             return Refunded { all: live, pending }.within(captured);
         };
-        // What was listed since then is all that there was, so the total can only be too great.
-        let is_after = |refund: &Refund| refund.at.max(refund.listed.unwrap_or(refund.at)) >= as_of;
-        let gone = sum(&|refund| !lives(refund) && is_after(refund) && refund.created <= as_of);
+        // A list that is not older than the total has all that it may sum up: what failed need not be
+        // taken out of it yet.
+        let is_asked = version.is_some_and(|version| version.is_asked);
+        let is_listed = |refund: &Refund| {
+            let listed = refund.listed;
+            listed.is_some_and(|at| at > as_of || at == as_of && is_asked)
+        };
+        let is_gone = |refund: &Refund| refund.at >= as_of || is_listed(refund);
+        let gone = sum(&|refund| !lives(refund) && is_gone(refund) && refund.created <= as_of);
         let new = sum(&|refund| lives(refund) && refund.created > as_of);
         let told = total.saturating_sub(gone).max(0).saturating_add(new);
         Refunded {
@@ -1431,6 +1440,7 @@ mod tests {
             refunded,
             amount: 2500,
             currency: Some("eur".into()),
+            is_asked: false,
         };
         let charge = KnownCharge {
             version: Some(version),
@@ -1495,6 +1505,51 @@ mod tests {
             1000,
             "made and failed after the total was taken"
         );
+    }
+
+    #[test]
+    fn a_failed_refund_that_is_listed_is_not_in_a_total_that_is_not_newer() {
+        let failed = || refund("re_1", 8, 7, 500, RefundStatus::Failed);
+        let listed_at = |at: i64| {
+            let mut fact = refund("re_1", at, 7, 500, RefundStatus::Failed);
+            if let Object::Refund(refund) = &mut fact.object {
+                refund.listed = Some(UnixSeconds(at));
+            }
+            fact
+        };
+        let asked_at = |at: i64| {
+            let mut fact = charge(at, 500);
+            if let Object::Charge(KnownCharge {
+                version: Some(version),
+                ..
+            }) = &mut fact.object
+            {
+                version.is_asked = true;
+            }
+            fact
+        };
+        let unlisted = [failed(), asked_at(10)];
+        assert_eq!(
+            refunded(&unlisted),
+            500,
+            "of another refund, as far as is known"
+        );
+        for listed in [10, 11] {
+            let both = [failed(), listed_at(listed), asked_at(10)];
+            assert_eq!(
+                refunded(&both),
+                0,
+                "the list has no other: listed at {listed}"
+            );
+        }
+        let told = [failed(), listed_at(10), charge(10, 500)];
+        assert_eq!(
+            refunded(&told),
+            500,
+            "an event of that second may be newer than the list"
+        );
+        let newer = [failed(), listed_at(10), asked_at(11)];
+        assert_eq!(refunded(&newer), 500, "made after the list");
     }
 
     #[test]
