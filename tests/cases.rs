@@ -154,7 +154,7 @@ fn cases() -> Vec<(String, Value)> {
         })
         .collect();
     cases.sort_by(|one, other| one.0.cmp(&other.0));
-    assert!(cases.len() >= 42, "{}", cases.len());
+    assert!(cases.len() >= 44, "{}", cases.len());
     cases
 }
 

@@ -959,10 +959,14 @@ impl Payment {
             .map(Since::at)
     }
 
-    /// How the best of its parts stands that are not over.
+    /// How the best of its parts stands. What has failed before it was canceled has failed.
     fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
-        let parts = self.parts().into_iter().filter(|part| !part.is_over());
-        let attempts = parts.filter_map(|part| part.attempt());
+        let parts = self.parts();
+        let counts = |part: &Part<'_>, attempt| !part.is_over() || attempt <= Attempt::Failed;
+        let attempts = parts.iter().filter_map(|part| {
+            let attempt = part.attempt();
+            attempt.filter(|(_, attempt)| counts(part, *attempt))
+        });
         attempts.max_by_key(|(at, attempt)| (*attempt, *at))
     }
 

@@ -121,6 +121,7 @@ impl World {
     pub fn invoice_object(&self, payment: &Payment, old: bool) -> Option<Value> {
         let invoice = payment.invoice.as_ref()?;
         let is_paid = invoice.status == "paid";
+        let is_outside = self.habits.pays_outside && payment.good().is_none();
         let subscription = invoice.subscription.as_ref().map(|(id, _)| id);
         let details = invoice.subscription.as_ref().map(|(id, order)| {
             json!({"type": "subscription_details",
@@ -129,7 +130,7 @@ impl World {
         let mut object = json!({
             "id": invoice.id, "object": "invoice", "status": invoice.status,
             "billing_reason": invoice.reason, "amount_due": payment.amount,
-            "amount_paid": if is_paid { payment.amount } else { 0 }, "total": payment.amount,
+            "amount_paid": if is_paid && !is_outside { payment.amount } else { 0 }, "total": payment.amount,
             "currency": CURRENCY, "metadata": names(invoice.order.as_ref()),
             "created": invoice.made, "livemode": false,
         });

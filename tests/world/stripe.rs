@@ -34,6 +34,8 @@ pub struct Habits {
     pub expiry_cancels: bool,
     /// Two events, with their own ids, for one fact in three.
     pub twins: bool,
+    /// What was paid outside of Stripe is not in `amount_paid`.
+    pub pays_outside: bool,
 }
 
 impl Habits {
@@ -50,6 +52,7 @@ impl Habits {
             steps_told: bit(12),
             expiry_cancels: bit(13),
             twins: bit(14) && bit(15),
+            pays_outside: bit(16),
         }
     }
 }
