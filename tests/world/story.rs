@@ -511,6 +511,7 @@ impl Listener {
                 .map(|place| delivered(&world.events[*place].text)),
         );
         if asks {
+            world.is_asked_for_at_the_end();
             world.now += i64::try_from(dice.below(2)).unwrap();
             for payment in 0..world.payments.len() {
                 let place = dice.below(batch.len() + 1);

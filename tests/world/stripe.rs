@@ -1018,6 +1018,17 @@ impl World {
         true
     }
 
+    /// What was lost is asked for, and no event tells it: an expired session names no intent, so one
+    /// that carries the order's name and was asked for before stands alone and may still be paid.
+    pub fn is_asked_for_at_the_end(&mut self) {
+        for payment in &mut self.payments {
+            let is_loose = payment.intent.is_some() && payment.intent_order.is_some();
+            if is_loose && payment.standing == Standing::Expired {
+                payment.vague.push("pending");
+            }
+        }
+    }
+
     /// The shop captures what is held.
     pub fn capture(&mut self, place: usize, part: Part) -> bool {
         let payment = &self.payments[place];
