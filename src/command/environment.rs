@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::command::exit::Failure;
 use crate::config::api::ApiConfig;
-use crate::config::env_file;
-use crate::config::serve::{self, Config, ConfigError};
-use crate::config::stripe::ApiSettings;
+use crate::config::serve::{self, Config};
+use crate::config::stripe::StripeConfig;
+use crate::config::{ConfigError, env_file};
 use crate::host::identity;
 use crate::store::Store;
 
@@ -67,8 +67,8 @@ impl Environment {
     }
 
     /// What calls to Stripe need.
-    pub(crate) fn stripe(&self) -> Result<ApiSettings, Failure> {
-        ApiSettings::parse(&self.vars, &|path| fs::read_to_string(path))
+    pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
+        StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
             .map_err(|errors| all_of(&errors))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::config::serve::Address;
+use crate::config::Address;
 
 /// Ours have at most some hundred KiB: the metrics.
 const ANSWER_MAX_BYTES: u64 = 1024 * 1024;
