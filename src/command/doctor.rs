@@ -26,8 +26,8 @@ pub(crate) const COMMAND: Command = Command {
     name: "doctor",
     arguments: "",
     summary: "Ask Stripe about the endpoint: what is wrong, why it matters, what to do",
-    details: "Runs `check`, and then looks at key, mode, endpoint (PUBLIC_URL), subscriptions, versions, undelivered\n\
-              events, clock, last delivery, and what the running server has refused. Needs\n\
+    details: "Runs `check`, then looks at key, mode, endpoint (PUBLIC_URL), subscriptions, versions,\n\
+              undelivered events, clock, last delivery, and what the running server has refused. Needs\n\
               STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
               Nothing is changed.",
     options: &[ENV_FILE, JSON_LINES],
