@@ -87,7 +87,7 @@ pub(crate) const PRUNE: Command = Command {
 
 /// Events younger than this stay in the ledger. Stripe retries for three days and resends by hand
 /// for up to 30 (<https://docs.stripe.com/webhooks>), so what is older does not come again.
-pub const PRUNE_DAYS_MIN: u32 = 35;
+const PRUNE_DAYS_MIN: u32 = 35;
 /// How long the database is left to the server between two steps of pruning.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -165,8 +165,8 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// `paidup db prune`: removes events that came more than `days` ago, at least [`PRUNE_DAYS_MIN`], from the ledger, in small steps
-/// beside the server. Orders, their facts and their stories stay, and so do parked payments.
+/// `paidup db prune`: removes events that came more than `days` (at least 35) ago from the ledger, in
+/// small steps beside the server. Orders, their facts and their stories stay, and so do parked payments.
 ///
 /// A removed event that comes again is joined to facts that include it already, so it changes nothing.
 ///

@@ -44,7 +44,7 @@ impl Exit {
 
     /// What it means, in a few words.
     #[must_use]
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             Exit::Done => "done",
             Exit::Failed => "failed, or not as expected",
@@ -76,7 +76,7 @@ pub enum Failure {
 impl Failure {
     /// The code in the log, where there is one.
     #[must_use]
-    pub fn error_code(&self) -> Option<ErrorCode> {
+    pub(crate) fn error_code(&self) -> Option<ErrorCode> {
         match self {
             Failure::Store(error) => Some(error.code()),
             Failure::Stripe(error) => Some(error.error_code()),

@@ -87,7 +87,7 @@ impl SamplePayment {
     /// A whole life: declined, paid, refunded in part, disputed, won, refund failed. The order ends
     /// paid.
     #[must_use]
-    pub fn life(&self) -> Vec<(&'static str, Told)> {
+    pub(crate) fn life(&self) -> Vec<(&'static str, Told)> {
         let part = |kind, status| {
             (
                 kind,

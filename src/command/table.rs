@@ -1,7 +1,7 @@
 //! Every command, and which of them the words on the command line mean. Words in, something to run
 //! or a usage error out; nothing is read or written here.
 //!
-//! A new command is a file of its own, with its [`Command`], and one row here.
+//! A new command is a file of its own, with its `Command`, and one row here.
 
 use std::ffi::OsString;
 use std::io::Write;
