@@ -17,7 +17,7 @@ use crate::command::exit::{Exit, Failure};
 use crate::command::words::{Command, ENV_FILE, does};
 use crate::host::clock::Now;
 use crate::host::{files, identity};
-use crate::store::{CopyError, Retired, ServeLock, Store, StoreError, UseLock};
+use crate::store::{CopyError, Retired, ServeLock, Store, StoreError, Summary, UseLock};
 
 pub(crate) const COMMAND: Command = Command {
     name: "restore",
@@ -71,17 +71,7 @@ pub fn restore(
         .map_err(failed)?
         .ok_or_else(|| in_use_by(&UseLock::holders(database)))?;
     let kept = kept_name(database, now);
-    // Verified under the name that the replaced file will have, so that they only have to swap names.
-    let source = source.map_err(|error| no_restore(backup, &error))?;
-    source.copy_to(&kept, false).map_err(|error| match error {
-        CopyError::Exists(kept) => restored_just_now(&kept),
-        error @ (CopyError::Underway(_)
-        | CopyError::File(..)
-        | CopyError::Store(_)
-        | CopyError::Damaged(_)) => no_restore(backup, &error),
-    })?;
-    drop(source);
-    let summary = Store::open_read_only(&kept)?.summary()?;
+    let summary = stage(source, backup, &kept)?;
     begin_history(&kept, now)?;
     let replaced = replace(database, &kept);
     if replaced.is_err() {
@@ -93,21 +83,40 @@ pub fn restore(
     if had_one {
         writeln!(out, "The previous database is kept as {}", kept.display())?;
     }
-    writeln!(
-        out,
-        "{}: restored, {}",
-        database.display(),
-        contents(&summary)
-    )?;
-    if let Some((_, last)) = summary.received {
-        writeln!(
+    tell(database, &summary, out)?;
+    Ok(Exit::Done)
+}
+
+/// Copies the backup, verified, to the name that the replaced file will have, so that the two only have
+/// to swap names.
+fn stage(
+    source: Result<Store, StoreError>,
+    backup: &Path,
+    kept: &Path,
+) -> Result<Summary, Failure> {
+    let source = source.map_err(|error| no_restore(backup, &error))?;
+    source.copy_to(kept, false).map_err(|error| match error {
+        CopyError::Exists(kept) => restored_just_now(&kept),
+        error @ (CopyError::Underway(_)
+        | CopyError::File(..)
+        | CopyError::Store(_)
+        | CopyError::Damaged(_)) => no_restore(backup, &error),
+    })?;
+    Ok(Store::open_read_only(kept)?.summary()?)
+}
+
+fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let holds = contents(summary);
+    writeln!(out, "{}: restored, {holds}", database.display())?;
+    match summary.received {
+        Some((_, last)) => writeln!(
             out,
             "What Stripe sent after {} is not in it. Start the server, then: paidup reconcile --since \
              30d. What is known already changes nothing.",
             time::rfc3339(last)
-        )?;
+        ),
+        None => Ok(()),
     }
-    Ok(Exit::Done)
 }
 
 /// From here on, cursors of changes that the restore has undone are recognised, whoever writes first. In
