@@ -5,7 +5,9 @@
 //! joining is safe to repeat. So a run that is cut off is repeated, and a server may run beside it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,8 +16,13 @@ use sha2::{Digest, Sha256};
 
 use crate::base::id::{StripeId, UnixSeconds};
 use crate::base::plain;
+use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::words::{
+    CliOption, Command, DRY_RUN, ENV_FILE, JSON_LINES, UsageError, Words, does,
+};
+use crate::host::clock::Now;
 use crate::store::{Store, StoreError};
 use crate::stripe::client::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
 use crate::stripe::error::{Call, Cause, StripeError};
@@ -63,6 +70,118 @@ pub const TRIES: u32 = 5;
 const PAYMENTS_MAX: usize = 50;
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
+
+/// How far back `--since` may go: Stripe keeps events for 30 days.
+const SINCE_RANGE: RangeInclusive<i64> = 60..=30 * 24 * 3600;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "reconcile",
+    arguments: "",
+    summary: "Fetch from Stripe what deliveries did not bring",
+    details: "What is missing takes the same path as a delivery: safe beside a running server, and safe to\n\
+              repeat, also after a run that was cut off. Needs STRIPE_SECRET_KEY; a restricted key with\n\
+              Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
+              Refunds, Disputes, Invoices, Reviews: Read. What Stripe refuses is told, the rest is stored.",
+    options: &[
+        CliOption {
+            name: "since",
+            value: "TIME",
+            help: "how far back: 90m, 12h or 3d; 3d unless given, 30d at most",
+        },
+        CliOption {
+            name: "undelivered",
+            value: "",
+            help: "only events that Stripe could not deliver",
+        },
+        CliOption {
+            name: "order",
+            value: "ID",
+            help: "not events but the objects of one order, by its id or that of any of its Stripe\nobjects: also repairs what was never subscribed to",
+        },
+        DRY_RUN,
+        JSON_LINES,
+        ENV_FILE,
+    ],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &[
+        "paidup reconcile --since 3d --dry-run",
+        "paidup reconcile --order ord_1001",
+    ],
+    run: |words| {
+        let options = Options::read(words)?;
+        does(move |env_file, out| run_alone(&options, env_file, out))
+    },
+};
+
+impl Options {
+    fn read(words: &Words) -> Result<Options, UsageError> {
+        Ok(Options {
+            since_seconds: since(words)?,
+            undelivered: words.has("undelivered"),
+            order: words.value("order").map(str::to_owned),
+            dry_run: words.has("dry-run"),
+            json: words.has("json"),
+        })
+    }
+}
+
+/// `90m`, `12h` or `3d`, in seconds.
+fn since(words: &Words) -> Result<i64, UsageError> {
+    let text = words.value("since").unwrap_or("3d");
+    let unit = match text.chars().last() {
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 24 * 3600,
+        Some(_) | None => 0,
+    };
+    let number = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+    let seconds = number
+        .parse::<i64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| SINCE_RANGE.contains(seconds))
+        .ok_or_else(|| {
+            let text = plain::text(text);
+            words.error(format!("--since is 1m to 30d, such as 12h, not {text:?}"))
+        })
+}
+
+/// With Stripe, the database and the terminal of a command.
+fn run_alone(
+    options: &Options,
+    env_file: Option<&Path>,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let settings = environment.stripe()?;
+    let path = environment.database()?;
+    let mut store = Store::open_existing(&path)?;
+    let settings = settings
+        .for_database(store.mode()?)
+        .map_err(|error| all_of(&[error]))?;
+    let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+    let mut progress: Box<dyn Write> = if io::stderr().is_terminal() {
+        Box::new(io::stderr())
+    } else {
+        Box::new(io::sink())
+    };
+    let mut context = Context {
+        api: &api,
+        store: &mut store,
+        reading: &settings.reading,
+        now: Now::read().unix,
+        tries: TRIES,
+        progress: &mut progress,
+    };
+    run(options, &mut context, out)
+}
 
 /// Does what `options` say and writes what came of it to `out`.
 ///

@@ -4,4 +4,5 @@ pub mod client;
 pub mod edge;
 pub mod exchange;
 pub mod limiter;
+pub(crate) mod loopback;
 pub mod metrics;

@@ -9,6 +9,7 @@ use paidup::base::id::UnixSeconds;
 use paidup::command::backup::{self, Target};
 use paidup::command::db;
 use paidup::command::exit::{Exit, Failure};
+use paidup::command::restore;
 use paidup::host::files;
 use paidup::store::{
     SCHEMA_VERSION, ServeLock, Store, StoreError, StoredOrder, backup_before_migration,
@@ -691,7 +692,7 @@ impl Shop {
 
     fn restore(&self, from: &Path) -> Result<String, Failure> {
         said(|out| {
-            backup::restore(
+            restore::restore(
                 &self.database(),
                 from,
                 Store::open_read_only(from),

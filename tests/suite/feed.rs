@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use paidup::base::id::UnixSeconds;
 use paidup::command::backup::{self, Target};
+use paidup::command::restore;
 use paidup::command::show::order_json;
 use paidup::store::Store;
 use paidup::truth::delivery::Delivery;
@@ -235,7 +236,7 @@ impl Shop {
     }
 
     fn restore(&self, from: &Path, at: i64) {
-        backup::restore(
+        restore::restore(
             &self.database(),
             from,
             Store::open_read_only(from),
