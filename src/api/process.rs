@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use log::Level;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -33,10 +32,10 @@ use crate::http::exchange::{App, Body, Http, Reply, Request};
 use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::serve::process::{self, StartError, Stop};
-use crate::serve::webhook;
 use crate::store::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
 use crate::stripe::client::{Fetched, NewSession, StripeApi};
 use crate::stripe::error::{ApiError, Call, Failure, Unreachable, Word};
+use crate::truth::delivery::log_lines;
 use crate::truth::event::{MADE_HERE, Meaning};
 use crate::truth::new_order::{FieldError, NewOrder};
 use crate::truth::order::Status;
@@ -100,7 +99,7 @@ pub fn run(
         body_max_bytes: BODY_MAX_BYTES,
     };
     let edge = Edge::start(listener, limits, Arc::new(http)).map_err(StartError::System)?;
-    logger::write(Level::Info, Message::Ready, &LogFields::default());
+    logger::write(Message::Ready, &LogFields::default());
     tell(&format!(
         "paidup {} answers the shop on {shown}",
         env!("CARGO_PKG_VERSION")
@@ -108,9 +107,9 @@ pub fn run(
     manager.ready("Answering the shop");
     let why = stops.recv().unwrap_or(Stop::Asked);
     manager.stopping("Serving what was accepted");
-    logger::write(Level::Info, Message::Stopping, &LogFields::default());
+    logger::write(Message::Stopping, &LogFields::default());
     edge.stop();
-    logger::write(Level::Info, Message::Stopped, &LogFields::default());
+    logger::write(Message::Stopped, &LogFields::default());
     Ok(why)
 }
 
@@ -196,7 +195,7 @@ impl Api {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         Err(match failures.take(EVERYBODY, now.instant) {
             Ok(()) => Reply {
-                level: Level::Warn,
+                message: Message::ShopRefused,
                 ..Reply::error(
                     401,
                     ErrorCode::TokenWrong,
@@ -204,7 +203,7 @@ impl Api {
                 )
             },
             Err(exceeded) => Reply {
-                level: Level::Warn,
+                message: Message::ShopRefused,
                 retry_after: Some(exceeded.retry_after_seconds),
                 ..Reply::error(429, ErrorCode::RateLimited, "Too many wrong tokens")
             },
@@ -383,7 +382,7 @@ impl Api {
             fact.belongs = fact.belongs.map(|_| Belongs::Ours);
         }
         for receipt in self.stored(store.record(&[delivery]))? {
-            webhook::log_news(&self.stored(receipt)?.news, fields);
+            logger::write_all(&log_lines(&self.stored(receipt)?.news, fields));
         }
         Ok(())
     }
@@ -460,7 +459,7 @@ impl Api {
         };
         let error_code = match reconcile::refresh(name, &mut context) {
             Ok(refreshed) => {
-                webhook::log_news(&refreshed.news, fields);
+                logger::write_all(&log_lines(&refreshed.news, fields));
                 let Some(refused) = refreshed.refused.first() else {
                     return true;
                 };
@@ -472,7 +471,7 @@ impl Api {
             error_code,
             ..fields.clone()
         };
-        logger::write(Level::Warn, Message::NotRefreshed, &fields);
+        logger::write(Message::NotRefreshed, &fields);
         false
     }
 
@@ -641,8 +640,7 @@ fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
             });
             Reply {
                 error_code: Some(code),
-                level: Level::Warn,
-                ..Reply::json(422, Message::RequestRefused, body.to_string())
+                ..Reply::json(422, Message::ShopRefused, body.to_string())
             }
         }
         Failure::Conflict | Failure::KeyReused | Failure::RateLimited => Reply {
@@ -663,7 +661,6 @@ fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
 
 fn failed(status: u16, code: ErrorCode) -> Reply {
     Reply {
-        level: Level::Error,
         message: Message::RequestFailed,
         ..Reply::error(status, code, code.to_string())
     }

@@ -9,6 +9,7 @@
 //! and counted, and the first line that flows again says how many were. A 429's line is the last to
 //! go: there is to be exactly one for each.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -19,7 +20,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Target};
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 
 use crate::base::log_line::{self, ErrorCode, LogFields, Message};
 use crate::base::time;
@@ -95,8 +96,8 @@ pub fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result
 }
 
 /// Writes one line.
-pub fn write(level: Level, message: Message, fields: &LogFields) {
-    write_all(&[(level, message, fields)]);
+pub fn write(message: Message, fields: &LogFields) {
+    write_all(&[(message, fields)]);
 }
 
 /// Writes several lines with one time, so that no other thread's line comes between.
@@ -104,18 +105,19 @@ pub fn write(level: Level, message: Message, fields: &LogFields) {
     clippy::disallowed_macros,
     reason = "this is the door that log lines leave by"
 )]
-pub fn write_all(lines: &[(Level, Message, &LogFields)]) {
-    let shown = |level: &Level| *level <= log::max_level();
-    let Some(most_severe) = lines.iter().map(|(level, ..)| *level).filter(shown).min() else {
+pub fn write_all<F: Borrow<LogFields>>(lines: &[(Message, F)]) {
+    let shown = || {
+        let shown = |(message, _): &&(Message, F)| message.level() <= log::max_level();
+        lines.iter().filter(shown)
+    };
+    let Some(most_severe) = shown().map(|(message, _)| message.level()).min() else {
         return;
     };
     let time = time::rfc3339_millis(clock::unix_millis());
-    let rendered: Vec<String> = lines
-        .iter()
-        .filter(|(level, ..)| shown(level))
-        .map(|(level, message, fields)| log_line::render(*level, &time, *message, fields))
+    let rendered: Vec<String> = shown()
+        .map(|(message, fields)| log_line::render(&time, *message, fields.borrow()))
         .collect();
-    let is_a_429 = |(_, message, _): &(_, Message, _)| *message == Message::RateLimited;
+    let is_a_429 = |(message, _): &(Message, F)| *message == Message::RateLimited;
     let target = match lines.iter().any(is_a_429) {
         true => TARGET_LAST_TO_GO,
         false => TARGET,
@@ -238,7 +240,7 @@ fn dropped_line(count: u64) -> String {
         ..LogFields::default()
     };
     let time = time::rfc3339_millis(clock::unix_millis());
-    log_line::render(Level::Error, &time, Message::LinesDropped, &fields) + "\n"
+    log_line::render(&time, Message::LinesDropped, &fields) + "\n"
 }
 
 fn queue_up(text: String, is_last_to_go: bool) {
@@ -317,7 +319,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         error_code,
         ..LogFields::default()
     };
-    write(Level::Error, Message::Panicked, &fields);
+    write(Message::Panicked, &fields);
     // With this one the process ends.
     if thread::current().name() == Some("main") {
         flush(END_PATIENCE);

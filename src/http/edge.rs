@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -332,7 +331,7 @@ impl Shared {
                 error_code: error.raw_os_error().map(ErrorCode::System),
                 ..LogFields::default()
             };
-            logger::write(Level::Error, Message::AcceptFailed, &fields);
+            logger::write(Message::AcceptFailed, &fields);
         }
         thread::sleep(ACCEPT_PAUSE);
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ipnet::IpNet;
-use log::Level;
 
 use crate::base::id::RequestId;
 use crate::base::log_line::{ErrorCode, LogFields, Message};
@@ -79,8 +78,6 @@ impl<'a> Request<'a> {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// How loud its log line is.
-    pub level: Level,
     /// What its log line says.
     pub message: Message,
     /// Why it was refused or failed.
@@ -107,12 +104,11 @@ pub enum Body {
 }
 
 impl Reply {
-    /// A good answer of rendered JSON, logged at info.
+    /// A good answer of rendered JSON.
     #[must_use]
     pub fn json(status: u16, message: Message, json: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
             status,
-            level: Level::Info,
             message,
             error_code: None,
             allow: None,
@@ -122,7 +118,7 @@ impl Reply {
         }
     }
 
-    /// A refusal, `{"error":text,"requestId":…}`, logged at info as `Request refused`.
+    /// A refusal, `{"error":text,"requestId":…}`.
     #[must_use]
     pub fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
@@ -135,10 +131,7 @@ impl Reply {
     /// The process is alive.
     #[must_use]
     pub fn healthy() -> Reply {
-        Reply {
-            level: Level::Debug,
-            ..Reply::json(200, Message::RequestServed, r#"{"status":"ok"}"#)
-        }
+        Reply::json(200, Message::HealthServed, r#"{"status":"ok"}"#)
     }
 
     /// The client calls us by a name that is not this machine's.
@@ -270,7 +263,7 @@ impl Http {
         fields.request_id = Some(id);
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
-        logger::write(reply.level, reply.message, &fields);
+        logger::write(reply.message, &fields);
     }
 
     /// The id that a trusted proxy chose, if it is a plain one; else the next of ours.
@@ -289,7 +282,6 @@ impl Http {
 fn failed() -> Reply {
     let text = "Internal error";
     Reply {
-        level: Level::Error,
         message: Message::RequestFailed,
         ..Reply::error(500, ErrorCode::InternalError, text)
     }

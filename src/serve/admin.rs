@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Level;
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
@@ -55,8 +54,7 @@ impl AdminApp {
         match (self.ready)() {
             Ok(()) => Reply::healthy(),
             Err(code) => Reply {
-                level: Level::Warn,
-                message: Message::RequestFailed,
+                message: Message::NotReady,
                 ..Reply::error(503, code, code.to_string())
             },
         }

@@ -7,8 +7,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use log::Level;
-
 use crate::base::id::StripeId;
 use crate::base::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::config::serve::CheckoutStatusConfig;
@@ -82,7 +80,6 @@ impl CheckoutStatus {
             }
             Ok(None) => Reply::not_found(),
             Err(error) => Reply {
-                level: Level::Error,
                 message: Message::RequestFailed,
                 retry_after: Some(1),
                 ..Reply::error(503, error.code(), "The database cannot be read")

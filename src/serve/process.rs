@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use log::Level;
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -196,7 +195,7 @@ fn start_with(
     };
     let public = Arc::new(http(Arc::new(public)).map_err(StartError::System)?);
     let edge = Edge::start(listener, limits, Arc::clone(&public)).map_err(StartError::System)?;
-    logger::write(Level::Info, Message::Ready, &LogFields::default());
+    logger::write(Message::Ready, &LogFields::default());
     let admin_address = admin_address.flatten();
     Ok(Running {
         edge,
@@ -292,7 +291,7 @@ impl Running {
     /// connection that closes moves the log into the file; one that has failed is never closed,
     /// because that would write to it again.
     pub fn stop(self, why: &Stop) {
-        logger::write(Level::Info, Message::Stopping, &LogFields::default());
+        logger::write(Message::Stopping, &LogFields::default());
         match why {
             Stop::Broken(_) => std::mem::forget(self.writer),
             Stop::Asked | Stop::LogLost => {}
@@ -302,7 +301,7 @@ impl Running {
         if let Some(admin) = self.admin {
             admin.stop();
         }
-        logger::write(Level::Info, Message::Stopped, &LogFields::default());
+        logger::write(Message::Stopped, &LogFields::default());
     }
 }
 
@@ -406,10 +405,10 @@ fn new_writer(store: Store, mover: Store, metrics: &Arc<Metrics>, stop: Sender<S
             ..LogFields::default()
         };
         if error.is_fatal() {
-            logger::write(Level::Error, Message::StoreBroken, &fields);
+            logger::write(Message::StoreBroken, &fields);
             let _ = stop.send(Stop::Broken(error));
         } else {
-            logger::write(Level::Error, Message::StoreReplaced, &fields);
+            logger::write(Message::StoreReplaced, &fields);
         }
     };
     Writer::new(store, mover, BATCH_MAX, on_commit, on_broken)
@@ -482,7 +481,7 @@ fn say_not_used(error_code: ErrorCode) {
         error_code: Some(error_code),
         ..LogFields::default()
     };
-    logger::write(Level::Warn, Message::AddressNotUsed, &fields);
+    logger::write(Message::AddressNotUsed, &fields);
 }
 
 fn is_at(socket: &Socket, address: &Address) -> bool {

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::Level;
 use sha2::{Digest, Sha256};
 
 use crate::base::id::UnixSeconds;
@@ -15,7 +14,7 @@ use crate::http::exchange::{Reply, Request};
 use crate::http::limiter::{Exceeded, Limiter};
 use crate::http::metrics::Metrics;
 use crate::store::writer::{WriteError, Writer};
-use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
+use crate::truth::delivery::{Delivery, Outcome, Receipt, log_lines};
 use crate::truth::event::{Event, EventError, Ignored, Meaning, release};
 use crate::truth::payment::{Fact, Object};
 use crate::truth::reading::Reading;
@@ -191,14 +190,14 @@ impl Webhook {
         let mut seen = lock(&self.versions);
         if seen.len() < VERSIONS_MAX && !seen.contains(version) {
             seen.push(version.clone());
-            logger::write(Level::Warn, Message::ApiVersionDiffers, fields);
+            logger::write(Message::ApiVersionDiffers, fields);
         }
     }
 
     /// Counts what was done, and logs what it did to orders.
     fn tell(&self, receipt: &Receipt, fields: &mut LogFields) {
         self.metrics.count_outcome(receipt.outcome);
-        log_news(&receipt.news, fields);
+        logger::write_all(&log_lines(&receipt.news, fields));
         if let Some(about) = &receipt.about {
             fields.order_id = Some(about.log_text());
             fields.stripe_session_id = about.session.as_ref().map(LogText::from);
@@ -211,85 +210,48 @@ fn warn_once_a(time: Duration, warned: &Mutex<Option<Instant>>, now: Now, messag
     let is_due = |last: Instant| now.instant.saturating_duration_since(last) >= time;
     if warned.is_none_or(is_due) {
         *warned = Some(now.instant);
-        logger::write(Level::Warn, message, &LogFields::default());
+        logger::write(message, &LogFields::default());
     }
-}
-
-/// Logs what was done to orders, each line with the fields of the request beside the order's.
-pub fn log_news(news: &[News], fields: &LogFields) {
-    let lines: Vec<(Level, Message, LogFields)> = news
-        .iter()
-        .map(|news| {
-            let about = LogFields {
-                order_id: Some(news.about.log_text()),
-                stripe_session_id: news.about.session.as_ref().map(LogText::from),
-                ..fields.clone()
-            };
-            (news.level, news.message, about)
-        })
-        .collect();
-    let lines: Vec<_> = lines
-        .iter()
-        .map(|(level, text, about)| (*level, *text, about))
-        .collect();
-    logger::write_all(&lines);
 }
 
 /// The answer to a delivery that is on disk.
 fn accepted(outcome: Outcome) -> Reply {
-    let (level, message) = match outcome {
-        Outcome::Applied => (Level::Info, Message::WebhookApplied),
-        Outcome::Duplicate => (Level::Info, Message::WebhookDuplicate),
-        Outcome::Parked => (Level::Info, Message::WebhookParked),
-        Outcome::Ignored(Ignored::Type) => (Level::Info, Message::WebhookIgnored),
-        Outcome::Ignored(Ignored::NoSale) => (Level::Info, Message::NoSaleIgnored),
-        Outcome::Ignored(Ignored::OtherShop) => (Level::Info, Message::OtherShopIgnored),
-        Outcome::Ignored(Ignored::Account) => (Level::Warn, Message::AccountEventIgnored),
-        Outcome::Ignored(Ignored::Mode) => (Level::Warn, Message::OtherModeIgnored),
+    let message = match outcome {
+        Outcome::Applied => Message::WebhookApplied,
+        Outcome::Duplicate => Message::WebhookDuplicate,
+        Outcome::Parked => Message::WebhookParked,
+        Outcome::Ignored(Ignored::Type) => Message::WebhookIgnored,
+        Outcome::Ignored(Ignored::NoSale) => Message::NoSaleIgnored,
+        Outcome::Ignored(Ignored::OtherShop) => Message::OtherShopIgnored,
+        Outcome::Ignored(Ignored::Account) => Message::AccountEventIgnored,
+        Outcome::Ignored(Ignored::Mode) => Message::OtherModeIgnored,
         // Otherwise the owner of a wrongly made destination sees green deliveries and no change.
-        Outcome::Ignored(Ignored::Thin) => (Level::Warn, Message::ThinEventIgnored),
+        Outcome::Ignored(Ignored::Thin) => Message::ThinEventIgnored,
     };
     let body = match outcome.reason() {
         Some(reason) => format!(r#"{{"received":true,"outcome":"ignored","reason":"{reason}"}}"#),
         None => format!(r#"{{"received":true,"outcome":"{}"}}"#, outcome.as_str()),
     };
-    Reply {
-        level,
-        ..Reply::json(200, message, body)
-    }
+    Reply::json(200, message, body)
 }
 
 /// The answer to a delivery that Stripe is to send again: the only table of its statuses.
 fn refused(refusal: &Refusal) -> Reply {
-    let (status, level, message, code, text) = match refusal {
+    let (status, message, code, text) = match refusal {
         Refusal::RateLimited(_) => (
             429,
-            Level::Warn,
             Message::RateLimited,
             ErrorCode::RateLimited,
             "Too many requests",
         ),
         Refusal::Signature(error) => (
             400,
-            Level::Warn,
             Message::SignatureFailed,
             error.code(),
             "Invalid signature",
         ),
-        Refusal::Event(error) => (
-            400,
-            Level::Error,
-            Message::EventUnreadable,
-            error.code(),
-            "Invalid event",
-        ),
-        Refusal::NotStored(error) => (
-            503,
-            Level::Error,
-            Message::StoreUnavailable,
-            error.code(),
-            "Not stored",
-        ),
+        Refusal::Event(error) => (400, Message::EventUnreadable, error.code(), "Invalid event"),
+        Refusal::NotStored(error) => (503, Message::StoreUnavailable, error.code(), "Not stored"),
     };
     let retry_after = match refusal {
         Refusal::RateLimited(exceeded) => Some(exceeded.retry_after_seconds),
@@ -297,7 +259,6 @@ fn refused(refusal: &Refusal) -> Reply {
         Refusal::Signature(_) | Refusal::Event(_) => None,
     };
     Reply {
-        level,
         message,
         retry_after,
         ..Reply::error(status, code, text)
@@ -312,7 +273,7 @@ fn describe(event: &Event, fields: &mut LogFields) {
     };
     fields.stripe_session_id = session_of(fact);
     if fact.name_too_long {
-        logger::write(Level::Warn, Message::OrderIdTooLong, fields);
+        logger::write(Message::OrderIdTooLong, fields);
     }
 }
 
