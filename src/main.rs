@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use paidup::api::process as api;
+use paidup::api::{process as api, token};
 use paidup::command::doctor::{self, Patient};
 use paidup::command::exit::{Exit, Failure};
 use paidup::command::finding::{self, Finding};
@@ -25,7 +25,8 @@ use paidup::config::stripe::{ApiSettings, webhook_url};
 use paidup::host::clock::Now;
 use paidup::host::systemd::Systemd;
 use paidup::host::{identity, logger};
-use paidup::serve::process::{self as serve, StartError, Stop};
+use paidup::http::server::{StartError, Stop};
+use paidup::serve::process as serve;
 use paidup::store::Store;
 use paidup::stripe::client::StripeApi;
 use signal_hook::consts::SIGXFSZ;
@@ -76,7 +77,7 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Serve => serve(&environment()?)?,
         Command::Api => answer_shop(&environment()?)?,
         Command::GenToken => {
-            let token = api::generate_token().map_err(|error| Failure::Other(error.to_string()))?;
+            let token = token::generate().map_err(|error| Failure::Other(error.to_string()))?;
             writeln!(out, "{token}")?;
             Exit::Done
         }
@@ -176,10 +177,8 @@ fn answer_shop(environment: &Environment) -> Result<Exit, Failure> {
     logger::start(config.log_level).map_err(no_thread)?;
     let why = api::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
         StartError::Configuration(error) => all_of(&[error]),
-        StartError::Store(_)
+        StartError::Database(_)
         | StartError::Listen(..)
-        | StartError::Served(_)
-        | StartError::Lock(..)
         | StartError::Descriptors(..)
         | StartError::System(_) => Failure::Other(error.to_string()),
     })?;
@@ -198,7 +197,7 @@ fn no_thread(error: io::Error) -> Failure {
 fn ended(why: Stop) -> Result<Exit, Failure> {
     match why {
         Stop::Asked => Ok(Exit::Done),
-        Stop::Broken(error) => Err(Failure::Store(error)),
+        Stop::Broken(why) => Err(Failure::Other(why)),
         Stop::LogLost => Err(Failure::LogLost),
     }
 }

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use paidup::base::id::UnixSeconds;
 use paidup::command::backup::{self, Target};
-use paidup::command::show::order_json;
 use paidup::store::Store;
+use paidup::store::json::order_json;
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
 use paidup::truth::reading::Reading;

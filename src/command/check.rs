@@ -13,7 +13,7 @@ use socket2::Socket;
 use crate::command::finding::Finding;
 use crate::config::serve::{Address, Config, ConfigError};
 use crate::host::files::{self, folder_of};
-use crate::http::metrics::UNNAMED;
+use crate::serve::metrics::UNNAMED;
 use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
 

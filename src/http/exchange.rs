@@ -20,7 +20,7 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::turns::Turns;
 use crate::http::client::{Peer, client_address, names_nobody};
-use crate::http::metrics::{Metrics, Route};
+use crate::http::metrics::RequestCounters;
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +134,14 @@ impl Reply {
         Reply::json(200, Message::HealthServed, r#"{"status":"ok"}"#)
     }
 
+    /// The metrics, in Prometheus' text format.
+    pub(crate) fn metrics(text: String) -> Reply {
+        Reply {
+            body: Body::Metrics(text),
+            ..Reply::healthy()
+        }
+    }
+
     /// The client calls us by a name that is not this machine's.
     #[must_use]
     pub fn not_this_machine() -> Reply {
@@ -156,8 +164,17 @@ impl Reply {
     }
 }
 
+/// Where the health of a process is asked for.
+pub(crate) const HEALTH: &str = "/healthz";
+/// Where its metrics are.
+pub(crate) const METRICS: &str = "/metrics";
+
 /// What a server serves.
 pub trait App: Send + Sync {
+    /// The label by which requests for `path` are counted: one of a fixed list, or
+    /// [`OTHER`](crate::http::metrics::OTHER).
+    fn route(&self, path: &str) -> &'static str;
+
     /// Answers one request. `fields` are those of its log line, with the request id in place; a
     /// panic in here is a 500 and nothing worse.
     fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply;
@@ -166,7 +183,7 @@ pub trait App: Send + Sync {
 /// An application with all that its answers need around it.
 pub struct Http {
     app: Arc<dyn App>,
-    metrics: Arc<Metrics>,
+    counters: Arc<RequestCounters>,
     trusted_proxies: Vec<IpNet>,
     process: u64,
     requests: AtomicU64,
@@ -180,12 +197,12 @@ impl Http {
     /// The operating system has no random number for us, which it owes to every process.
     pub fn new(
         app: Arc<dyn App>,
-        metrics: Arc<Metrics>,
+        counters: Arc<RequestCounters>,
         trusted_proxies: Vec<IpNet>,
     ) -> io::Result<Http> {
         Ok(Http {
             app,
-            metrics,
+            counters,
             trusted_proxies,
             process: getrandom::u64()?,
             requests: AtomicU64::new(0),
@@ -257,9 +274,9 @@ impl Http {
         send(render(&reply, &id, request.method == "HEAD").as_bytes());
 
         let took = Now::read().instant.duration_since(now.instant);
-        let route = Route::of(request.path);
-        self.metrics
-            .count_request(route, request.method, reply.status, took);
+        let route = (!request.path.is_empty()).then(|| self.app.route(request.path));
+        self.counters
+            .count(route, request.method, reply.status, took);
         fields.request_id = Some(id);
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
@@ -350,39 +367,48 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
 /// Room for the head of an answer, in bytes.
 const HEAD_BYTES: usize = 384;
 
+/// The reason is optional and nobody reads it, so an unknown status has none.
 fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "", // the reason is optional and nobody reads it
-    }
+    let known = STATUSES.iter().find(|(known, _)| *known == status);
+    known.map_or("", |(_, reason)| reason)
 }
+
+/// Every status that we answer, with its reason: <https://www.rfc-editor.org/rfc/rfc9110#section-15>.
+pub(super) const STATUSES: [(u16, &str); 20] = [
+    (200, "OK"),
+    (201, "Created"),
+    (400, "Bad Request"),
+    (401, "Unauthorized"),
+    (404, "Not Found"),
+    (405, "Method Not Allowed"),
+    (408, "Request Timeout"),
+    (409, "Conflict"),
+    (411, "Length Required"),
+    (413, "Content Too Large"),
+    (417, "Expectation Failed"),
+    (421, "Misdirected Request"),
+    (422, "Unprocessable Content"),
+    (429, "Too Many Requests"),
+    (431, "Request Header Fields Too Large"),
+    (500, "Internal Server Error"),
+    (502, "Bad Gateway"),
+    (503, "Service Unavailable"),
+    (504, "Gateway Timeout"),
+    (505, "HTTP Version Not Supported"),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::metrics::OTHER;
 
     struct Echo;
 
     impl App for Echo {
+        fn route(&self, _: &str) -> &'static str {
+            OTHER
+        }
+
         fn answer(&self, request: &Request<'_>, _: Now, fields: &mut LogFields) -> Reply {
             assert!(fields.request_id.is_some());
             assert!(request.path != "/panic", "canary@example.com");
@@ -392,7 +418,12 @@ mod tests {
 
     fn http() -> Http {
         let proxies = vec!["127.0.0.0/8".parse().unwrap()];
-        Http::new(Arc::new(Echo), Arc::new(Metrics::new()), proxies).unwrap()
+        Http::new(
+            Arc::new(Echo),
+            Arc::new(RequestCounters::new(&[], &[])),
+            proxies,
+        )
+        .unwrap()
     }
 
     fn peer(address: &str) -> Peer {

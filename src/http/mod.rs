@@ -3,5 +3,8 @@
 pub mod client;
 pub mod edge;
 pub mod exchange;
+pub mod head;
 pub mod limiter;
+pub mod listen;
 pub mod metrics;
+pub mod server;

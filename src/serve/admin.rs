@@ -11,9 +11,13 @@ use socket2::Socket;
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::host::clock::Now;
 use crate::http::edge::{Edge, Limits};
-use crate::http::exchange::{App, Body, Http, Reply, Request};
-use crate::http::metrics::Metrics;
+use crate::http::exchange::{App, HEALTH, Http, METRICS, Reply, Request};
+use crate::http::metrics::OTHER;
+use crate::serve::metrics::Metrics;
 use crate::store::Figures;
+
+/// Where readiness is asked for.
+pub(super) const READY: &str = "/readyz";
 
 /// Tells whether deliveries can be taken now, or the reason why not.
 pub type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
@@ -31,20 +35,21 @@ pub struct AdminApp {
 }
 
 impl App for AdminApp {
+    fn route(&self, path: &str) -> &'static str {
+        let mut known = [HEALTH, READY, METRICS].into_iter();
+        known.find(|known| *known == path).unwrap_or(OTHER)
+    }
+
     fn answer(&self, request: &Request<'_>, _: Now, _: &mut LogFields) -> Reply {
         if !request.is_for_this_machine() {
             return Reply::not_this_machine();
         }
-        if !matches!(request.path, "/healthz" | "/readyz" | "/metrics") {
-            return Reply::not_found();
-        }
-        if !request.is_get() {
-            return Reply::method_not_allowed("GET, HEAD");
-        }
         match request.path {
-            "/metrics" => self.metrics(),
-            "/readyz" => self.ready(),
-            _ => Reply::healthy(),
+            HEALTH | READY | METRICS if !request.is_get() => Reply::method_not_allowed("GET, HEAD"),
+            HEALTH => Reply::healthy(),
+            READY => self.ready(),
+            METRICS => self.metrics(),
+            _ => Reply::not_found(),
         }
     }
 }
@@ -62,10 +67,7 @@ impl AdminApp {
 
     fn metrics(&self) -> Reply {
         let figures = (self.figures)();
-        Reply {
-            body: Body::Metrics(self.metrics.render(figures.as_ref())),
-            ..Reply::healthy()
-        }
+        Reply::metrics(self.metrics.render(figures.as_ref()))
     }
 }
 
@@ -106,14 +108,15 @@ mod tests {
     use crate::http::client::Peer;
 
     fn status(method: &str, path: &str, host: Option<&str>, ready: Result<(), ErrorCode>) -> u16 {
+        let metrics = Arc::new(Metrics::new());
         let app = AdminApp {
             ready: Box::new(move || ready),
             figures: Box::new(|| None),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
         };
         let peer = Peer::Address("127.0.0.1".parse().unwrap());
         let headers: Vec<_> = host.iter().map(|host| ("Host", *host)).collect();
-        let http = Http::new(Arc::new(app), Arc::new(Metrics::new()), Vec::new()).unwrap();
+        let http = Http::new(Arc::new(app), metrics.requests(), Vec::new()).unwrap();
         let mut answer = Vec::new();
         http.serve(&http.request(method, path, &headers, peer), |bytes| {
             answer.extend_from_slice(bytes);

@@ -1,32 +1,28 @@
 //! Puts the parts of `paidup serve` together, waits for a reason to stop, and stops.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
-use crate::config::serve::{Address, Config, ConfigError};
+use crate::config::serve::{Address, Config};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};
 use crate::host::turns::Seen;
-use crate::http::edge::{self, Edge, Limits};
-use crate::http::exchange::Http;
-use crate::http::metrics::Metrics;
+use crate::http::edge::{Edge, Limits};
+use crate::http::exchange::{App, Http};
+use crate::http::listen;
+use crate::http::server::{StartError, Stop, stop_on_signals, stop_without_log};
 use crate::serve::admin::{self, AdminApp};
 use crate::serve::checkout_status::CheckoutStatus;
+use crate::serve::metrics::Metrics;
 use crate::serve::public::Public;
 use crate::serve::webhook::Webhook;
 use crate::store::writer::{BATCH_MAX, WriteError, Writer};
@@ -46,78 +42,6 @@ pub struct Running {
     /// Held until the process ends or all of it has stopped.
     _lock: ServeLock,
 }
-
-/// Why a server stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// SIGTERM or SIGINT, or the program that started it.
-    Asked,
-    /// The database has failed; the process must end without touching it again.
-    Broken(StoreError),
-    /// Whoever read the log has gone or stands still, and another process gets a new reader.
-    LogLost,
-}
-
-/// Why a server does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The database cannot be used.
-    Store(StoreError),
-    /// An address cannot be listened on: the variable, its value, and what the system says.
-    Listen(&'static str, Address, io::Error),
-    /// Another process serves this database: its lock.
-    Served(PathBuf),
-    /// The lock of the database cannot be taken: which file, and what the system says.
-    Lock(PathBuf, io::Error),
-    /// The limit of descriptors is too low for the pool: the limit, and what is needed.
-    Descriptors(u64, u64),
-    /// A setting cannot be used after all.
-    Configuration(ConfigError),
-    /// The operating system refuses threads, signals or random numbers.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Store(error) => write!(f, "{error}"),
-            StartError::Listen(variable, address, error) => {
-                write!(f, "{variable}: cannot listen on {address}: {error}. ")?;
-                if error.kind() == io::ErrorKind::AddrInUse {
-                    f.write_str("Is another paidup running? `ss -ltnp` shows who holds the port")
-                } else {
-                    write!(f, "Mend that, or choose another address in {variable}")
-                }
-            }
-            StartError::Served(lock) => write!(
-                f,
-                "another paidup serves or restores this database ({} is locked). Two would answer for \
-                 one file: stop the other one, or give this one its own DATABASE_PATH",
-                lock.display()
-            ),
-            StartError::Lock(lock, error) => write!(
-                f,
-                "{} cannot be locked: {error}. Check that the folder exists and that it and the file \
-                 belong to the user that paidup runs as",
-                lock.display()
-            ),
-            StartError::Configuration(error) => write!(f, "{error}"),
-            StartError::Descriptors(limit, needed) => write!(
-                f,
-                "HTTP_CONNECTIONS: that many need {needed} open files, and the limit is {limit}. The \
-                 admin server would have none left. Raise LimitNOFILE= of the unit (`ulimit -n` in a \
-                 shell), or lower HTTP_CONNECTIONS"
-            ),
-            StartError::System(error) => write!(
-                f,
-                "the system refuses what a server needs: {error}. Raise TasksMax= and LimitNOFILE= \
-                 of the unit, or lower HTTP_CONNECTIONS"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// Starts all of it: when this returns, deliveries are served.
 ///
@@ -146,57 +70,22 @@ fn start_with(
     (stop, stops): (Sender<Stop>, Receiver<Stop>),
 ) -> Result<Running, StartError> {
     check_descriptors(config.http_connections)?;
-    let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
-    let mut store = Store::open(&config.database).map_err(StartError::Store)?;
-    if let Some(mode) = config.reading.mode {
-        store.settle_mode(mode).map_err(StartError::Store)?;
-    }
-    begin_history(&mut store)?;
-    let mover = store.open_beside(&config.database);
-    let mover = mover.map_err(StartError::Store)?;
-    let writer = Arc::new(new_writer(store, mover, &metrics, stop));
-    let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
-    let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
-
-    let passed = systemd.admin.take();
-    if passed.is_some() && config.admin.is_none() {
-        say_not_used(ErrorCode::AdminAddrNotUsed);
-    }
-    let admin = config.admin.as_ref().map(|address| {
-        let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        let not_used = ErrorCode::AdminAddrNotUsed;
-        let listener = listener("ADMIN_ADDR", address, config.socket_group, passed, not_used)?;
-        let app = admin_app(&writer, reader, Arc::clone(&metrics));
-        let bound = local_address(&listener);
-        let http = http(Arc::new(app)).map_err(StartError::System)?;
-        let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
-        Ok((admin, bound))
-    });
-    let (admin, admin_address) = admin.transpose()?.unzip();
-
-    let passed = systemd.edge.take();
-    let not_used = ErrorCode::ListenAddrNotUsed;
-    let group = config.socket_group;
-    let listener = listener("LISTEN_ADDR", &config.listen, group, passed, not_used)?;
-    let edge_address = local_address(&listener);
+    let metrics = Arc::new(Metrics::new());
+    let writer = Arc::new(open_writer(config, &metrics, stop)?);
+    let admin = start_admin(config, systemd.admin.take(), &writer, &metrics)?;
+    let (admin, admin_address) = admin.unzip();
+    let admin_address = admin_address.flatten();
+    let edge_socket = edge_socket(config, systemd.edge.take())?;
+    let edge_address = listen::local_address(&edge_socket);
+    let public = Arc::new(public(config, &writer, &metrics)?);
     let limits = Limits {
         connections: config.http_connections,
         request_timeout: config.request_timeout,
         body_max_bytes: config.body_max_bytes,
     };
-    let status = config.checkout_status.as_ref().map(|status| {
-        let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        Ok(CheckoutStatus::new(status, reader))
-    });
-    let public = Public {
-        webhook,
-        checkout_status: status.transpose()?,
-    };
-    let public = Arc::new(http(Arc::new(public)).map_err(StartError::System)?);
-    let edge = Edge::start(listener, limits, Arc::clone(&public)).map_err(StartError::System)?;
+    let edge = Edge::start(edge_socket, limits, Arc::clone(&public)).map_err(StartError::System)?;
     logger::write(Message::Ready, &LogFields::default());
-    let admin_address = admin_address.flatten();
     Ok(Running {
         edge,
         admin,
@@ -209,14 +98,6 @@ fn start_with(
         stops,
         _lock: lock,
     })
-}
-
-/// Without room or its turn it is left out: the numbers of changes follow the clock all the same.
-fn begin_history(store: &mut Store) -> Result<(), StartError> {
-    match store.begin_history(Now::read().unix) {
-        Err(error) if error.is_fatal() => Err(StartError::Store(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 impl Running {
@@ -276,7 +157,7 @@ impl Running {
         if let Err(WriteError::Store(error)) = &store
             && error.is_fatal()
         {
-            return Err(Stop::Broken(error.clone()));
+            return Err(Stop::Broken(error.to_string()));
         }
         let now = Now::read().instant;
         let at_store = at_store.standstill(self.writer.turns(), now);
@@ -317,6 +198,158 @@ fn check_descriptors(connections: NonZeroUsize) -> Result<(), StartError> {
         Some(limit) if limit < needed => Err(StartError::Descriptors(limit, needed)),
         _ => Ok(()),
     }
+}
+
+fn lock(database: &Path) -> Result<ServeLock, StartError> {
+    let lock = ServeLock::path(database);
+    let lock = lock.display();
+    let refused = match ServeLock::take(database) {
+        Ok(Some(lock)) => return Ok(lock),
+        Ok(None) => format!(
+            "another paidup serves or restores this database ({lock} is locked). Two would answer for \
+             one file: stop the other one, or give this one its own DATABASE_PATH"
+        ),
+        Err(error) => format!(
+            "{lock} cannot be locked: {error}. Check that the folder exists and that it and the file \
+             belong to the user that paidup runs as"
+        ),
+    };
+    Err(StartError::Database(refused))
+}
+
+fn open_writer(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    stop: Sender<Stop>,
+) -> Result<Writer, StartError> {
+    let mut store = Store::open(&config.database).map_err(StartError::database)?;
+    if let Some(mode) = config.reading.mode {
+        store.settle_mode(mode).map_err(StartError::database)?;
+    }
+    match store.begin_history(Now::read().unix) {
+        Err(error) if error.is_fatal() => return Err(StartError::database(error)),
+        // Without room or its turn it is left out: the numbers of changes follow the clock all the same.
+        Ok(()) | Err(_) => {}
+    }
+    let mover = store.open_beside(&config.database);
+    let mover = mover.map_err(StartError::database)?;
+    let metrics = Arc::clone(metrics);
+    let on_commit = move |deliveries| metrics.count_commit(deliveries);
+    let on_broken = move |error| broken(&error, &stop);
+    Ok(Writer::new(store, mover, BATCH_MAX, on_commit, on_broken))
+}
+
+fn broken(error: &StoreError, stop: &Sender<Stop>) {
+    let fields = LogFields {
+        error_code: Some(error.code()),
+        ..LogFields::default()
+    };
+    if error.is_fatal() {
+        logger::write(Message::StoreBroken, &fields);
+        let _ = stop.send(Stop::Broken(error.to_string()));
+    } else {
+        logger::write(Message::StoreReplaced, &fields);
+    }
+}
+
+/// A connection of its own for whoever only reads: a scrape or a page does not wait for a commit, nor
+/// a commit for it.
+fn reader(config: &Config) -> Result<Store, StartError> {
+    Store::open_existing(&config.database).map_err(StartError::database)
+}
+
+/// The admin server and its address; none when it is off.
+fn start_admin(
+    config: &Config,
+    passed: Option<Socket>,
+    writer: &Arc<Writer>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Edge, Option<SocketAddr>)>, StartError> {
+    let Some(address) = &config.admin else {
+        if passed.is_some() {
+            say_not_used(ErrorCode::AdminAddrNotUsed);
+        }
+        return Ok(None);
+    };
+    let app = admin_app(writer, reader(config)?, Arc::clone(metrics));
+    let listener = match passed {
+        Some(passed) => passed_at(passed, address, ErrorCode::AdminAddrNotUsed),
+        None => listen::on("ADMIN_ADDR", address, config.socket_group)?,
+    };
+    let bound = listen::local_address(&listener);
+    let http = http(Arc::new(app), config, metrics)?;
+    let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
+    Ok(Some((admin, bound)))
+}
+
+fn edge_socket(config: &Config, passed: Option<Socket>) -> Result<Socket, StartError> {
+    match passed {
+        Some(passed) => Ok(passed_at(
+            passed,
+            &config.listen,
+            ErrorCode::ListenAddrNotUsed,
+        )),
+        None => listen::on("LISTEN_ADDR", &config.listen, config.socket_group),
+    }
+}
+
+fn public(
+    config: &Config,
+    writer: &Arc<Writer>,
+    metrics: &Arc<Metrics>,
+) -> Result<Http, StartError> {
+    let checkout_status = match &config.checkout_status {
+        Some(status) => Some(CheckoutStatus::new(status, reader(config)?)),
+        None => None,
+    };
+    let public = Public {
+        webhook: Webhook::new(config, Arc::clone(writer), Arc::clone(metrics)),
+        checkout_status,
+    };
+    http(Arc::new(public), config, metrics)
+}
+
+fn http(app: Arc<dyn App>, config: &Config, metrics: &Metrics) -> Result<Http, StartError> {
+    Http::new(app, metrics.requests(), config.trusted_proxies.clone()).map_err(StartError::System)
+}
+
+fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {
+    let writer = Arc::clone(writer);
+    let reader = Mutex::new(reader);
+    let seen = Arc::clone(&metrics);
+    AdminApp {
+        ready: Box::new(move || {
+            let probed = writer.probe(Now::read().unix);
+            probed.map_err(|error| error.code())?;
+            logger::stalled_for().map_or(Ok(()), |_| Err(ErrorCode::LogStalled))
+        }),
+        figures: Box::new(move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(Some(at)) = reader.noted(Chore::Backup) {
+                seen.backup_seen(at);
+            }
+            reader.figures().ok()
+        }),
+        metrics,
+    }
+}
+
+/// The socket that was passed. It counts, wherever it is.
+fn passed_at(passed: Socket, address: &Address, not_used: ErrorCode) -> Socket {
+    if !listen::is_at(&passed, address) {
+        say_not_used(not_used);
+    }
+    passed
+}
+
+/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
+/// `paidup send-test` looks where the variable says.
+fn say_not_used(error_code: ErrorCode) {
+    let fields = LogFields {
+        error_code: Some(error_code),
+        ..LogFields::default()
+    };
+    logger::write(Message::AddressNotUsed, &fields);
 }
 
 /// The addresses are those that the system gave, where a port was left to it.
@@ -365,132 +398,4 @@ fn status(store: Result<(), WriteError>) -> String {
             | WriteError::Broken),
         ) => format!("Deliveries are answered 503: {}", error.code()),
     }
-}
-
-/// Only a manager starts us again, and gives the next process another log.
-pub(crate) fn stop_without_log(manager: &Manager, stop: Sender<Stop>) {
-    if manager.is_there() {
-        logger::when_lost(move || {
-            let _ = stop.send(Stop::LogLost);
-        });
-    }
-}
-
-pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
-    let was_asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag down and raises it.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&was_asked))?;
-        signal_hook::flag::register(signal, Arc::clone(&was_asked))?;
-    }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let watch = move || {
-        for _ in signals.forever() {
-            let _ = stop.send(Stop::Asked);
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(watch)?;
-    Ok(())
-}
-
-fn new_writer(store: Store, mover: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
-    let metrics = Arc::clone(metrics);
-    let on_commit = move |deliveries| metrics.count_commit(deliveries);
-    let on_broken = move |error: StoreError| {
-        let error_code = Some(error.code());
-        let fields = LogFields {
-            error_code,
-            ..LogFields::default()
-        };
-        if error.is_fatal() {
-            logger::write(Message::StoreBroken, &fields);
-            let _ = stop.send(Stop::Broken(error));
-        } else {
-            logger::write(Message::StoreReplaced, &fields);
-        }
-    };
-    Writer::new(store, mover, BATCH_MAX, on_commit, on_broken)
-}
-
-fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {
-    let writer = Arc::clone(writer);
-    // A connection of its own: a scrape does not wait for a commit, nor a commit for a scrape.
-    let reader = Mutex::new(reader);
-    let seen = Arc::clone(&metrics);
-    AdminApp {
-        ready: Box::new(move || {
-            let probed = writer.probe(Now::read().unix);
-            probed.map_err(|error| error.code())?;
-            logger::stalled_for().map_or(Ok(()), |_| Err(ErrorCode::LogStalled))
-        }),
-        figures: Box::new(move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Ok(Some(at)) = reader.noted(Chore::Backup) {
-                seen.backup_seen(at);
-            }
-            reader.figures().ok()
-        }),
-        metrics,
-    }
-}
-
-fn lock(database: &Path) -> Result<ServeLock, StartError> {
-    match ServeLock::take(database) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(StartError::Served(ServeLock::path(database))),
-        Err(error) => Err(StartError::Lock(ServeLock::path(database), error)),
-    }
-}
-
-/// The socket that was passed, or else a new one at `address`.
-fn listener(
-    variable: &'static str,
-    address: &Address,
-    group: Option<u32>,
-    passed: Option<Socket>,
-    not_used: ErrorCode,
-) -> Result<Socket, StartError> {
-    let Some(passed) = passed else {
-        return listen(variable, address, group);
-    };
-    if !is_at(&passed, address) {
-        say_not_used(not_used);
-    }
-    Ok(passed)
-}
-
-/// A new socket at `address`, which `variable` has set.
-pub(crate) fn listen(
-    variable: &'static str,
-    address: &Address,
-    group: Option<u32>,
-) -> Result<Socket, StartError> {
-    let listener = match address {
-        Address::Tcp(address) => edge::listen_tcp(*address),
-        Address::Unix(path) => edge::listen_unix(path, group),
-    };
-    listener.map_err(|error| StartError::Listen(variable, address.clone(), error))
-}
-
-/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
-/// `paidup send-test` looks where the variable says.
-fn say_not_used(error_code: ErrorCode) {
-    let fields = LogFields {
-        error_code: Some(error_code),
-        ..LogFields::default()
-    };
-    logger::write(Message::AddressNotUsed, &fields);
-}
-
-fn is_at(socket: &Socket, address: &Address) -> bool {
-    socket.local_addr().is_ok_and(|local| match address {
-        Address::Tcp(address) => local.as_socket() == Some(*address),
-        Address::Unix(path) => local.as_pathname() == Some(path),
-    })
-}
-
-pub(crate) fn local_address(listener: &Socket) -> Option<SocketAddr> {
-    listener.local_addr().ok()?.as_socket()
 }

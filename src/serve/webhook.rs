@@ -12,7 +12,7 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::http::exchange::{Reply, Request};
 use crate::http::limiter::{Exceeded, Limiter};
-use crate::http::metrics::Metrics;
+use crate::serve::metrics::Metrics;
 use crate::store::writer::{WriteError, Writer};
 use crate::truth::delivery::{Delivery, Outcome, Receipt, log_lines};
 use crate::truth::event::{Event, EventError, Ignored, Meaning, release};
