@@ -14,7 +14,7 @@ use crate::host::logger;
 use crate::http::exchange::{Reply, Request};
 use crate::store::{Ask, Asked, Checkout, Store};
 use crate::stripe::client::{Fetched, NewSession};
-use crate::stripe::error::{ApiError, Call, Failure};
+use crate::stripe::error::{Call, Cause, StripeError};
 use crate::truth::delivery::log_lines;
 use crate::truth::event::{MADE_HERE, Meaning};
 use crate::truth::new_order::{FieldError, NewOrder};
@@ -32,7 +32,7 @@ enum NoSession {
     /// Too many requests wait for Stripe.
     Busy,
     /// Stripe did not make one.
-    Stripe(ApiError),
+    Stripe(StripeError),
 }
 
 impl Api {
@@ -139,8 +139,8 @@ impl Api {
         let key = IdempotencyKey::of_attempt(&checkout.order, checkout.attempt);
         let session = self.stripe.create_session(&session, &key);
         let session = session.map_err(NoSession::Stripe)?;
-        let unusable = || ApiError::new(Call::CreateSession, Failure::Unusable("url"));
-        let url = session.text("url");
+        let unusable = || StripeError::new(Call::CreateSession, Cause::Unusable("url"));
+        let url = session.text("url").map(Into::into);
         let url = url.ok_or_else(|| NoSession::Stripe(unusable()))?;
         Ok((session, url))
     }
@@ -163,19 +163,19 @@ impl Api {
             }
             NoSession::Stripe(error) => error,
         };
-        let remembered = match error.failure {
-            Failure::Refused | Failure::NotFound => store.refused(key),
-            Failure::Stripe | Failure::KeyReused => store.failed(key, attempt),
+        let remembered = match error.cause {
+            Cause::Refused | Cause::NotFound => store.refused(key),
+            Cause::Stripe | Cause::KeyReused => store.failed(key, attempt),
             // Nothing was done, or it is not known what was: the same call answers that.
-            Failure::Key
-            | Failure::Permission(_)
-            | Failure::Conflict
-            | Failure::RateLimited
-            | Failure::Unreachable(_)
-            | Failure::Redirected
-            | Failure::NotJson
-            | Failure::Unusable(_)
-            | Failure::TooLarge => Ok(()),
+            Cause::Key
+            | Cause::Permission(_)
+            | Cause::Conflict
+            | Cause::RateLimited
+            | Cause::Unreachable(_)
+            | Cause::Redirected
+            | Cause::NotJson
+            | Cause::Unusable(_)
+            | Cause::TooLarge => Ok(()),
         };
         match remembered {
             Ok(()) => of_stripe(&error, fields),

@@ -192,10 +192,10 @@ impl Api {
         let error_code = match reconcile::refresh(id, &mut context) {
             Ok(refreshed) => {
                 logger::write_all(&log_lines(&refreshed.news, fields));
-                let Some(refused) = refreshed.refused.first() else {
+                let Some(doubt) = refreshed.doubt else {
                     return true;
                 };
-                Some(refused.error_code())
+                Some(doubt.error_code())
             }
             Err(error) => error.error_code(),
         };

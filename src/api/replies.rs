@@ -5,31 +5,31 @@ use serde_json::json;
 use crate::base::id::RequestId;
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::http::exchange::Reply;
-use crate::stripe::error::{ApiError, Failure, Unreachable, Word};
+use crate::stripe::error::{Cause, StripeError, Unreachable, Word};
 use crate::truth::new_order::FieldError;
 
 /// The answer to what Stripe did not do: the only table of its statuses.
-pub(super) fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
+pub(super) fn of_stripe(error: &StripeError, fields: &LogFields) -> Reply {
     let code = error.error_code();
-    match &error.failure {
-        Failure::Refused | Failure::NotFound => refused(error, fields),
-        Failure::Conflict | Failure::KeyReused | Failure::RateLimited => Reply {
+    match &error.cause {
+        Cause::Refused | Cause::NotFound => refused(error, fields),
+        Cause::Conflict | Cause::KeyReused | Cause::RateLimited => Reply {
             retry_after: Some(2),
             ..failed(503, code)
         },
-        Failure::Unreachable(Unreachable::Timeout) => failed(504, code),
-        Failure::Key
-        | Failure::Permission(_)
-        | Failure::Stripe
-        | Failure::Unreachable(_)
-        | Failure::Redirected
-        | Failure::NotJson
-        | Failure::Unusable(_)
-        | Failure::TooLarge => failed(502, code),
+        Cause::Unreachable(Unreachable::Timeout) => failed(504, code),
+        Cause::Key
+        | Cause::Permission(_)
+        | Cause::Stripe
+        | Cause::Unreachable(_)
+        | Cause::Redirected
+        | Cause::NotJson
+        | Cause::Unusable(_)
+        | Cause::TooLarge => failed(502, code),
     }
 }
 
-fn refused(error: &ApiError, fields: &LogFields) -> Reply {
+fn refused(error: &StripeError, fields: &LogFields) -> Reply {
     let word = |word: &Option<Word>| word.as_ref().map(|word| word.as_str().to_owned());
     let body = json!({
         "error": "Stripe refused the order",

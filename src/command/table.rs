@@ -663,7 +663,7 @@ const TOPICS: &[Topic] = &[
         details: "What is missing goes the very way of a delivery: safe beside a running server, safe to repeat,\n\
                   and a run that was cut off is repeated. Needs STRIPE_SECRET_KEY; a restricted key with\n\
                   Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
-                  Refunds, Disputes, Invoices, Reviews: Read. What the key may not read is told.",
+                  Refunds, Disputes, Invoices, Reviews: Read. What Stripe refuses is told, the rest is stored.",
         options: &[
             Choice {
                 name: "since",

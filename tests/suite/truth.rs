@@ -1,11 +1,5 @@
 //! The twelve invariants of an order's truth, over real SQLite files: any order of arrival, any
 //! number of times, a crash in between, and the same orders come out.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
 
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;

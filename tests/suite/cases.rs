@@ -1,11 +1,5 @@
 //! Small cases of what really happens to money, each with its one right end
 //! (`tests/fixtures/cases`): told in every order or in 200 of them, with repetitions, and asked for.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
 
 use std::collections::BTreeSet;
 use std::path::Path;
