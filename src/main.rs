@@ -29,6 +29,7 @@ use paidup::http::server::{StartError, Stop};
 use paidup::serve::process as serve;
 use paidup::store::Store;
 use paidup::stripe::client::StripeApi;
+use paidup::stripe::fetch;
 use signal_hook::consts::SIGXFSZ;
 
 fn main() -> ExitCode {
@@ -247,7 +248,7 @@ fn fetch(
     } else {
         Box::new(io::sink())
     };
-    let mut context = reconcile::Context {
+    let mut context = fetch::Context {
         api: &api,
         store: &mut store,
         reading: &settings.reading,

@@ -8,13 +8,13 @@ use crate::api::replies::{failed, invalid, of_stripe};
 use crate::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use crate::base::log_line::{ErrorCode, LogFields, LogText, Message};
 use crate::base::time;
-use crate::command::reconcile;
 use crate::host::clock::{Now, unix_millis};
 use crate::host::logger;
 use crate::http::exchange::{Reply, Request};
 use crate::store::{Ask, Asked, Checkout, Store};
 use crate::stripe::client::{Fetched, NewSession};
 use crate::stripe::error::{Call, Cause, StripeError};
+use crate::stripe::fetch::fetched;
 use crate::truth::delivery::log_lines;
 use crate::truth::event::{MADE_HERE, Meaning};
 use crate::truth::new_order::{FieldError, NewOrder};
@@ -191,7 +191,7 @@ impl Api {
         now: Now,
         fields: &LogFields,
     ) -> Result<(), Reply> {
-        let Some(mut delivery) = reconcile::fetched(session, now.unix, &self.reading) else {
+        let Some(mut delivery) = fetched(session, now.unix, &self.reading) else {
             return Ok(());
         };
         // What was made here is ours, whatever OUR_ORDERS looks at.

@@ -14,7 +14,6 @@ use crate::api::token::Gate;
 use crate::base::id::UnixSeconds;
 use crate::base::log_line::{LogFields, LogText, Message};
 use crate::base::time;
-use crate::command::reconcile;
 use crate::config::api::ApiConfig;
 use crate::host::clock::Now;
 use crate::host::logger;
@@ -24,6 +23,7 @@ use crate::http::server::{StartError, Stop};
 use crate::store::json::order_json;
 use crate::store::{Store, StoreError, StoredOrder};
 use crate::stripe::client::StripeApi;
+use crate::stripe::fetch;
 use crate::truth::delivery::log_lines;
 use crate::truth::new_order::FieldError;
 use crate::truth::order::Status;
@@ -181,7 +181,7 @@ impl Api {
         let Some(_call) = self.call() else {
             return false;
         };
-        let mut context = reconcile::Context {
+        let mut context = fetch::Context {
             api: &self.stripe,
             store,
             reading: &self.reading,
@@ -189,7 +189,7 @@ impl Api {
             tries: 1,
             progress: &mut io::sink(),
         };
-        let error_code = match reconcile::refresh(id, &mut context) {
+        let error_code = match fetch::refresh(id, &mut context) {
             Ok(refreshed) => {
                 logger::write_all(&log_lines(&refreshed.news, fields));
                 let Some(doubt) = refreshed.doubt else {
