@@ -42,7 +42,7 @@ pub struct StripeId(Box<str>);
 impl StripeId {
     /// Longest id that Stripe announces, in bytes:
     /// <https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backwards-compatible>.
-    pub const MAX_BYTES: usize = 255;
+    pub(crate) const MAX_BYTES: usize = 255;
 
     /// Checks `text`.
     ///
@@ -84,7 +84,7 @@ pub struct OrderId(Box<str>);
 
 impl OrderId {
     /// Longest order id, in characters: that of Stripe's `client_reference_id`.
-    pub const MAX_CHARS: usize = 200;
+    pub(crate) const MAX_CHARS: usize = 200;
 
     /// Checks `text`.
     ///
@@ -148,7 +148,7 @@ impl RequestId {
 
     /// The id that this process, `process` being its random number, gives its `number`th request.
     #[must_use]
-    pub fn numbered(process: u64, number: u64) -> RequestId {
+    pub(crate) fn numbered(process: u64, number: u64) -> RequestId {
         RequestId(format!("{process:016x}-{number:08x}").into())
     }
 
@@ -176,7 +176,7 @@ impl IdempotencyKey {
     /// The key of the `attempt`th session of an order, the same whenever it is asked for. An order id
     /// may be any text, hence the digest.
     #[must_use]
-    pub fn of_attempt(order: &OrderId, attempt: i64) -> IdempotencyKey {
+    pub(crate) fn of_attempt(order: &OrderId, attempt: i64) -> IdempotencyKey {
         let digest = hex::encode(Sha256::digest(order.as_str().as_bytes()));
         IdempotencyKey(format!("paidup-{digest}-{attempt}").into())
     }

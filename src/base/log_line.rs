@@ -43,12 +43,6 @@ impl LogText {
         digest.truncate(12);
         LogText(format!("sha256:{digest}").into())
     }
-
-    /// The text as the log shows it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl From<&StripeId> for LogText {
@@ -157,7 +151,7 @@ pub enum Message {
 impl Message {
     /// The exact text.
     #[must_use]
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         self.row().1
     }
 

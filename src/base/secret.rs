@@ -20,7 +20,7 @@ impl Secret {
 
     /// The text itself, for computing with it. Whoever calls this must not print it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

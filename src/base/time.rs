@@ -13,7 +13,7 @@ pub fn rfc3339(time: UnixSeconds) -> String {
 
 /// `2026-11-24T05:46:26.123Z`, from milliseconds since 1970.
 #[must_use]
-pub fn rfc3339_millis(unix_millis: i64) -> String {
+pub(crate) fn rfc3339_millis(unix_millis: i64) -> String {
     let seconds = date_and_clock(unix_millis.div_euclid(1000));
     format!("{seconds}.{:03}Z", unix_millis.rem_euclid(1000))
 }
@@ -21,7 +21,7 @@ pub fn rfc3339_millis(unix_millis: i64) -> String {
 /// Reads `2026-11-24T05:46:26Z`, with or without a fraction of a second, which is left out; `None`
 /// when it is not of that form.
 #[must_use]
-pub fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
     let (seconds, fraction) = text.strip_suffix('Z')?.split_at_checked(19)?;
     let is_fraction = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     if !fraction.is_empty() && !fraction.strip_prefix('.').is_some_and(is_fraction) {

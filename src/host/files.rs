@@ -11,7 +11,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 /// The folder that a file is in.
 #[must_use]
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         Some(_) | None => Path::new("."),
@@ -50,7 +50,7 @@ pub fn real(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The operating system's.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
@@ -65,7 +65,7 @@ pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Whether both names lead to one file.
 #[must_use]
-pub fn are_one(a: &Path, b: &Path) -> bool {
+pub(crate) fn are_one(a: &Path, b: &Path) -> bool {
     match (identity(a), identity(b)) {
         (Ok(a), Ok(b)) => a == b,
         (Err(_), _) | (_, Err(_)) => false,
@@ -138,7 +138,7 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// The operating system's.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

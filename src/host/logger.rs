@@ -73,7 +73,7 @@ pub fn start(level: LevelFilter) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result<()> {
+pub(crate) fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result<()> {
     let opened = Builder::new()
         .filter_module(TARGET, level)
         // The line is in the queue before its place here is written, which stays empty.
@@ -140,7 +140,7 @@ pub fn flush(patience: Duration) {
 
 /// For how long the reader has stood still, if that is longer than a busy one does.
 #[must_use]
-pub fn stalled_for() -> Option<Duration> {
+pub(crate) fn stalled_for() -> Option<Duration> {
     let stall = lock().waits_since?.elapsed();
     (stall >= STALLED_AFTER).then_some(stall)
 }
@@ -153,7 +153,7 @@ pub fn dropped() -> u64 {
 
 /// Has `tell` called when the reader has gone, so that only another process can have another one.
 /// Later calls change nothing.
-pub fn when_lost(tell: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn when_lost(tell: impl Fn() + Send + Sync + 'static) {
     let _ = ON_LOST.set(Box::new(tell));
     if lock().is_lost {
         tell_lost();

@@ -21,7 +21,7 @@ pub const EDGE: &str = "edge";
 /// How long a manager that has no room for our word is waited for.
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// What the service manager gave us.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl Systemd {
 
     /// What is left when the sockets have been taken.
     #[must_use]
-    pub fn into_manager(self) -> Manager {
+    pub(crate) fn into_manager(self) -> Manager {
         self.manager
     }
 }
@@ -146,7 +146,7 @@ impl Manager {
 
     /// Whether there is one, which starts us again when we have left.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.address.is_some()
     }
 

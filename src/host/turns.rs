@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 /// A place that threads go into, and whose work may take long but never for ever.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub(crate) struct Turns {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
 /// A thread is inside until this is dropped.
 #[derive(Debug)]
-pub struct Turn<'a>(&'a Turns);
+pub(crate) struct Turn<'a>(&'a Turns);
 
 impl Turns {
     /// Goes in.
-    pub fn begin(&self) -> Turn<'_> {
+    pub(crate) fn begin(&self) -> Turn<'_> {
         self.begun.fetch_add(1, Relaxed);
         Turn(self)
     }
@@ -30,7 +30,7 @@ impl Drop for Turn<'_> {
 
 /// What was seen of a place when it was looked at last.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     ended: u64,
     /// Since when nobody is known to have come out although somebody was inside.
     since: Instant,
@@ -39,7 +39,7 @@ pub struct Seen {
 impl Seen {
     /// Nothing so far.
     #[must_use]
-    pub fn new(now: Instant) -> Seen {
+    pub(crate) fn new(now: Instant) -> Seen {
         Seen {
             ended: 0,
             since: now,
@@ -47,7 +47,7 @@ impl Seen {
     }
 
     /// For how long somebody has been inside `turns` while nobody has come out.
-    pub fn standstill(&mut self, turns: &Turns, now: Instant) -> Duration {
+    pub(crate) fn standstill(&mut self, turns: &Turns, now: Instant) -> Duration {
         // In this order: who comes out in between counts as one who has.
         let begun = turns.begun.load(Relaxed);
         let ended = turns.ended.load(Relaxed);

@@ -60,7 +60,7 @@ pub fn client_address(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>
 
 /// Whether a trusted peer does not say on whose behalf it speaks. Then all its clients are one.
 #[must_use]
-pub fn names_nobody(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> bool {
+pub(crate) fn names_nobody(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> bool {
     let last = forwarded_for.and_then(|hops| hops.rsplit(',').next());
     peer.is_trusted(proxies) && last.and_then(|hop| parse_hop(hop.trim())).is_none()
 }

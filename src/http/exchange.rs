@@ -46,14 +46,14 @@ impl<'a> Request<'a> {
     /// The value of a header, its lines joined with `, ` when it was sent more than once. The name
     /// may be in any case.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         header(self.headers, name)
     }
 
     /// Whether the client calls us by a name of this machine. A page in a browser that had its own
     /// name resolve to 127.0.0.1 calls us by that name (DNS rebinding).
     #[must_use]
-    pub fn is_for_this_machine(&self) -> bool {
+    pub(crate) fn is_for_this_machine(&self) -> bool {
         if self.peer == Peer::Unix {
             return true;
         }
@@ -68,7 +68,7 @@ impl<'a> Request<'a> {
 
     /// Whether it only asks for a representation: GET, or HEAD, which is GET without the body.
     #[must_use]
-    pub fn is_get(&self) -> bool {
+    pub(crate) fn is_get(&self) -> bool {
         self.method == "GET" || self.method == "HEAD"
     }
 }
@@ -144,7 +144,7 @@ impl Reply {
 
     /// The client calls us by a name that is not this machine's.
     #[must_use]
-    pub fn not_this_machine() -> Reply {
+    pub(crate) fn not_this_machine() -> Reply {
         Reply::error(421, ErrorCode::HostNotLocal, "Host is not this machine")
     }
 
@@ -156,7 +156,7 @@ impl Reply {
 
     /// The address exists, for the methods in `allow` only (as in `GET, HEAD`).
     #[must_use]
-    pub fn method_not_allowed(allow: &'static str) -> Reply {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Reply {
         Reply {
             allow: Some(allow),
             ..Reply::error(405, ErrorCode::MethodNotAllowed, "Method not allowed")
@@ -212,7 +212,7 @@ impl Http {
 
     /// A request of `peer` without its body, which a server adds when it has read it.
     #[must_use]
-    pub fn request<'a>(
+    pub(crate) fn request<'a>(
         &self,
         method: &'a str,
         target: &'a str,
@@ -239,12 +239,12 @@ impl Http {
 
     /// The requests that the application is at.
     #[must_use]
-    pub fn turns(&self) -> &Turns {
+    pub(crate) fn turns(&self) -> &Turns {
         &self.turns
     }
 
     /// Asks the application, sends its answer with `send`, counts it and logs it.
-    pub fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
+    pub(crate) fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
         let answer = |now, fields: &mut LogFields| {
             let _turn = self.turns.begin();
             catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
@@ -254,7 +254,7 @@ impl Http {
     }
 
     /// Sends the server's own refusal of a request, or of what was to be one.
-    pub fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
+    pub(crate) fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
         self.exchange(request, |_, _| refusal, send);
     }
 

@@ -26,7 +26,7 @@ const TOKEN: u128 = MINUTE.as_nanos();
 
 /// A client has no token left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
+pub(crate) struct Exceeded {
     /// When the next token is there, in whole seconds from now, at least 1: the value of the
     /// `Retry-After` header.
     pub retry_after_seconds: u64,
@@ -34,7 +34,7 @@ pub struct Exceeded {
 
 /// The buckets of all clients.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     per_minute: NonZeroU32,
     exempt: Vec<IpNet>,
     buckets: LruCache<IpAddr, Bucket>,
@@ -43,7 +43,7 @@ pub struct Limiter {
 impl Limiter {
     /// Allows each client `per_minute` requests a minute, and those in `exempt` any number.
     #[must_use]
-    pub fn new(per_minute: NonZeroU32, exempt: Vec<IpNet>) -> Limiter {
+    pub(crate) fn new(per_minute: NonZeroU32, exempt: Vec<IpNet>) -> Limiter {
         Limiter {
             per_minute,
             exempt,
@@ -55,7 +55,7 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Exceeded`] when it has none; asking costs it nothing, so waiting that long is enough.
-    pub fn take(&mut self, client: IpAddr, now: Instant) -> Result<(), Exceeded> {
+    pub(crate) fn take(&mut self, client: IpAddr, now: Instant) -> Result<(), Exceeded> {
         if self.is_exempt(client) {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl Limiter {
 
     /// Whether `client` has no token left. This takes none.
     #[must_use]
-    pub fn is_exhausted(&self, client: IpAddr, now: Instant) -> bool {
+    pub(crate) fn is_exhausted(&self, client: IpAddr, now: Instant) -> bool {
         if self.is_exempt(client) {
             return false;
         }

@@ -17,7 +17,7 @@ pub const OTHER: &str = "other";
 const UNREAD: &str = "unread";
 
 /// A series: route, method and status.
-pub type Series = (&'static str, &'static str, u16);
+pub(crate) type Series = (&'static str, &'static str, u16);
 
 /// The requests that a process has answered, by route, method and status, and how long each took.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ pub mod client;
 pub mod edge;
 pub mod exchange;
 pub mod head;
-pub mod limiter;
+pub(crate) mod limiter;
 pub mod listen;
 pub mod metrics;
 pub mod server;

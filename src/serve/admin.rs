@@ -20,9 +20,9 @@ use crate::store::Figures;
 pub(super) const READY: &str = "/readyz";
 
 /// Tells whether deliveries can be taken now, or the reason why not.
-pub type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
+pub(crate) type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
 /// Reads the figures of the database; None when that fails.
-pub type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
+pub(crate) type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
 
 /// `GET /healthz`, `GET /readyz` and `GET /metrics`.
 pub struct AdminApp {

@@ -26,7 +26,7 @@ pub struct CheckoutStatus {
 impl CheckoutStatus {
     /// Reads from `reader`, a connection of its own: a page does not wait for a commit.
     #[must_use]
-    pub fn new(config: &CheckoutStatusConfig, reader: Store) -> CheckoutStatus {
+    pub(super) fn new(config: &CheckoutStatusConfig, reader: Store) -> CheckoutStatus {
         CheckoutStatus {
             origins: config.origins.clone(),
             limiter: Mutex::new(Limiter::new(config.rate_limit_max, Vec::new())),
@@ -38,7 +38,7 @@ impl CheckoutStatus {
     /// `paidup orders show --json`. Not how its order stands: that may have been paid on another page.
     /// 404 while no event has told of the session.
     #[must_use]
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         id: &str,
         request: &Request<'_>,

@@ -35,7 +35,6 @@ pub struct Running {
     public: Arc<Http>,
     writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
-    admin_address: Option<SocketAddr>,
     notice: Box<str>,
     manager: Manager,
     stops: Receiver<Stop>,
@@ -92,7 +91,6 @@ fn start_with(
         public,
         writer,
         edge_address,
-        admin_address,
         notice: notice(config, edge_address, admin_address).into(),
         manager: systemd.into_manager(),
         stops,
@@ -105,12 +103,6 @@ impl Running {
     #[must_use]
     pub fn edge_address(&self) -> Option<SocketAddr> {
         self.edge_address
-    }
-
-    /// Where the admin server listens; none when it is off or on a Unix socket.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
     }
 
     /// One line for people, because the log has no place for an address: who serves, where, and

@@ -62,3 +62,22 @@ impl Route<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_webhook_may_end_in_one_slash() {
+        for (path, is_webhook) in [
+            ("/stripe/webhook", true),
+            ("/stripe/webhook/", true),
+            ("/stripe/webhook//", false),
+            ("/stripe", false),
+            ("/", false),
+        ] {
+            let route = Route::of(path);
+            assert_eq!(matches!(route, Route::Webhook), is_webhook, "{path}");
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub struct Webhook {
 
 /// Why a delivery is not acknowledged. Each one asks Stripe to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+enum Refusal {
     /// This client has had its share of requests.
     RateLimited(Exceeded),
     /// It is not proven that Stripe sent this, just now.
@@ -89,7 +89,7 @@ impl Webhook {
     }
 
     /// Answers a `POST` of Stripe's.
-    pub fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
+    pub(super) fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
         match self.handle(request, now, fields) {
             Ok(receipt) => accepted(receipt.outcome),
             Err(refusal) => {
@@ -106,7 +106,7 @@ impl Webhook {
     ///
     /// # Errors
     /// [`Refusal`]; then nothing was stored.
-    pub fn handle(
+    fn handle(
         &self,
         request: &Request<'_>,
         now: Now,
