@@ -1,4 +1,4 @@
-//! `paidup api`: answers the shop's own back end.
+//! `paidup api`: answers the shop's back end.
 
 mod create;
 mod orders;

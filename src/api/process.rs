@@ -1,4 +1,4 @@
-//! `paidup api`: orders over HTTP, for the shop's own back end on this machine.
+//! Starts and stops `paidup api`: orders over HTTP, for the shop's back end on this machine.
 //!
 //! It is a process of its own, and the only one that runs for long and holds the key to the Stripe
 //! account.
@@ -22,9 +22,9 @@ use crate::store::Store;
 /// Requests served at the same time. Most of them, but never all, may wait for Stripe:
 /// [`CALLS_MAX`](crate::api::orders::CALLS_MAX).
 const WORKERS: usize = 16;
-/// Largest request body: 100 lines with long names and all notes are a quarter of it.
+/// Largest request body: an order of 100 lines with long names and all metadata is a quarter of it.
 const BODY_MAX_BYTES: usize = 256 * 1024;
-/// For a request to come in.
+/// How long a request may take to come in.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT, and tells why it stopped. `tell` gets one line for people.
@@ -52,7 +52,7 @@ pub fn run(
     let shown = bound.map_or_else(|| config.listen.to_string(), |bound| bound.to_string());
     let counters = Arc::new(counters());
     let api = Api::new(config, Arc::clone(&counters), stop)?;
-    // Whoever is on this machine may choose the request id: it is the shop's own back end.
+    // A client on this machine may choose the request id: it is the shop's back end.
     let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().ok());
     let trusted = loopback.into_iter().flatten().collect();
     let http = Http::new(Arc::new(api), counters, trusted).map_err(StartError::System)?;

@@ -1,7 +1,7 @@
-//! What may ever be logged: six fields, and messages and codes from two lists.
+//! What may be logged: six fields, and messages and codes from two fixed lists.
 //!
-//! The allow-list is a type. There is no `String` in [`LogFields`] and no way to put a header, a
-//! body or a formatted text into a line, so nothing personal can slip in by a careless edit:
+//! The allow-list is a type. [`LogFields`] has no `String`, and no header, body or formatted text fits
+//! into a line, so no careless edit can log anything personal:
 //!
 //! ```compile_fail
 //! use paidup::base::log_line::LogFields;
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::id::{OrderId, RequestId, StripeId};
 
-/// Text that may stand in the log: an identifier that cannot be personal, or a short digest.
+/// Text that may be logged: an identifier that cannot be personal, or a short digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogText(Box<str>);
 
@@ -51,7 +51,7 @@ impl From<&StripeId> for LogText {
     }
 }
 
-/// The fields of a log line: these six, ever.
+/// The fields of a log line: these six and no others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogFields {
@@ -121,7 +121,7 @@ pub enum Message {
     // A request of the shop
     CheckoutMade,
     NotRefreshed,
-    /// The shop's own back end is refused: its token or its order is to be looked at.
+    /// The shop's back end is refused: somebody should look at its token or its order.
     ShopRefused,
     // An order
     OrderPending,
@@ -355,7 +355,7 @@ impl Serialize for ErrorCode {
 
 /// A line as it is written: envelope first, then the fields that are known.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     time: &'a str,
     level: &'a str,
     message: &'a str,
@@ -373,13 +373,13 @@ pub fn render(time: &str, message: Message, fields: &LogFields) -> String {
         Level::Debug => "debug",
         Level::Trace => "trace",
     };
-    let line = Line {
+    let line = LogLine {
         time,
         level,
         message: message.text(),
         fields,
     };
-    // Texts and a number always have a form in JSON.
+    // Strings and a number can always be written as JSON.
     serde_json::to_string(&line).unwrap_or_default()
 }
 

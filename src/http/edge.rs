@@ -1,20 +1,17 @@
-//! The reader of every server: one bounded request per connection under one deadline, and a stop that
-//! loses none.
+//! Serves one bounded request per connection under one deadline, and stops without losing any.
 //!
-//! A fixed number of threads is the limit on connections; who comes beyond it waits in the kernel's
-//! queue. All threads wait in `accept()`, with a timeout, so that a stop is noticed without a
-//! connection to ourselves (in a network namespace of its own a process cannot reach the socket that
-//! it was given). A thread that has accepted serves that connection from its first byte to its
-//! answer and comes back. Letting only one thread at a time into `accept()` would save their few
-//! idle wake-ups, but on a busy machine it was measured to cost 40 % of the requests per second.
+//! A fixed number of threads limits the connections; further ones wait in the kernel's queue. All
+//! threads wait in `accept()` with a timeout, so that they notice a stop. (Waking them by connecting to
+//! ourselves would not do: in its own network namespace, a process cannot reach a socket that it was
+//! given.) A thread serves the connection that it has accepted from its first byte to its answer.
+//! Letting only one thread at a time into `accept()` would save a few idle wake-ups, but on a busy
+//! machine it cost 40 % of the requests per second when measured.
 //!
-//! A slow client may take its time as long as there is a free thread. When there is none and somebody
-//! waits in the queue, whoever has said nothing for a moment gives way at once, and whoever has not
-//! said all of it a little later: holding connections open does not keep others out.
+//! A slow client may take its time as long as a thread is free. When none is free and somebody waits in
+//! the queue, a client that has sent nothing for a moment gives way at once, and one whose request is
+//! incomplete a little later: holding connections open does not keep others out.
 //!
-//! Reading is strict, because whatever is read in two ways can be smuggled past a proxy: what is
-//! not exactly one HTTP/1.0 or 1.1 request with one plain length is refused. Every limit has a name
-//! below.
+//! Every limit has a name below.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -31,9 +28,9 @@ use socket2::Socket;
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::host::clock::Now;
 use crate::host::logger;
-use crate::http::client::Peer;
 use crate::http::exchange::{Http, Reply, Request};
 use crate::http::head::{self, Framing, HEADERS_MAX, Head};
+use crate::http::peer::Peer;
 
 /// The limits that an operator may set.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +53,9 @@ impl Edge {
     /// Serves `http` on a listening TCP or Unix socket, which may be inherited.
     ///
     /// # Errors
-    /// A thread cannot be created, or the socket is no listening stream socket. Nothing runs then.
+    /// A thread cannot be created, or the socket is not a listening stream socket. Nothing runs then.
     pub fn start(listener: Socket, limits: Limits, http: Arc<Http>) -> io::Result<Edge> {
-        // Both live on the socket itself, which outlives a process when systemd holds it.
+        // A process before us may have set both: systemd holds the socket longer than a process lives.
         listener.set_nonblocking(false)?;
         listener.set_read_timeout(Some(ACCEPT_TIMEOUT))?;
         let mut edge = Edge {
@@ -93,7 +90,7 @@ impl Edge {
     /// in the worst case after the request timeout and a handler's time.
     pub fn stop(self) {
         let _ = self.shared.leave_at.set(Now::read().instant + DRAIN_MAX);
-        // From now on only who is in the queue already is served; nobody is waited for.
+        // From now on, only what is already in the queue is served.
         let _ = self.shared.listener.set_nonblocking(true);
         for thread in self.threads {
             let _ = thread.join();
@@ -103,20 +100,20 @@ impl Edge {
 
 /// Stack of a thread. Its buffers are on the heap.
 const STACK_BYTES: usize = 256 * 1024;
-/// How long a thread sleeps in `accept()` before it looks whether we stop.
+/// How long a thread sleeps in `accept()` before it checks whether we stop.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a stop takes connections from a queue that never gets empty.
+/// How long a stop takes connections from a queue that never empties.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Rest after `accept()` has failed, mostly for want of descriptors or memory.
+/// Pause after `accept()` has failed, mostly for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about failing `accept()` calls in this time.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
-/// How long a connection may be silent when others wait for its thread. One that means it speaks at
-/// once: its first bytes are on the way while the connection is accepted.
+/// How long a connection may be silent when others wait for its thread. An honest client speaks at
+/// once: its first bytes are on the way while its connection is accepted.
 const SILENCE_MAX: Duration = Duration::from_millis(250);
 /// How long a request may take to come in when others wait for its thread.
 const HASTE_MAX: Duration = Duration::from_secs(1);
-/// How often a thread that waits for its client looks whether others wait for the thread.
+/// How often a thread that waits for its client checks whether others wait for the thread.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest wait for a client that does not take its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,17 +123,17 @@ const HEAD_MAX_BYTES: usize = 16 * 1024;
 const BODY_STEP_BYTES: usize = 8 * 1024;
 /// What a thread keeps of a body's buffer between requests.
 const BODY_KEEP_BYTES: usize = 16 * 1024;
-/// How long a client that may still be sending is listened to after its answer, so that a
-/// connection reset does not take the answer from it.
+/// How long we go on reading from a client that may still be sending after our answer: a connection
+/// reset would take the answer from it.
 const LINGER_MAX: Duration = Duration::from_millis(500);
-/// How much of what such a client sends is thrown away.
+/// How much of that we read and throw away.
 const LINGER_MAX_BYTES: usize = 1024 * 1024;
 
 struct Shared {
     listener: Socket,
     /// Threads that wait for a connection.
     free: AtomicUsize,
-    /// Set by a stop: when it gives up on a queue that never gets empty.
+    /// Set by a stop: when it gives up on a queue that never empties.
     leave_at: OnceLock<Instant>,
     /// When a failing `accept()` was last logged.
     complained: Mutex<Option<Instant>>,
@@ -164,7 +161,7 @@ impl Shared {
                 return;
             };
             let mut connection = Connection::new(self, stream);
-            // A handler's panic is caught where it is answered; this is for one of our own.
+            // A handler's panic is caught where it is answered; this catches one of the edge.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 self.serve(&mut connection, peer, &mut buffers);
             }));
@@ -173,13 +170,13 @@ impl Shared {
         }
     }
 
-    /// Whether somebody is in the queue and no thread is free to take them.
+    /// Whether a connection waits in the queue and no thread is free to take it.
     fn is_pressed(&self) -> bool {
         let mut queue = [PollFd::new(&self.listener, PollFlags::IN)];
         self.free.load(SeqCst) == 0 && poll(&mut queue, Some(&Timespec::default())) == Ok(1)
     }
 
-    /// Waits for a connection. None: we stop, and nobody is in the queue.
+    /// Waits for a connection. None: we stop, and the queue is empty.
     fn next_connection(&self) -> Option<(Socket, Peer)> {
         loop {
             let leave_at = self.leave_at.get();
@@ -238,8 +235,8 @@ impl Shared {
         connection.linger();
     }
 
-    /// A client that has gone again, or a signal, is nothing. Anything else is logged and waited
-    /// out: above all the want of descriptors or memory, which ends when a connection does.
+    /// A client that has left again, or a signal, is not a failure. Anything else is logged and waited
+    /// out: above all a lack of descriptors or memory, which passes when a connection ends.
     fn accept_failed(&self, error: &io::Error) {
         use ErrorKind::{ConnectionAborted, Interrupted};
         if matches!(error.kind(), ConnectionAborted | Interrupted) {
@@ -276,9 +273,9 @@ struct Connection<'s> {
     shared: &'s Shared,
     stream: Socket,
     accepted: Instant,
-    /// When its request must be whole.
+    /// When its request must be complete.
     deadline: Instant,
-    /// From when on it gives its thread to others who wait for one.
+    /// From then on it gives its thread to others that wait for one.
     gives_way: Instant,
 }
 
@@ -294,8 +291,8 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Reads until the head is whole. None: the client has never said a word, so there is nothing
-    /// to answer.
+    /// Reads until the head is complete. None: the client has sent nothing, so there is nothing to
+    /// answer.
     fn read_head<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<HeadAndRest<'b>>, Reply> {
         let mut filled = 0;
         loop {
@@ -318,7 +315,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Reads the body, of which `rest` has come already. False: the client has sent even more.
+    /// Reads the body, of which `rest` has already arrived. False: the client has sent more than that.
     fn read_body(&self, framing: &Framing, rest: &[u8], body: &mut Vec<u8>) -> Result<bool, Reply> {
         let length = framing.length;
         body.extend_from_slice(rest.get(..=length).unwrap_or(rest));
@@ -327,7 +324,7 @@ impl<'s> Connection<'s> {
         }
         while body.len() < length {
             let filled = body.len();
-            // One byte beyond the end is room enough to see that the client sends on.
+            // One byte beyond the end is enough to see that the client sends more.
             let step = (length - filled).min(filled.max(BODY_STEP_BYTES)) + 1;
             body.resize(filled + step, 0);
             let got = self.read(body.get_mut(filled..).unwrap_or_default())?;
@@ -341,8 +338,8 @@ impl<'s> Connection<'s> {
         Ok(all_was_read)
     }
 
-    /// One read within what is left of the time, which dripping does not extend. A lost connection
-    /// is its end.
+    /// One read within the time that is left, which dripping does not extend. A lost connection reads
+    /// as its end.
     fn read(&self, buffer: &mut [u8]) -> Result<usize, Reply> {
         loop {
             let now = Now::read().instant;
@@ -362,14 +359,14 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Writes in one call what fits into the socket's buffer, as our answers do. A client that has
-    /// gone does not get its answer, and nothing else follows from that.
+    /// Writes an answer, which fits into the socket's buffer. A client that has gone does not get it,
+    /// and nothing else follows from that.
     fn send(&self, bytes: &[u8]) {
         let _ = self.stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let _ = (&self.stream).write_all(bytes);
     }
 
-    /// Says that nothing more will come from us, and lets the client finish its sentence.
+    /// Ends our side of the connection, and lets the client finish sending.
     fn linger(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         let now = Now::read().instant;

@@ -1,8 +1,8 @@
-//! What both servers share: the request, the reply, the request id, and one log line a request.
+//! What every server shares: the request, the reply, the request id, and one log line per request.
 //!
-//! A server reads a request in its own way and gives it to [`Http::serve`], or refuses it with
-//! [`Http::refuse`]. Either way the answer is sent first, with `x-request-id`; then the request is
-//! counted and its line is logged, so neither can stop or delay an answer.
+//! The edge reads a request and gives it to [`Http::serve`], or refuses it with [`Http::refuse`].
+//! Either way the answer is sent first, with `x-request-id`; then the request is counted and logged,
+//! so neither can stop or delay an answer.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,8 +19,8 @@ use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::turns::Turns;
-use crate::http::client::{Peer, client_address, names_nobody};
 use crate::http::metrics::RequestCounters;
+use crate::http::peer::{Peer, client_address, names_nobody};
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// Whom the rate limit counts: see [`client_address`].
     pub client: IpAddr,
-    /// Whether `client` is a proxy that should have named another: see [`names_nobody`].
+    /// Whether `client` is a proxy that should have named its client: see [`names_nobody`].
     pub client_is_unnamed: bool,
     headers: &'a [(&'a str, &'a str)],
 }
@@ -50,8 +50,8 @@ impl<'a> Request<'a> {
         header(self.headers, name)
     }
 
-    /// Whether the client calls us by a name of this machine. A page in a browser that had its own
-    /// name resolve to 127.0.0.1 calls us by that name (DNS rebinding).
+    /// Whether `Host` is a name of this machine. A web page whose own name resolves to 127.0.0.1 sends
+    /// that name (DNS rebinding).
     #[must_use]
     pub(crate) fn is_for_this_machine(&self) -> bool {
         if self.peer == Peer::Unix {
@@ -66,7 +66,7 @@ impl<'a> Request<'a> {
         name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
     }
 
-    /// Whether it only asks for a representation: GET, or HEAD, which is GET without the body.
+    /// Whether it is GET, or HEAD, which is GET without the body.
     #[must_use]
     pub(crate) fn is_get(&self) -> bool {
         self.method == "GET" || self.method == "HEAD"
@@ -82,11 +82,11 @@ pub struct Reply {
     pub message: Message,
     /// Why it was refused or failed.
     pub error_code: Option<ErrorCode>,
-    /// The methods that this address does take, with 405.
+    /// The methods that this address takes, with 405.
     pub allow: Option<&'static str>,
     /// When to try again, in seconds.
     pub retry_after: Option<u64>,
-    /// The origin whose pages may read this answer. It is one that the configuration lists.
+    /// The origin whose pages may read this answer: one that the configuration lists.
     pub allow_origin: Option<Box<str>>,
     /// What the client reads.
     pub body: Body,
@@ -142,7 +142,7 @@ impl Reply {
         }
     }
 
-    /// The client calls us by a name that is not this machine's.
+    /// `Host` is not a name of this machine.
     #[must_use]
     pub(crate) fn not_this_machine() -> Reply {
         Reply::error(421, ErrorCode::HostNotLocal, "Host is not this machine")
@@ -175,12 +175,12 @@ pub trait App: Send + Sync {
     /// [`OTHER`](crate::http::metrics::OTHER).
     fn route(&self, path: &str) -> &'static str;
 
-    /// Answers one request. `fields` are those of its log line, with the request id in place; a
-    /// panic in here is a 500 and nothing worse.
+    /// Answers one request. `fields` are those of its log line, with the request id in place. A panic
+    /// in here becomes a 500 and nothing worse.
     fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply;
 }
 
-/// An application with all that its answers need around it.
+/// An app, and what its answers need around them.
 pub struct Http {
     app: Arc<dyn App>,
     counters: Arc<RequestCounters>,
@@ -194,7 +194,7 @@ impl Http {
     /// Puts `app` behind request ids, counters and log lines.
     ///
     /// # Errors
-    /// The operating system has no random number for us, which it owes to every process.
+    /// The operating system has no random number for us.
     pub fn new(
         app: Arc<dyn App>,
         counters: Arc<RequestCounters>,
@@ -237,13 +237,13 @@ impl Http {
         }
     }
 
-    /// The requests that the application is at.
+    /// The requests that the app is working on.
     #[must_use]
     pub(crate) fn turns(&self) -> &Turns {
         &self.turns
     }
 
-    /// Asks the application, sends its answer with `send`, counts it and logs it.
+    /// Has the app answer, sends the answer with `send`, counts it and logs it.
     pub(crate) fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
         let answer = |now, fields: &mut LogFields| {
             let _turn = self.turns.begin();
@@ -253,7 +253,7 @@ impl Http {
         self.exchange(request, answer, send);
     }
 
-    /// Sends the server's own refusal of a request, or of what was to be one.
+    /// Sends the edge's own refusal of a request, or of what was meant to be one.
     pub(crate) fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
         self.exchange(request, |_, _| refusal, send);
     }
@@ -283,7 +283,7 @@ impl Http {
         logger::write(reply.message, &fields);
     }
 
-    /// The id that a trusted proxy chose, if it is a plain one; else the next of ours.
+    /// The id that a trusted proxy chose, if it is valid; else the next of ours.
     fn request_id(&self, request: &Request<'_>) -> RequestId {
         if request.peer.is_trusted(&self.trusted_proxies)
             && let Some(id) = request.header("x-request-id")
@@ -318,7 +318,7 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
     Some(joined)
 }
 
-/// The whole answer, head and body. Nothing in its head comes from outside except a checked id.
+/// The whole answer, head and body. Only a checked id in its head comes from outside.
 fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     let id = id.as_str();
     let (content_type, body) = match &reply.body {

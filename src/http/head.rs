@@ -122,7 +122,7 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Whether the client waits for a word before it sends its body. HTTP/1.0 has no such word.
+    /// Whether the client waits for `100 Continue` before it sends its body. HTTP/1.0 has no such answer.
     fn continue_expected(&self) -> Result<bool, Reply> {
         let mut expected = false;
         for value in self.values("expect") {
@@ -143,12 +143,12 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Digits only: no sign, no list, no blank.
+/// Digits only: no sign, no list, no space.
 fn parse_length(text: &str, body_max_bytes: usize) -> Result<usize, Reply> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(malformed("Bad length"));
     }
-    // Digits that fit no number are a length over every limit.
+    // Digits that are too many for a number are a length over every limit.
     match text.parse() {
         Ok(length) if length <= body_max_bytes => Ok(length),
         _ => Err(Reply::error(413, ErrorCode::BodyTooLarge, "Body too large")),

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use lru::LruCache;
 
 /// Most clients that are remembered, in about 1 MB. The one that has been quiet for longest is
-/// forgotten first; should it come back, it starts with a full bucket.
+/// forgotten first, and has a full bucket if it comes back.
 const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
 /// The time in which an empty bucket fills.
@@ -27,7 +27,7 @@ const TOKEN: u128 = MINUTE.as_nanos();
 /// A client has no token left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded {
-    /// When the next token is there, in whole seconds from now, at least 1: the value of the
+    /// When the next token arrives, in whole seconds from now, at least 1: the value of the
     /// `Retry-After` header.
     pub retry_after_seconds: u64,
 }
@@ -114,8 +114,8 @@ impl Bucket {
         }
     }
 
-    /// Adds what came in since the last time. A `now` before that, as from a thread that read the
-    /// clock and then waited, adds nothing and takes nothing back.
+    /// Adds the refill since the last time. A `now` before that, from a thread that read the clock and
+    /// then waited, adds nothing and takes nothing back.
     fn fill(&mut self, rate: u128, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).min(MINUTE);
         self.credit = (self.credit + elapsed.as_nanos() * rate).min(rate * TOKEN);

@@ -67,10 +67,11 @@ pub fn unix(path: &Path, group: Option<u32>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Nothing is ever removed but a socket at which nobody listens. A file refuses connections as well.
+/// Only a socket at which nobody listens may be removed. Connecting alone cannot tell: a regular file
+/// refuses connections as well.
 fn refuse_what_is_not_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-        let what = "what is there is no socket, and stays as it is";
+        let what = "the file there is not a socket, and is left alone";
         return Err(io::Error::new(ErrorKind::AlreadyExists, what));
     }
     match Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(address) {
@@ -79,7 +80,7 @@ fn refuse_what_is_not_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// By a handle, because a name could lead elsewhere by now.
+/// By a handle, because the name could lead elsewhere by now.
 fn give_to_group(path: &Path, group: u32) -> io::Result<()> {
     let failed = |error: io::Error| {
         let what = format!(

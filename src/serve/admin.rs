@@ -1,5 +1,5 @@
-//! Health and metrics for the machine's own processes, by the strict reader, with a pool of its own:
-//! neither is kept waiting by the other's clients.
+//! Health and metrics for this machine's own processes. The admin server has its own threads, so it and
+//! the edge do not wait for each other's clients.
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
@@ -19,9 +19,9 @@ use crate::store::Figures;
 /// Where readiness is asked for.
 pub(super) const READY: &str = "/readyz";
 
-/// Tells whether deliveries can be taken now, or the reason why not.
+/// Whether deliveries can be stored now, or why not.
 pub(crate) type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
-/// Reads the figures of the database; None when that fails.
+/// Reads the figures of the database; none when that fails.
 pub(crate) type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
 
 /// `GET /healthz`, `GET /readyz` and `GET /metrics`.
@@ -71,7 +71,7 @@ impl AdminApp {
     }
 }
 
-/// No address of ours takes a body, and whoever asks is on this machine.
+/// None of its addresses takes a body, and every client is on this machine.
 const LIMITS: Limits = Limits {
     connections: NonZeroUsize::MIN.saturating_add(15),
     request_timeout: Duration::from_secs(5),
@@ -105,7 +105,7 @@ fn refuse_public(listener: &Socket) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::client::Peer;
+    use crate::http::peer::Peer;
 
     fn status(method: &str, path: &str, host: Option<&str>, ready: Result<(), ErrorCode>) -> u16 {
         let metrics = Arc::new(Metrics::new());

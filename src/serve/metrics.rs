@@ -94,9 +94,9 @@ impl Metrics {
         self.unnamed.fetch_add(1, Relaxed);
     }
 
-    /// Remembers that an event with a good signature arrived at `now`.
+    /// Remembers that an event with a valid signature arrived at `now`.
     pub(super) fn event_verified(&self, now: UnixSeconds) {
-        // Not the greatest: a clock that was ahead for a while would hide a silence for as long.
+        // Not the maximum: a clock that was ahead for a while would hide a silence for as long.
         self.last_verified_event.store(now.0, Relaxed);
     }
 
@@ -143,7 +143,7 @@ impl Metrics {
         single(text, UNNAMED, "counter", help, count);
 
         let name = "paidup_webhook_last_verified_timestamp_seconds";
-        let help = "When the last event with a good signature arrived; 0 before the first.";
+        let help = "When the last event with a valid signature arrived; 0 before the first.";
         let at = self.last_verified_event.load(Relaxed);
         single(text, name, "gauge", help, at);
     }

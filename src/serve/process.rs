@@ -15,7 +15,7 @@ use crate::config::serve::{Address, Config};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};
-use crate::host::turns::Seen;
+use crate::host::turns::LastLook;
 use crate::http::edge::{Edge, Limits};
 use crate::http::exchange::{App, Http};
 use crate::http::listen;
@@ -28,7 +28,7 @@ use crate::serve::webhook::Webhook;
 use crate::store::writer::{BATCH_MAX, WriteError, Writer};
 use crate::store::{Chore, ServeLock, Store, StoreError};
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     edge: Edge,
     admin: Option<Edge>,
@@ -38,11 +38,11 @@ pub struct Running {
     notice: Box<str>,
     manager: Manager,
     stops: Receiver<Stop>,
-    /// Held until the process ends or all of it has stopped.
+    /// Held until everything has stopped, or the process ends.
     _lock: ServeLock,
 }
 
-/// Starts all of it: when this returns, deliveries are served.
+/// Starts everything: when this returns, deliveries are served.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
@@ -50,14 +50,14 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     start_with(config, Systemd::default(), mpsc::channel())
 }
 
-/// As [`start`], on the sockets that the service manager has passed if it has, and telling it how we
-/// are. SIGTERM and SIGINT are a reason to stop, and the second one ends the process at once.
+/// As [`start`], but on the sockets that the service manager has passed, if any, and with signs of life
+/// to it. SIGTERM and SIGINT stop the server, and a second one ends the process at once.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub fn start_under_manager(config: &Config, systemd: Systemd) -> Result<Running, StartError> {
     let (stop, stops) = mpsc::channel();
-    // Before the first connection is accepted: from then on a stop must not lose one.
+    // Before the first connection is accepted: from then on, a stop must not lose one.
     stop_on_signals(stop.clone()).map_err(StartError::System)?;
     stop_without_log(systemd.manager(), stop.clone());
     start_with(config, systemd, (stop, stops))
@@ -105,8 +105,8 @@ impl Running {
         self.edge_address
     }
 
-    /// One line for people, because the log has no place for an address: who serves, where, and
-    /// into which file.
+    /// One line for people, because the log has no field for an address: what serves, where, and into
+    /// which file.
     #[must_use]
     pub fn notice(&self) -> &str {
         &self.notice
@@ -121,9 +121,9 @@ impl Running {
             return self.stops.recv().unwrap_or(Stop::Asked);
         };
         let now = Now::read().instant;
-        let mut seen = [Seen::new(now), Seen::new(now)];
+        let mut seen = [LastLook::new(now), LastLook::new(now)];
         loop {
-            // Twice in the time after which we are taken for dead.
+            // Twice within the time after which the manager takes us for dead.
             match self.stops.recv_timeout(patience / 2) {
                 Ok(stop) => return stop,
                 Err(RecvTimeoutError::Disconnected) => return Stop::Asked,
@@ -138,13 +138,13 @@ impl Running {
         }
     }
 
-    /// A sign of life says that this thread runs, and that whoever uses the database or answers a
-    /// request comes out of it again; not that all is well: no restart gives a full disk room, or
-    /// ends the program that holds the write lock. The status says how the database is.
+    /// A sign of life says that this thread runs, and that work on the database and on requests ends.
+    /// It does not say that all is well: no restart frees a full disk, or ends the program that holds
+    /// the write lock. The status says how the database is.
     ///
-    /// An idle database is written to. A disk that does not answer holds this thread up as well, and
-    /// then the manager ends the process.
-    fn show_life(&self, [at_store, at_work]: &mut [Seen; 2]) -> Result<(), Stop> {
+    /// An idle database gets a write. If the disk does not answer, this thread hangs as well, and the
+    /// manager ends the process.
+    fn show_life(&self, [at_store, at_work]: &mut [LastLook; 2]) -> Result<(), Stop> {
         let store = self.writer.look(Now::read().unix);
         if let Err(WriteError::Store(error)) = &store
             && error.is_fatal()
@@ -160,8 +160,8 @@ impl Running {
         Ok(())
     }
 
-    /// Serves every connection that was accepted or waits to be, then leaves. The last database
-    /// connection that closes moves the log into the file; one that has failed is never closed,
+    /// Serves every connection that was accepted or waits to be, then stops. Closing the last database
+    /// connection moves the write-ahead log into the file; a database that has failed is never closed,
     /// because that would write to it again.
     pub fn stop(self, why: &Stop) {
         logger::write(Message::Stopping, &LogFields::default());
@@ -181,8 +181,8 @@ impl Running {
 /// Descriptors beside the pool's: files, listeners, signals, and connections of the admin server.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// A thread that waits in `accept()` has its descriptor reserved, so a pool that is too large takes
-/// all of them from the start, and leaves none to the admin server and to signals.
+/// A thread that waits in `accept()` has its descriptor reserved, so a pool that is too large takes all
+/// of them from the start, and leaves none for the admin server and for signals.
 fn check_descriptors(connections: NonZeroUsize) -> Result<(), StartError> {
     let connections = u64::try_from(connections.get()).unwrap_or(u64::MAX);
     let needed = connections.saturating_add(SPARE_DESCRIPTORS);
@@ -220,7 +220,7 @@ fn open_writer(
     }
     match store.begin_history(Now::read().unix) {
         Err(error) if error.is_fatal() => return Err(StartError::database(error)),
-        // Without room or its turn it is left out: the numbers of changes follow the clock all the same.
+        // On a full or busy database this is skipped: the numbers of changes follow the clock anyway.
         Ok(()) | Err(_) => {}
     }
     let mover = store.open_beside(&config.database);
@@ -244,8 +244,8 @@ fn broken(error: &StoreError, stop: &Sender<Stop>) {
     }
 }
 
-/// A connection of its own for whoever only reads: a scrape or a page does not wait for a commit, nor
-/// a commit for it.
+/// A connection of its own for reading: a scrape or a page does not wait for a commit, nor a commit for
+/// it.
 fn reader(config: &Config) -> Result<Store, StartError> {
     Store::open_existing(&config.database).map_err(StartError::database)
 }
@@ -326,7 +326,7 @@ fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> Admi
     }
 }
 
-/// The socket that was passed. It counts, wherever it is.
+/// The socket that was passed. It is used wherever it is bound.
 fn passed_at(passed: Socket, address: &Address, not_used: ErrorCode) -> Socket {
     if !listen::is_at(&passed, address) {
         say_not_used(not_used);
@@ -334,8 +334,8 @@ fn passed_at(passed: Socket, address: &Address, not_used: ErrorCode) -> Socket {
     passed
 }
 
-/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
-/// `paidup send-test` looks where the variable says.
+/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But `paidup
+/// send-test` uses the variable.
 fn say_not_used(error_code: ErrorCode) {
     let fields = LogFields {
         error_code: Some(error_code),
@@ -344,7 +344,7 @@ fn say_not_used(error_code: ErrorCode) {
     logger::write(Message::AddressNotUsed, &fields);
 }
 
-/// The addresses are those that the system gave, where a port was left to it.
+/// With the addresses that the system chose, where it was free to choose a port.
 fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) -> String {
     let shown = |address: &Address, bound: Option<SocketAddr>| match bound {
         Some(bound) => bound.to_string(),
@@ -364,11 +364,11 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
 
 /// What `systemctl status` shows when all is well.
 const TAKING_DELIVERIES: &str = "Taking deliveries";
-/// Whoever is inside for so long, while nobody comes out, hangs. A lock of another process's is
-/// waited for a quarter of it.
+/// Work hangs when for so long none of it has ended. Waiting for another process's lock takes at most a
+/// quarter of this.
 const HUNG_AFTER: Duration = Duration::from_secs(20);
-/// A log that has stood still for so many of the manager's patiences is given up: a new process has
-/// a new one. With `WatchdogSec=30s` that is five minutes, and journald's own watchdog has three.
+/// A log that has stood still for this many watchdog timeouts is given up: a new process gets a new
+/// one. With `WatchdogSec=30s` that is five minutes; journald's own watchdog takes three.
 const LOG_PATIENCES: u32 = 10;
 
 /// What `systemctl status` shows.

@@ -1,4 +1,4 @@
-//! Takes one delivery from its bytes to a receipt or a refusal.
+//! Takes one delivery from its bytes to its answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::truth::payment::{Fact, Object};
 use crate::truth::reading::Reading;
 use crate::truth::signature::{self, SignatureError, SigningSecret, Verified};
 
-/// API versions warned of. Stripe has far fewer in use for one account; beyond, we are silent.
+/// Most API versions that are warned of. One account uses far fewer.
 const VERSIONS_MAX: usize = 16;
 
 /// Between two warnings of a wrong clock.
@@ -37,8 +37,8 @@ pub struct Webhook {
     api_version: Box<str>,
     counted: Counted,
     limiter: Mutex<Limiter>,
-    /// Where clients that are out of tokens are verified, one at a time, when only what fails
-    /// verification is counted: a flood of forgeries costs one core at most, and a true event
+    /// When only requests that fail verification are counted, those of clients without tokens are
+    /// verified here, one at a time: a flood of forgeries costs one core at most, and a real event
     /// among them is not refused.
     slow_lane: Mutex<()>,
     versions: Mutex<Vec<Box<str>>>,
@@ -51,9 +51,9 @@ pub struct Webhook {
 /// Why a delivery is not acknowledged. Each one asks Stripe to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// This client has had its share of requests.
+    /// This client has used up its requests.
     RateLimited(Exceeded),
-    /// It is not proven that Stripe sent this, just now.
+    /// Nothing proves that Stripe has just sent it.
     Signature(SignatureError),
     /// Stripe sent it, and we cannot read it.
     Event(EventError),
@@ -88,7 +88,7 @@ impl Webhook {
         }
     }
 
-    /// Answers a `POST` of Stripe's.
+    /// Answers a `POST` from Stripe.
     pub(super) fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
         match self.handle(request, now, fields) {
             Ok(receipt) => accepted(receipt.outcome),
@@ -101,8 +101,8 @@ impl Webhook {
         }
     }
 
-    /// The story of a webhook: who asks too often is sent away, what Stripe did not sign is
-    /// refused, what it tells is stored, and only what is on disk is acknowledged.
+    /// The story of a delivery: a client that asks too often is turned away, a request that Stripe did
+    /// not sign is refused, what an event tells is stored, and only what is on disk is acknowledged.
     ///
     /// # Errors
     /// [`Refusal`]; then nothing was stored.
@@ -128,7 +128,7 @@ impl Webhook {
         Ok(receipt)
     }
 
-    /// Proves that Stripe signed the body, and counts the request where it counts.
+    /// Proves that Stripe signed the body, and counts the request against the rate limit.
     fn verify<'a>(&self, request: &Request<'a>, now: Now) -> Result<Verified<'a>, Refusal> {
         let header = request.header("stripe-signature");
         let check = || {
@@ -161,8 +161,8 @@ impl Webhook {
         Ok(verified)
     }
 
-    /// Warns, once a minute, when Stripe signs in what is far in the future here. Such a delivery is
-    /// taken all the same; but a clock that is behind also takes replays for new.
+    /// Warns, once a minute, when Stripe's signature is from far in the future by our clock. Such a
+    /// delivery is taken all the same; but with a clock that is behind, old replays look new.
     fn look_at_clock(&self, signed_at: UnixSeconds, now: Now) {
         if signed_at.0.saturating_sub(now.unix.0) <= self.tolerance_seconds {
             return;
@@ -170,8 +170,8 @@ impl Webhook {
         warn_once_a(MINUTE, &self.clock_warned, now, Message::ClockBehind);
     }
 
-    /// Warns, once an hour, of a proxy whose clients cannot be told apart: a stranger's forgeries
-    /// use up the rate limit of Stripe.
+    /// Warns, once an hour, of a proxy whose clients cannot be told apart: a stranger's forgeries use
+    /// up Stripe's rate limit.
     fn look_at_client(&self, request: &Request<'_>, now: Now) {
         if request.client_is_unnamed {
             self.metrics.count_unnamed();
@@ -194,7 +194,7 @@ impl Webhook {
         }
     }
 
-    /// Counts what was done, and logs what it did to orders.
+    /// Counts the outcome, and logs what it changed in orders.
     fn tell(&self, receipt: &Receipt, fields: &mut LogFields) {
         self.metrics.count_outcome(receipt.outcome);
         logger::write_all(&log_lines(&receipt.news, fields));
@@ -225,7 +225,7 @@ fn accepted(outcome: Outcome) -> Reply {
         Outcome::Ignored(Ignored::OtherShop) => Message::OtherShopIgnored,
         Outcome::Ignored(Ignored::Account) => Message::AccountEventIgnored,
         Outcome::Ignored(Ignored::Mode) => Message::OtherModeIgnored,
-        // Otherwise the owner of a wrongly made destination sees green deliveries and no change.
+        // Otherwise the owner of a misconfigured destination sees green deliveries and no change.
         Outcome::Ignored(Ignored::Thin) => Message::ThinEventIgnored,
     };
     let body = match outcome.reason() {
@@ -235,7 +235,7 @@ fn accepted(outcome: Outcome) -> Reply {
     Reply::json(200, message, body)
 }
 
-/// The answer to a delivery that Stripe is to send again: the only table of its statuses.
+/// The answer to a delivery that Stripe should send again: the only table of its statuses.
 fn refused(refusal: &Refusal) -> Reply {
     let (status, message, code, text) = match refusal {
         Refusal::RateLimited(_) => (
@@ -265,7 +265,7 @@ fn refused(refusal: &Refusal) -> Reply {
     }
 }
 
-/// Puts into the log line what the event says of itself.
+/// Puts the event's own ids into the log line.
 fn describe(event: &Event, fields: &mut LogFields) {
     fields.stripe_event_id = Some(LogText::from(&event.id));
     let Meaning::Fact(fact) = &event.meaning else {
