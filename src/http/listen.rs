@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::serve::Address;
+use crate::config::Address;
 use crate::http::server::StartError;
 
 /// Connections that may wait in the kernel for a free thread.

@@ -10,7 +10,7 @@ use std::thread;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::serve::{Address, ConfigError};
+use crate::config::{Address, ConfigError};
 use crate::host::logger;
 use crate::host::systemd::Manager;
 

@@ -11,7 +11,8 @@ use rustix::process::{Resource, getrlimit};
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
-use crate::config::serve::{Address, Config};
+use crate::config::Address;
+use crate::config::serve::Config;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};

@@ -21,8 +21,9 @@ use ureq::{Agent, Body, Proxy};
 use crate::base::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
 use crate::base::secret::Secret;
 use crate::base::time::http_date;
-use crate::config::serve::ConfigError;
-use crate::config::stripe::ApiSettings;
+use crate::config::ConfigError;
+use crate::config::stripe::StripeConfig;
+use crate::config::table::STRIPE_API_PROXY;
 use crate::host::clock::Now;
 use crate::stripe::error::{Call, Cause, StripeError, Unreachable};
 use crate::truth::new_order::{Item, Line};
@@ -166,7 +167,7 @@ impl StripeApi {
     ///
     /// # Errors
     /// [`ConfigError`] when the address of the proxy cannot be used.
-    pub fn new(settings: &ApiSettings) -> Result<StripeApi, ConfigError> {
+    pub fn new(settings: &StripeConfig) -> Result<StripeApi, ConfigError> {
         StripeApi::pausing_with(settings, Box::new(thread::sleep))
     }
 
@@ -175,17 +176,17 @@ impl StripeApi {
     /// # Errors
     /// As [`StripeApi::new`].
     pub fn pausing_with(
-        settings: &ApiSettings,
+        settings: &StripeConfig,
         pause: Box<dyn Fn(Duration) + Send + Sync>,
     ) -> Result<StripeApi, ConfigError> {
         let proxy = settings.proxy.as_ref();
         let proxy = proxy.map(|proxy| Proxy::new(proxy.expose())).transpose();
-        let proxy = proxy.map_err(|_| ConfigError {
-            variable: "STRIPE_API_PROXY",
-            problem: "is no address of a proxy".to_owned(),
-            why: "Every call to Stripe goes through it.",
-            remedy: "Write http://HOST:PORT, or remove it.".to_owned(),
-        })?;
+        let wrong = || {
+            STRIPE_API_PROXY
+                .variable
+                .error("is not the address of a proxy")
+        };
+        let proxy = proxy.map_err(|_| wrong())?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .https_only(settings.base.starts_with("https:"))

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::base::id::RequestId;
 use crate::base::log_line::ErrorCode;
-use crate::config::serve::looks_secret;
-use crate::config::variable::STRIPE_API_VERSION;
+use crate::config::looks_secret;
+use crate::config::table::STRIPE_API_VERSION;
 
 /// What Stripe was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,7 +286,7 @@ impl StripeError {
             }
             Cause::Unusable(_) => format!(
                 "Set STRIPE_API_VERSION to {}, the version that paidup was written for.",
-                STRIPE_API_VERSION.default
+                STRIPE_API_VERSION.variable.default
             ),
             Cause::TooLarge => "Check that STRIPE_API_BASE is Stripe.".to_owned(),
         }

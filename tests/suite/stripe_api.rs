@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::fake_stripe::{FakeStripe, Fault, KEY, Recorded, Target};
 use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::base::log_line::ErrorCode;
-use paidup::config::stripe::ApiSettings;
+use paidup::config::stripe::StripeConfig;
 use paidup::stripe::client::{EventsQuery, Fetched, NewSession, StripeApi, TYPES_MAX};
 use paidup::stripe::error::{Call, Cause, StripeError, Unreachable, Word};
 use paidup::truth::event::{Event, Meaning, Mode, TYPES, listable_types};
@@ -1227,14 +1227,14 @@ impl Shop {
     }
 }
 
-fn settings(base: &str, variables: &[(&str, &str)]) -> ApiSettings {
+fn settings(base: &str, variables: &[(&str, &str)]) -> StripeConfig {
     let fixed = [("STRIPE_SECRET_KEY", KEY), ("STRIPE_API_BASE", base)];
     let vars: BTreeMap<String, String> = fixed
         .iter()
         .chain(variables)
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    ApiSettings::parse(&vars, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
+    StripeConfig::parse(&vars, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
 }
 
 /// With pauses that take no time.
