@@ -334,10 +334,9 @@ impl Filter {
 fn future_cursor() -> FieldError {
     FieldError {
         field: "cursor".to_owned(),
-        message:
-            "is of a time that has not come by this machine's clock. Set the clock, or forget what \
-                  was read so far and begin without a cursor"
-                .to_owned(),
+        message: "is from the future by this machine's clock. Set the clock, or discard what was read so \
+                  far and start without a cursor"
+            .to_owned(),
     }
 }
 

@@ -76,8 +76,8 @@ impl fmt::Display for PassedError {
         write!(
             f,
             "FileDescriptorName= must be `{EDGE}` in paidup.socket and `{ADMIN}` in \
-             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows what it \
-             is, `systemctl revert` takes changes back"
+             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows the \
+             names, `systemctl revert` undoes changes"
         )
     }
 }

@@ -1,6 +1,6 @@
 //! What every server shares: the request, the reply, the request id, and one log line per request.
 //!
-//! The edge reads a request and gives it to [`Http::serve`], or refuses it with [`Http::refuse`].
+//! The edge reads a request and gives it to `Http::serve`, or refuses it with `Http::refuse`.
 //! Either way the answer is sent first, with `x-request-id`; then the request is counted and logged,
 //! so neither can stop or delay an answer.
 
@@ -37,7 +37,7 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// Whom the rate limit counts: see [`client_address`].
     pub client: IpAddr,
-    /// Whether `client` is a proxy that should have named its client: see [`names_nobody`].
+    /// Whether `client` is a proxy that should have named its client: see `names_nobody`.
     pub client_is_unnamed: bool,
     headers: &'a [(&'a str, &'a str)],
 }
@@ -321,15 +321,7 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
 /// The whole answer, head and body. Only a checked id in its head comes from outside.
 fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     let id = id.as_str();
-    let (content_type, body) = match &reply.body {
-        Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
-        Body::Error(text) => {
-            let text = serde_json::Value::from(text.as_ref());
-            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
-            ("application/json", Cow::Owned(json))
-        }
-        Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
-    };
+    let (content_type, body) = content(&reply.body, id);
     let mut answer = String::with_capacity(HEAD_BYTES + body.len());
     let (status, reason, length) = (reply.status, reason(reply.status), body.len());
     // Writing to a String cannot fail.
@@ -362,6 +354,19 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
         answer.push_str(&body);
     }
     answer
+}
+
+/// The body of an answer, and its type.
+fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
+    match body {
+        Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
+        Body::Error(text) => {
+            let text = serde_json::Value::from(text.as_ref());
+            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            ("application/json", Cow::Owned(json))
+        }
+        Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
+    }
 }
 
 /// Room for the head of an answer, in bytes.
