@@ -33,7 +33,7 @@ impl LogText {
     /// An order id, or `sha256:` and 12 hex digits of its SHA-256 when it could be personal: it has
     /// an `@`, white space, a control or non-ASCII character, or is over 64 characters long.
     #[must_use]
-    pub fn order(id: &OrderId) -> LogText {
+    pub(crate) fn order(id: &OrderId) -> LogText {
         let text = id.as_str();
         let plain = |c: char| c.is_ascii_graphic() && c != '@';
         if text.len() <= Self::SHOWN_MAX_CHARS && text.chars().all(plain) {

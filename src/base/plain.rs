@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 /// The text, with every character that controls a terminal or is invisible in one as `\u{…}`.
 #[must_use]
-pub fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {

@@ -41,7 +41,7 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
 
 /// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` for any other form. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
 #[must_use]
-pub fn http_date(text: &str) -> Option<UnixSeconds> {
+pub(crate) fn http_date(text: &str) -> Option<UnixSeconds> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];

@@ -29,7 +29,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The path with every link followed, whether the file exists yet or not. SQLite derives the names of
 /// the files beside a database from this path.
 #[must_use]
-pub fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     // As many as the kernel follows.
     const LINKS_MAX: u32 = 40;
     let mut path = path.to_owned();
@@ -58,7 +58,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The operating system's.
-pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
@@ -76,7 +76,7 @@ pub(crate) fn are_one(a: &Path, b: &Path) -> bool {
 ///
 /// # Errors
 /// The operating system's; a missing file is not an error.
-pub fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
@@ -88,7 +88,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The operating system's; a file system that cannot do this says `InvalidInput`.
-pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     Ok(rustix::fs::renameat_with(
         CWD,
         a,
@@ -103,7 +103,7 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The operating system's; then the old content is still there.
-pub fn replace(path: &Path, content: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &str) -> io::Result<()> {
     // A link stays a link: its target is replaced.
     let path = fs::canonicalize(path)?;
     let staged = beside(&path, ".new");

@@ -147,7 +147,7 @@ pub(crate) fn stalled_for() -> Option<Duration> {
 
 /// Lines that were dropped so far.
 #[must_use]
-pub fn dropped() -> u64 {
+pub(crate) fn dropped() -> u64 {
     lock().dropped
 }
 

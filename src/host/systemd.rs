@@ -17,7 +17,7 @@ use listenfd::ListenFd;
 use socket2::Socket;
 
 /// The name of the edge's socket: `FileDescriptorName=` of its unit.
-pub const EDGE: &str = "edge";
+pub(crate) const EDGE: &str = "edge";
 /// How long to wait for a manager that does not take our message.
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
@@ -117,7 +117,7 @@ impl Systemd {
 
     /// Where signs of life go.
     #[must_use]
-    pub fn manager(&self) -> &Manager {
+    pub(crate) fn manager(&self) -> &Manager {
         &self.manager
     }
 
@@ -151,22 +151,22 @@ impl Manager {
 
     /// How long the manager waits for a sign of life; none when it does not.
     #[must_use]
-    pub fn patience(&self) -> Option<Duration> {
+    pub(crate) fn patience(&self) -> Option<Duration> {
         self.patience
     }
 
     /// Everything is open and running.
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// A sign of life. `status` is what `systemctl status` shows.
-    pub fn alive(&self, status: &str) {
+    pub(crate) fn alive(&self, status: &str) {
         self.tell(&format!("WATCHDOG=1\nSTATUS={status}"));
     }
 
     /// We are about to exit.
-    pub fn stopping(&self, status: &str) {
+    pub(crate) fn stopping(&self, status: &str) {
         self.tell(&format!("STOPPING=1\nSTATUS={status}"));
     }
 

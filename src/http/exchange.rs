@@ -120,7 +120,7 @@ impl Reply {
 
     /// A refusal, `{"error":text,"requestId":…}`.
     #[must_use]
-    pub fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
+    pub(crate) fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
             error_code: Some(code),
             body: Body::Error(text.into()),

@@ -22,7 +22,7 @@ impl Peer {
 
     /// Whether this peer may name its client and choose the request id.
     #[must_use]
-    pub fn is_trusted(self, proxies: &[IpNet]) -> bool {
+    pub(crate) fn is_trusted(self, proxies: &[IpNet]) -> bool {
         match self {
             Peer::Address(address) => contains(proxies, address),
             Peer::Unix => true,
