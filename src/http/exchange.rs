@@ -481,6 +481,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_a_path_is_counted_as_unread() {
+        let http = http();
+        served(&http, &http.request("GET", "/", &[], Peer::Unix));
+        http.refuse(
+            &http.request("", "", &[], Peer::Unix),
+            Reply::not_found(),
+            |_| {},
+        );
+        let text = http.counters.render();
+        for labels in [
+            r#"route="other",method="GET",status="200""#,
+            r#"route="unread",method="other",status="404""#,
+        ] {
+            let line = format!("\npaidup_http_requests_total{{{labels}}} 1\n");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
+
+    #[test]
     fn a_head_answer_has_the_length_and_not_the_body() {
         let http = http();
         let request = http.request("HEAD", "/", &[], Peer::Unix);
