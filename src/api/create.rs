@@ -23,8 +23,8 @@ use crate::truth::payment::Belongs;
 
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_MAX_BYTES: usize = 255;
-/// How long a page lasts that the order sets no end to. It stays within Stripe's 24 hours even if our
-/// clock is not Stripe's.
+/// How long a page lasts if the order sets no end. This stays within Stripe's 24 hours even if our clock
+/// differs from Stripe's.
 const PAGE_SECONDS: i64 = 23 * 3600;
 
 /// Why there is no session.
@@ -36,9 +36,9 @@ enum NoSession {
 }
 
 impl Api {
-    /// The story of `POST /orders`: what is wanted is written, then Stripe is asked for a page, what
-    /// Stripe answers is written, and then the shop is told. Wherever that is cut off, the same
-    /// request goes on from there.
+    /// The story of `POST /orders`: the order is stored, Stripe is asked for a page, Stripe's answer is
+    /// stored, and the shop gets its answer. Wherever this is cut off, the same request goes on from
+    /// there.
     pub(super) fn create(
         &self,
         request: &Request<'_>,
@@ -76,7 +76,7 @@ impl Api {
         self.created(201, &store, &checkout, fields)
     }
 
-    /// Writes what is wanted, or finds what the same key has asked for before.
+    /// Stores the order, or finds what the same key has asked for before.
     fn ask(
         &self,
         wanted: &NewOrder,
@@ -145,7 +145,7 @@ impl Api {
         Ok((session, url))
     }
 
-    /// What the shop is told, and what is remembered for when it asks again.
+    /// Remembers the failure for the shop's next try, and answers.
     fn without_session(
         &self,
         error: NoSession,
@@ -263,7 +263,7 @@ fn new_order_id() -> Result<OrderId, getrandom::Error> {
     Ok(OrderId::stored(format!("ord_{millis:012x}{random:016x}")))
 }
 
-/// Of the meaning, not of the bytes: a back end may write its JSON in another order tomorrow.
+/// A digest of the meaning, not of the bytes: a back end may order its JSON differently tomorrow.
 fn digest(wanted: &NewOrder) -> [u8; 32] {
     // A value that was just read from JSON can be written as JSON.
     let json = serde_json::to_vec(wanted).unwrap_or_default();

@@ -176,7 +176,7 @@ impl Api {
         Ok(served(&body))
     }
 
-    /// Asks Stripe how the order stands, and says whether Stripe has told all of it.
+    /// Brings the order up to date from Stripe. False when Stripe did not answer everything.
     fn refresh(&self, id: &str, store: &mut Store, now: Now, fields: &LogFields) -> bool {
         let Some(_call) = self.call() else {
             return false;
@@ -263,7 +263,7 @@ impl Api {
         }
     }
 
-    /// What the database did, or the answer when it did not.
+    /// The database's result, or the answer to its failure.
     pub(super) fn stored<T>(&self, result: Result<T, StoreError>) -> Result<T, Reply> {
         result.map_err(|error| self.not_stored(&error))
     }
@@ -280,7 +280,7 @@ impl Api {
         }
     }
 
-    /// Leave to wait for Stripe, if not too many do.
+    /// Permission to wait for Stripe; none when too many requests do.
     pub(super) fn call(&self) -> Option<CallGuard<'_>> {
         let more = |calls: usize| (calls < CALLS_MAX).then_some(calls + 1);
         self.calls.fetch_update(SeqCst, SeqCst, more).ok()?;

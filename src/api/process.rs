@@ -27,7 +27,7 @@ const BODY_MAX_BYTES: usize = 256 * 1024;
 /// How long a request may take to come in.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or SIGINT, and tells why it stopped. `tell` gets one line for people.
+/// Serves until there is a reason to stop, and returns that reason. `tell` gets one line for people.
 ///
 /// # Errors
 /// [`StartError`] when it cannot start.

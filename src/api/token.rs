@@ -14,13 +14,13 @@ use crate::host::clock::Now;
 use crate::http::exchange::{Reply, Request};
 use crate::http::limiter::Limiter;
 
-/// Wrong tokens a minute before 429, whoever sends them: all are on this machine, where an address is
-/// chosen freely. A right one is never counted.
+/// Wrong tokens a minute before 429, whichever client sends them: all are on this machine, where a client
+/// can choose its address. A right token is never counted.
 const FAILURES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-/// The one client that wrong tokens are counted for.
+/// The one client that all wrong tokens are counted for.
 const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A token that nobody guesses: 256 random bits in hexadecimal.
+/// A token that nobody can guess: 256 random bits in hexadecimal.
 ///
 /// # Errors
 /// The operating system has no random numbers for us.
@@ -30,7 +30,7 @@ pub fn generate() -> io::Result<String> {
     Ok(hex::encode(bytes))
 }
 
-/// Lets in whoever knows the token.
+/// Lets in clients that know the token.
 ///
 /// The comparison takes the same time however much of a token is right: it compares not the tokens
 /// but their digests under a key that nobody knows.

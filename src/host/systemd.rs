@@ -170,8 +170,8 @@ impl Manager {
         self.tell(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// An error is ignored: a manager that hears nothing from us acts on that. One that stands still
-    /// must not hold us up.
+    /// Errors are ignored: a manager that hears nothing from us acts on that. A manager that hangs must
+    /// not hold us up.
     fn tell(&self, text: &str) {
         let Some(address) = &self.address else { return };
         let send = || {

@@ -28,7 +28,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// What there was when somebody looked last.
+/// What the watchdog saw when it looked last.
 #[derive(Debug)]
 pub(crate) struct LastLook {
     ended: u64,

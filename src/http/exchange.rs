@@ -164,9 +164,9 @@ impl Reply {
     }
 }
 
-/// Where the health of a process is asked for.
+/// The path of the health check.
 pub(crate) const HEALTH: &str = "/healthz";
-/// Where its metrics are.
+/// The path of the metrics.
 pub(crate) const METRICS: &str = "/metrics";
 
 /// What a server serves.
@@ -283,7 +283,7 @@ impl Http {
         logger::write(reply.message, &fields);
     }
 
-    /// The id that a trusted proxy chose, if it is valid; else the next of ours.
+    /// The id that a trusted proxy chose, if it is valid; otherwise our own next one.
     fn request_id(&self, request: &Request<'_>) -> RequestId {
         if request.peer.is_trusted(&self.trusted_proxies)
             && let Some(id) = request.header("x-request-id")

@@ -87,7 +87,7 @@ impl Limiter {
 }
 
 /// Who counts as one client: an IPv4 address, however it is written, or an IPv6 network of /64,
-/// since whoever has one IPv6 address has all of its network.
+/// since a host with one IPv6 address usually has its whole network.
 fn key(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -42,8 +42,8 @@ pub fn tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Listens on a Unix socket, in place of one that a dead process has left there. Only our own user may
-/// connect, and whoever is in `group`.
+/// Listens on a Unix socket, and replaces one that a dead process has left. Only our own user may
+/// connect, and members of `group`.
 ///
 /// # Errors
 /// What the operating system says; [`ErrorKind::AddrInUse`] when a living process listens there.

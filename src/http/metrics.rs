@@ -91,7 +91,7 @@ impl RequestCounters {
         counters.micros.fetch_add(micros, Relaxed);
     }
 
-    /// What every server of ours tells of itself, in Prometheus' text format.
+    /// The metrics that every server has, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(TEXT_BYTES);
@@ -153,7 +153,7 @@ impl RequestCounters {
 /// Room for a usual answer, in bytes.
 const TEXT_BYTES: usize = 16 * 1024;
 
-/// Begins a metric: its name, its kind and what it tells.
+/// Begins a metric: its name, its type and its help.
 pub(crate) fn family(text: &mut String, name: &str, kind: &str, help: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -186,7 +186,7 @@ impl Display for Seconds {
     }
 }
 
-/// Where the first one that fits stands in `known`, or one behind its end.
+/// The index of the first one that fits, or one past the end.
 fn position<T>(known: &[T], fits: impl Fn(&T) -> bool) -> usize {
     known.iter().position(fits).unwrap_or(known.len())
 }

@@ -1,4 +1,4 @@
-//! Who sent a request: the other end of the connection, or whoever a trusted proxy says.
+//! Who sent a request: the other end of the connection, or the client that a trusted proxy names.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 pub enum Peer {
     /// A TCP peer. An IPv4 address mapped into IPv6 is the IPv4 address.
     Address(IpAddr),
-    /// A process of this machine, over a Unix socket: whoever may open the socket file is trusted.
+    /// A process of this machine, over a Unix socket: a process that may open the socket file is trusted.
     Unix,
 }
 

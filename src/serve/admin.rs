@@ -16,7 +16,7 @@ use crate::http::metrics::OTHER;
 use crate::serve::metrics::Metrics;
 use crate::store::Figures;
 
-/// Where readiness is asked for.
+/// The path of the readiness check.
 pub(super) const READY: &str = "/readyz";
 
 /// Whether deliveries can be stored now, or why not.

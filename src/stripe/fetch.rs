@@ -1,4 +1,4 @@
-//! Fetches from Stripe what is known there of one order: what `paidup reconcile --order` and
+//! Fetches from Stripe everything about one order: what `paidup reconcile --order` and
 //! `GET /orders/{id}?refresh=1` share.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -21,8 +21,8 @@ use crate::truth::order::Flag;
 use crate::truth::payment::Fact;
 use crate::truth::reading::Reading;
 
-/// Payments of an order that are asked for, some six calls each. A campaign, or a customer's id as the
-/// name of all that it buys, has more.
+/// Most payments of an order that are fetched, at some six calls each. An "order" that is a campaign,
+/// or a customer's id, has more.
 pub(crate) const PAYMENTS_MAX: usize = 50;
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -119,14 +119,24 @@ pub(crate) fn refresh(order: &str, context: &mut Context<'_>) -> Result<Refreshe
     })
 }
 
-/// Everything of the order that Stripe can be asked for: all that its known objects name, and what
-/// Stripe lists of those.
+/// Fetches everything of the order: the objects that are known, those that they name, and those that
+/// Stripe lists for them.
 pub(crate) fn objects(order: &str, context: &mut Context<'_>) -> Result<Walk, FetchError> {
+    let mut walk = known(order, context.store)?;
+    walk.ended = walk.go(context).err();
+    match walk.ended.as_ref().or(walk.refused.first()) {
+        Some(error) if walk.objects.is_empty() => Err(FetchError::Stripe(error.clone())),
+        Some(_) | None => Ok(walk),
+    }
+}
+
+/// Where to begin: the objects that are known of the order, or the one whose id `order` is.
+fn known(order: &str, store: &Store) -> Result<Walk, FetchError> {
     let mut walk = Walk::default();
-    if let Some(stored) = context.store.order(order)? {
-        let payments = match context.store.few_payments(&stored, PAYMENTS_MAX)? {
+    if let Some(stored) = store.order(order)? {
+        let payments = match store.few_payments(&stored, PAYMENTS_MAX)? {
             Some(payments) => payments,
-            None => match context.store.payment_of(order)? {
+            None => match store.payment_of(order)? {
                 Some((_, payment)) => {
                     walk.is_part = true;
                     vec![payment]
@@ -143,14 +153,10 @@ pub(crate) fn objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Fe
     } else if let (Ok(id), Some(call)) = (StripeId::parse(order), call_for(order)) {
         walk.add(call, id);
     }
-    walk.ended = walk.go(context).err();
-    match walk.ended.as_ref().or(walk.refused.first()) {
-        Some(error) if walk.objects.is_empty() => Err(FetchError::Stripe(error.clone())),
-        Some(_) | None => Ok(walk),
-    }
+    Ok(walk)
 }
 
-/// What reads an object of whose id only the beginning tells its kind.
+/// The call that reads an object, by the prefix of its id.
 fn call_for(id: &str) -> Option<Call> {
     Some(match id.split('_').next()? {
         "cs" => Call::ReadSession,
@@ -199,7 +205,7 @@ pub(crate) struct Walk {
     /// What was ever to be read, or was listed.
     seen: BTreeSet<StripeId>,
     todo: VecDeque<(Call, StripeId)>,
-    /// What is to be listed, of which object, and by which field: when nothing is left to read.
+    /// Lists to fetch once nothing is left to read: the call, the field to list by, and the object.
     lists: VecDeque<(Call, &'static str, StripeId)>,
     pub(crate) objects: Vec<Fetched>,
     /// The questions that Stripe does not answer, one of each kind.
@@ -327,8 +333,7 @@ fn may_pass(error: &StripeError) -> bool {
     }
 }
 
-/// The flag that the answer would have told of, and which alone may be wrong without it: nothing of
-/// the money depends on it.
+/// The flag that depends on the answer, if only that does: nothing about the money would change.
 pub(crate) fn flag_of(error: &StripeError) -> Option<Flag> {
     match error.call {
         // Stripe publishes no permission by which a restricted key could list them.
@@ -366,9 +371,9 @@ pub(crate) fn delivery(event: Event, json: &str, now: UnixSeconds) -> Delivery {
     }
 }
 
-/// A fetched object in the form of an event, under an id of our own: what it is, when it was
-/// fetched, and a digest of what it said, since it may say something else in the same second. None
-/// when it is nothing that an order follows from, or of the other mode.
+/// A fetched object as an event, under an id of our own: the object's id, the time, and a digest of its
+/// content, which may change within a second. None when the object says nothing about orders, or is of
+/// the other mode.
 pub(crate) fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<Delivery> {
     let fact = Fact::from_object(object.json(), object.at, reading).ok()?;
     if reading.mode.is_some() && fact.mode.is_some() && fact.mode != reading.mode {
