@@ -124,13 +124,13 @@ impl Metrics {
 
     fn write_webhook(&self, text: &mut String) {
         let name = "paidup_webhook_events_total";
-        let help = "Verified events by what became of them.";
+        let help = "Verified events by outcome.";
         family(text, name, "counter", help);
         for (outcome, counter) in OUTCOMES.iter().zip(&self.outcomes) {
             sample(text, name, &[("outcome", outcome)], counter.load(Relaxed));
         }
         let name = "paidup_webhook_ignored_total";
-        family(text, name, "counter", "Ignored events by the reason.");
+        family(text, name, "counter", "Ignored events by reason.");
         for (reason, counter) in REASONS.iter().zip(&self.reasons) {
             sample(text, name, &[("reason", reason)], counter.load(Relaxed));
         }
