@@ -8,7 +8,7 @@ use crate::command::exit::{Exit, Failure, tell};
 use crate::command::serve::{ended, no_thread, take_systemd};
 use crate::command::words::{Command, ENV_FILE, does};
 use crate::host::logger;
-use crate::serve::process::StartError;
+use crate::http::server::StartError;
 
 pub(crate) const COMMAND: Command = Command {
     name: "api",
@@ -38,10 +38,8 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     logger::start(config.log_level).map_err(no_thread)?;
     let why = process::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
         StartError::Configuration(error) => all_of(&[error]),
-        StartError::Store(_)
+        StartError::Database(_)
         | StartError::Listen(..)
-        | StartError::Served(_)
-        | StartError::Lock(..)
         | StartError::Descriptors(..)
         | StartError::System(_) => Failure::Other(error.to_string()),
     })?;

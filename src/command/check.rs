@@ -15,7 +15,7 @@ use crate::config::serve::{self, Config};
 use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
 use crate::http::loopback;
-use crate::http::metrics::UNNAMED;
+use crate::serve::metrics::UNNAMED;
 use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
 

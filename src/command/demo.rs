@@ -20,7 +20,8 @@ use crate::config::Address;
 use crate::config::serve::Config;
 use crate::host::clock::Now;
 use crate::host::logger;
-use crate::serve::process::{self, Stop};
+use crate::http::server::Stop;
+use crate::serve::process;
 use crate::store::Store;
 use crate::truth::signature::SigningSecret;
 

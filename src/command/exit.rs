@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::base::log_line::ErrorCode;
 use crate::host::logger;
 use crate::store::StoreError;
 use crate::stripe::error::StripeError;
+use crate::stripe::fetch::FetchError;
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,19 +74,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The code in the log, where there is one.
-    #[must_use]
-    pub(crate) fn error_code(&self) -> Option<ErrorCode> {
-        match self {
-            Failure::Store(error) => Some(error.code()),
-            Failure::Stripe(error) => Some(error.error_code()),
-            Failure::Output(_)
-            | Failure::LogLost
-            | Failure::Configuration(_)
-            | Failure::Other(_) => None,
-        }
-    }
-
     /// The exit code that goes with it.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -123,6 +110,16 @@ impl std::error::Error for Failure {}
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::Output(error)
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Failure {
+        match error {
+            FetchError::Store(error) => Failure::Store(error),
+            FetchError::Stripe(error) => Failure::Stripe(error),
+            FetchError::TooManyPayments(_) => Failure::Other(error.to_string()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `paidup gen-token`.
 
-use crate::api::process::generate_token;
+use crate::api::token;
 use crate::command::exit::{Exit, Failure};
 use crate::command::words::{Command, does};
 
@@ -14,7 +14,7 @@ pub(crate) const COMMAND: Command = Command {
     examples: &["paidup gen-token"],
     run: |_| {
         does(|_, out| {
-            let token = generate_token().map_err(|error| Failure::Other(error.to_string()))?;
+            let token = token::generate().map_err(|error| Failure::Other(error.to_string()))?;
             writeln!(out, "{token}")?;
             Ok(Exit::Done)
         })

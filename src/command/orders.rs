@@ -6,10 +6,11 @@ use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
-use crate::command::show::{OrderJson, cut, when, write_has_more, write_json, write_table};
+use crate::command::show::{cut, when, write_has_more, write_json, write_table};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
 };
+use crate::store::json::OrderJson;
 use crate::store::{Change, Store, StoredOrder};
 use crate::truth::money;
 use crate::truth::order::{Dispute, Flag, State, Status};

@@ -8,7 +8,8 @@ use crate::command::exit::{Exit, Failure, tell};
 use crate::command::words::{Command, ENV_FILE, does};
 use crate::host::logger;
 use crate::host::systemd::Systemd;
-use crate::serve::process::{self, StartError, Stop};
+use crate::http::server::{StartError, Stop};
+use crate::serve::process;
 
 pub(crate) const COMMAND: Command = Command {
     name: "serve",
@@ -61,7 +62,7 @@ pub(crate) fn no_thread(error: io::Error) -> Failure {
 pub(crate) fn ended(why: Stop) -> Result<Exit, Failure> {
     match why {
         Stop::Asked => Ok(Exit::Done),
-        Stop::Broken(error) => Err(Failure::Store(error)),
+        Stop::Broken(error) => Err(Failure::Other(error)),
         Stop::LogLost => Err(Failure::LogLost),
     }
 }

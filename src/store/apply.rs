@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use log::Level;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::feed::{self, next_change};
@@ -314,9 +313,8 @@ impl Step<'_> {
     ) -> Result<(), StoreError> {
         let about = order.about();
         let told = order.state.news(before);
-        news.extend(told.into_iter().map(|(level, message)| News {
+        news.extend(told.into_iter().map(|message| News {
             about: about.clone(),
-            level,
             message,
         }));
         insert_change(
@@ -495,7 +493,6 @@ pub(super) fn is_contested(db: &Connection, name: &OrderId) -> Result<bool, Stor
 fn renamed(order: &StoredOrder) -> News {
     News {
         about: order.about(),
-        level: Level::Info,
         message: Message::OrderRenamed,
     }
 }

@@ -33,6 +33,7 @@ mod checkout;
 mod copy;
 mod error;
 mod feed;
+pub mod json;
 mod lock;
 mod object;
 mod readers;

@@ -208,7 +208,7 @@ impl Writer {
 
     /// Those who use the database, one after the other.
     #[must_use]
-    pub fn turns(&self) -> &Turns {
+    pub(crate) fn turns(&self) -> &Turns {
         &self.turns
     }
 
