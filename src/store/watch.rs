@@ -17,10 +17,14 @@ use crate::host::files;
 
 /// What a log begins with, but for its last bit: <https://www.sqlite.org/fileformat2.html#walformat>.
 const LOG_MAGIC: u32 = 0x377f_0682;
-/// Of the log.
 const HEADER_BYTES: usize = 32;
-/// Of each page in the log.
+/// Before each page in the log.
 const FRAME_HEADER_BYTES: usize = 24;
+/// How often the header is read: another process may be writing it at this very moment.
+const READS: usize = 3;
+
+/// What the header of a log says: magic number, format, page size, checkpoints, two salts, two sums.
+type Header = [u32; HEADER_BYTES / 4];
 
 /// The files of an open database.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ pub(super) struct Log {
     seen: Mutex<Seen>,
 }
 
-/// What the log was when it was last looked at closely.
+/// What the log was when it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     salt: [u32; 2],
@@ -146,32 +150,49 @@ impl Log {
         self.file.sync_all()
     }
 
-    /// A log is emptied, or begins anew with another salt; else it only grows. SQLite writes at the
-    /// place that it remembers, so one that was cut off has a hole: zeros where a frame began, and
-    /// nothing behind it is ever read again. Says whether it is the log of the last close look.
+    /// Says whether it is still the log of the last look. A log is emptied, or begins anew with
+    /// another salt; else it only grows.
+    ///
+    /// SQLite writes at the place that it remembers. So one that was cut off has a hole, zeros where
+    /// the header or a frame began, and nothing behind that is ever read again.
     fn look(&self, is_closely: bool) -> Result<bool, StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the salt: if that is still the same then, nobody has emptied the file meanwhile.
         let is_cut = self.is_cut(*seen)?;
-        let mut header = [0; HEADER_BYTES];
-        if self.read(&mut header, 0)? < HEADER_BYTES {
-            // A checkpoint may empty it.
+        let Some(header) = self.header()? else {
+            // A checkpoint may empty it, and a full disk may leave less than a header.
             return Ok(false);
-        }
-        let [magic, _, page, _, salt @ .., _, _] = words(&header);
+        };
+        let [_, _, page, _, salt @ .., _, _] = header;
         let is_same = seen.salt == salt;
-        if magic & !1 != LOG_MAGIC || (is_same && is_cut) {
+        if !is_whole(&header) || (is_same && is_cut) {
             return Err(StoreError::Replaced);
         }
-        if is_closely {
+        // Without the write lock, another process may be beginning the log anew and shortening it: then
+        // its length waits for the next close look.
+        if is_closely || is_same {
             let end = self.file.metadata().map_err(failed)?.len();
             *seen = Seen { salt, page, end };
         }
         Ok(is_same)
     }
 
+    /// The numbers of the header; `None` when the file is shorter.
+    fn header(&self) -> Result<Option<Header>, StoreError> {
+        let mut header = [0; HEADER_BYTES];
+        for _ in 0..READS {
+            if self.read(&mut header, 0)? < HEADER_BYTES {
+                return Ok(None);
+            }
+            if is_whole(&words(&header)) {
+                break;
+            }
+        }
+        Ok(Some(words(&header)))
+    }
+
     /// Whether the frame that was the last in the file is no longer there. What a full disk has left
-    /// of a frame is none, and a frame never has the salt zero.
+    /// of a frame does not count, and a frame never has the salt zero.
     fn is_cut(&self, seen: Seen) -> Result<bool, StoreError> {
         let frame = FRAME_HEADER_BYTES + seen.page as usize;
         let header = HEADER_BYTES as u64;
@@ -199,11 +220,88 @@ impl Log {
     }
 }
 
-/// The header's numbers, each of four bytes, the greatest first.
-fn words(header: &[u8; HEADER_BYTES]) -> [u32; HEADER_BYTES / 4] {
+/// The header's numbers, each of four bytes, the most significant first.
+fn words(header: &[u8; HEADER_BYTES]) -> Header {
     let mut words = [0; HEADER_BYTES / 4];
     for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
         *word = u32::from_be_bytes(*bytes);
     }
     words
+}
+
+/// Whether the header is one, and its last two numbers are the checksum of the others
+/// (<https://www.sqlite.org/fileformat2.html#checksum_algorithm>).
+fn is_whole(header: &Header) -> bool {
+    let [numbers @ .., one, two] = header;
+    let [magic, ..] = numbers;
+    let in_order = |number: u32| match magic & 1 {
+        0 => number.swap_bytes(),
+        _ => number,
+    };
+    let mut sum = (0_u32, 0_u32);
+    for [even, odd] in numbers.as_chunks().0 {
+        sum.0 = sum.0.wrapping_add(in_order(*even)).wrapping_add(sum.1);
+        sum.1 = sum.1.wrapping_add(in_order(*odd)).wrapping_add(sum.0);
+    }
+    magic & !1 == LOG_MAGIC && sum == (*one, *two)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::UnixSeconds;
+    use crate::store::Store;
+
+    /// A database with some commits in its log.
+    fn store() -> (tempfile::TempDir, PathBuf, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("paidup.db");
+        let mut store = Store::open(&path).unwrap();
+        for second in 1..=5 {
+            store.probe(UnixSeconds(second)).unwrap();
+        }
+        let log = files::beside(&path, "-wal");
+        (folder, log, store)
+    }
+
+    /// Wherever it is cut: what is written behind the hole, the next start would not find.
+    #[test]
+    fn a_log_that_was_cut_off_is_told_before_the_next_write_is_acknowledged() {
+        let frame = FRAME_HEADER_BYTES as u64 + 4096;
+        let header = HEADER_BYTES as u64;
+        let length = header + 5 * frame;
+        let into_the_last = [0, 8, 23, 24, 25, 4119].map(|bytes| header + 4 * frame + bytes);
+        for cut in (0..=40).chain(into_the_last) {
+            let (_folder, log, mut store) = store();
+            let log = File::options().write(true).open(log).unwrap();
+            assert_eq!(log.metadata().unwrap().len(), length);
+            log.set_len(cut).unwrap();
+            let met = store.probe(UnixSeconds(9));
+            assert_eq!(met, Err(StoreError::Replaced), "cut to {cut}");
+            assert_eq!(
+                store.probe(UnixSeconds(9)),
+                Err(StoreError::Replaced),
+                "and stays told: {cut}"
+            );
+        }
+    }
+
+    /// What others may do: empty it, begin it anew, write to it.
+    #[test]
+    fn a_log_that_was_moved_into_the_file_is_as_good_as_before() {
+        let (_folder, log, mut store) = store();
+        let path = PathBuf::from(log.to_str().unwrap().trim_end_matches("-wal"));
+        let mut other = Store::open_existing(&path).unwrap();
+        for round in 0..20 {
+            let other_db = Connection::open(&path).unwrap();
+            for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+                let sql = format!("PRAGMA wal_checkpoint({mode})");
+                other_db.query_row(&sql, [], |_| Ok(())).unwrap();
+                assert_eq!(store.look(), Ok(()), "{round} {mode}");
+                assert_eq!(store.probe(UnixSeconds(round)), Ok(()), "{round} {mode}");
+                assert_eq!(other.probe(UnixSeconds(round)), Ok(()), "{round} {mode}");
+                assert_eq!(store.probe(UnixSeconds(round)), Ok(()), "{round} {mode}");
+            }
+        }
+    }
 }
