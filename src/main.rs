@@ -99,7 +99,7 @@ fn run(invocation: &Invocation, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Backup(target) => backup::backup(&database()?, target, now(), out)?,
         Command::Restore { file } => {
             // While we are root: it may lie where only root can read.
-            let source = identity::within(file, || Store::open_read_only(file))
+            let source = identity::within(file, || Store::open_query_only(file))
                 .map_err(|error| not_taken(file, &error))?;
             backup::restore(&database()?, file, source, now(), out)?
         }

@@ -245,7 +245,7 @@ impl Shop {
         backup::restore(
             &self.database(),
             from,
-            Store::open_read_only(from),
+            Store::open_query_only(from),
             UnixSeconds(at),
             &mut Vec::new(),
         )

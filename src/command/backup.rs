@@ -62,11 +62,11 @@ pub fn backup(
         );
         return Err(Failure::Other(what));
     }
-    let source = Store::open_read_only(database)?;
+    let source = Store::open_query_only(database)?;
     source
         .copy_to(&path, may_replace)
         .map_err(|error| no_backup(&error))?;
-    let copy = Store::open_read_only(&path)?;
+    let copy = Store::open_query_only(&path)?;
     writeln!(
         out,
         "{}: verified, {}",
@@ -135,7 +135,7 @@ pub fn restore(
         | CopyError::Damaged(_)) => no_restore(backup, &error),
     })?;
     drop(source);
-    let summary = Store::open_read_only(&kept)?.summary()?;
+    let summary = Store::open_query_only(&kept)?.summary()?;
     begin_history(&kept, now)?;
     let replaced = replace(database, &kept);
     if replaced.is_err() {
@@ -359,6 +359,7 @@ fn not_retired(error: StoreError) -> Failure {
         | StoreError::Io(_)
         | StoreError::Corrupt
         | StoreError::Unreadable
+        | StoreError::Panicked
         | StoreError::NotOurs
         | StoreError::Newer(_)
         | StoreError::Older(_)

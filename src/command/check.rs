@@ -14,7 +14,7 @@ use crate::command::finding::Finding;
 use crate::config::serve::{Address, Config, ConfigError};
 use crate::host::files::{self, folder_of};
 use crate::http::metrics::UNNAMED;
-use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
+use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
 
 /// With less room than this the next busy day may fill the disk.
@@ -213,7 +213,7 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
 
 /// Somebody reads for long, or did until now.
 fn long_log(path: &Path, bytes: i64) -> Finding {
-    let named = |reader: &Reader| match &reader.program {
+    let named = |reader: &Process| match &reader.program {
         Some(program) => format!("{program} (process {})", reader.pid),
         None => format!("process {}", reader.pid),
     };

@@ -1,7 +1,8 @@
 //! Whether the files that SQLite has open are still those that the next start will find.
 //!
-//! SQLite goes on writing to a file whose name is gone, and syncs it. What was acknowledged then would
-//! be in no file when the process ends. So a commit counts when the names lead to our files after it.
+//! SQLite keeps writing to a file whose name is gone, and syncs it. What is acknowledged then would be
+//! in no file when the process ends. So a commit counts only if the names still lead to our files
+//! after it.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use rusqlite::{Connection, ffi};
 use super::StoreError;
 use crate::host::files;
 
-/// What a log begins with, but for its last bit: <https://www.sqlite.org/fileformat2.html#walformat>.
+/// How a log begins, but for the last bit: <https://www.sqlite.org/fileformat2.html#walformat>.
 const LOG_MAGIC: u32 = 0x377f_0682;
 const HEADER_BYTES: usize = 32;
 /// Before each page in the log.
@@ -24,7 +25,7 @@ const FRAME_HEADER_BYTES: usize = 24;
 const READS: usize = 3;
 
 /// What the header of a log says: magic number, format, page size, checkpoints, two salts, two sums.
-type Header = [u32; HEADER_BYTES / 4];
+type LogHeader = [u32; HEADER_BYTES / 4];
 
 /// The files of an open database.
 #[derive(Debug)]
@@ -50,12 +51,12 @@ impl Watch {
         })
     }
 
-    /// What the server and the connection that moves its log have in common.
+    /// Shared by the server and the connection that moves its log.
     pub(super) fn log(&self) -> Option<Arc<Log>> {
         self.log.clone()
     }
 
-    /// To be asked after a commit and before anything is acknowledged.
+    /// To be called after a commit and before it is acknowledged.
     pub(super) fn look(&self) -> Result<(), StoreError> {
         for file in &self.files {
             file.bytes()?;
@@ -66,8 +67,8 @@ impl Watch {
         Ok(())
     }
 
-    /// To be asked in a transaction that holds the write lock, before anything is written: nobody
-    /// else changes the files then, so what they lack, somebody has cut off.
+    /// To be called in a transaction that holds the write lock, before anything is written: nobody
+    /// else changes the files then, so whatever is missing was cut off.
     pub(super) fn look_closely(&self, transaction: &Connection) -> Result<(), StoreError> {
         let [database, ..] = &self.files;
         let bytes = database.bytes()?;
@@ -75,7 +76,7 @@ impl Watch {
             Some(log) => log.look(true)?,
             None => false,
         };
-        // A `VACUUM` shortens the file as well, and what is written after it is in a new log.
+        // A `VACUUM` shortens the file as well, but whatever follows it is in a new log.
         let is_shorter = bytes < self.database_bytes.get();
         if bytes == 0 || (is_shorter && is_same_log && bytes < bytes_wanted(transaction)?) {
             return Err(StoreError::Replaced);
@@ -116,18 +117,18 @@ fn bytes_wanted(transaction: &Connection) -> Result<u64, StoreError> {
 
 /// The server's own view of the log.
 ///
-/// SQLite has locks on the database and on the index, and none on the log, so a descriptor of our own
-/// takes nothing from it. The other two are never opened but by SQLite: closing any descriptor of a
-/// file drops all locks of the process on it (<https://www.sqlite.org/howtocorrupt.html>).
+/// SQLite locks the database and the index, and never the log, so a descriptor of our own does no
+/// harm. Only SQLite opens the other two: closing any descriptor of a file drops all locks of the
+/// process on it (<https://www.sqlite.org/howtocorrupt.html>).
 #[derive(Debug)]
 pub(super) struct Log {
     file: File,
-    seen: Mutex<Seen>,
+    seen: Mutex<LogState>,
 }
 
 /// What the log was when it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct LogState {
     salt: [u32; 2],
     page: u32,
     /// Its length.
@@ -172,13 +173,13 @@ impl Log {
         // its length waits for the next close look.
         if is_closely || is_same {
             let end = self.file.metadata().map_err(failed)?.len();
-            *seen = Seen { salt, page, end };
+            *seen = LogState { salt, page, end };
         }
         Ok(is_same)
     }
 
     /// The numbers of the header; `None` when the file is shorter.
-    fn header(&self) -> Result<Option<Header>, StoreError> {
+    fn header(&self) -> Result<Option<LogHeader>, StoreError> {
         let mut header = [0; HEADER_BYTES];
         for _ in 0..READS {
             if self.read(&mut header, 0)? < HEADER_BYTES {
@@ -193,7 +194,7 @@ impl Log {
 
     /// Whether the frame that was the last in the file is no longer there. What a full disk has left
     /// of a frame does not count, and a frame never has the salt zero.
-    fn is_cut(&self, seen: Seen) -> Result<bool, StoreError> {
+    fn is_cut(&self, seen: LogState) -> Result<bool, StoreError> {
         let frame = FRAME_HEADER_BYTES + seen.page as usize;
         let header = HEADER_BYTES as u64;
         let frames = seen.end.saturating_sub(header) / frame as u64;
@@ -221,7 +222,7 @@ impl Log {
 }
 
 /// The header's numbers, each of four bytes, the most significant first.
-fn words(header: &[u8; HEADER_BYTES]) -> Header {
+fn words(header: &[u8; HEADER_BYTES]) -> LogHeader {
     let mut words = [0; HEADER_BYTES / 4];
     for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
         *word = u32::from_be_bytes(*bytes);
@@ -231,7 +232,7 @@ fn words(header: &[u8; HEADER_BYTES]) -> Header {
 
 /// Whether the header is one, and its last two numbers are the checksum of the others
 /// (<https://www.sqlite.org/fileformat2.html#checksum_algorithm>).
-fn is_whole(header: &Header) -> bool {
+fn is_whole(header: &LogHeader) -> bool {
     let [numbers @ .., one, two] = header;
     let [magic, ..] = numbers;
     let in_order = |number: u32| match magic & 1 {
