@@ -19,9 +19,9 @@ use paidup::command::finding::{self, Finding};
 use paidup::command::table::{self as cli, Command, Invocation};
 use paidup::command::{backup, check, db, demo, install, reconcile, rotate, send_test, show};
 use paidup::config::api::ApiConfig;
-use paidup::config::env_file;
-use paidup::config::serve::{self as config, Config, ConfigError};
-use paidup::config::stripe::{ApiSettings, webhook_url};
+use paidup::config::serve::{self as config, Config};
+use paidup::config::stripe::{StripeConfig, webhook_url};
+use paidup::config::{ConfigError, env_file};
 use paidup::host::clock::Now;
 use paidup::host::systemd::Systemd;
 use paidup::host::{identity, logger};
@@ -319,8 +319,8 @@ impl Environment {
     }
 
     /// What calls to Stripe need.
-    fn stripe(&self) -> Result<ApiSettings, Failure> {
-        ApiSettings::parse(&self.vars, &|path| fs::read_to_string(path))
+    fn stripe(&self) -> Result<StripeConfig, Failure> {
+        StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
             .map_err(|errors| all_of(&errors))
     }
 

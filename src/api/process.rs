@@ -36,7 +36,7 @@ use crate::serve::process::{self, StartError, Stop};
 use crate::serve::webhook;
 use crate::store::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
 use crate::stripe::client::{Fetched, NewSession, StripeApi};
-use crate::stripe::error::{ApiError, Call, Failure, Unreachable, Word};
+use crate::stripe::error::{Call, Cause, StripeError, Unreachable, Word};
 use crate::truth::event::{MADE_HERE, Meaning};
 use crate::truth::new_order::{FieldError, NewOrder};
 use crate::truth::order::Status;
@@ -323,8 +323,8 @@ impl Api {
             .stripe
             .create_session(session, &key)
             .map_err(NoSession::Stripe)?;
-        let unusable = || ApiError::new(Call::CreateSession, Failure::Unusable("url"));
-        let url = session.text("url");
+        let unusable = || StripeError::new(Call::CreateSession, Cause::Unusable("url"));
+        let url = session.text("url").map(Into::into);
         let url = url.ok_or_else(|| NoSession::Stripe(unusable()))?;
         Ok((session, url))
     }
@@ -347,19 +347,19 @@ impl Api {
             }
             NoSession::Stripe(error) => error,
         };
-        let remembered = match error.failure {
-            Failure::Refused | Failure::NotFound => store.refused(key),
-            Failure::Stripe | Failure::KeyReused => store.failed(key, attempt),
+        let remembered = match error.cause {
+            Cause::Refused | Cause::NotFound => store.refused(key),
+            Cause::Stripe | Cause::KeyReused => store.failed(key, attempt),
             // Nothing was done, or it is not known what was: the same call answers that.
-            Failure::Key
-            | Failure::Permission(_)
-            | Failure::Conflict
-            | Failure::RateLimited
-            | Failure::Unreachable(_)
-            | Failure::Redirected
-            | Failure::NotJson
-            | Failure::Unusable(_)
-            | Failure::TooLarge => Ok(()),
+            Cause::Key
+            | Cause::Permission(_)
+            | Cause::Conflict
+            | Cause::RateLimited
+            | Cause::Unreachable(_)
+            | Cause::Redirected
+            | Cause::NotJson
+            | Cause::Unusable(_)
+            | Cause::TooLarge => Ok(()),
         };
         match remembered {
             Ok(()) => of_stripe(&error, fields),
@@ -461,10 +461,10 @@ impl Api {
         let error_code = match reconcile::refresh(name, &mut context) {
             Ok(refreshed) => {
                 webhook::log_news(&refreshed.news, fields);
-                let Some(refused) = refreshed.refused.first() else {
+                let Some(doubt) = refreshed.doubt else {
                     return true;
                 };
-                Some(refused.error_code())
+                Some(doubt.error_code())
             }
             Err(error) => error.error_code(),
         };
@@ -623,14 +623,14 @@ impl Token {
 /// Why there is no session.
 enum NoSession {
     Busy,
-    Stripe(ApiError),
+    Stripe(StripeError),
 }
 
 /// The answer to what Stripe did not do: the only table of its statuses.
-fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
+fn of_stripe(error: &StripeError, fields: &LogFields) -> Reply {
     let code = error.error_code();
-    match &error.failure {
-        Failure::Refused | Failure::NotFound => {
+    match &error.cause {
+        Cause::Refused | Cause::NotFound => {
             let word = |word: &Option<Word>| word.as_ref().map(|word| word.as_str().to_owned());
             let body = json!({
                 "error": "Stripe refused the order",
@@ -645,19 +645,19 @@ fn of_stripe(error: &ApiError, fields: &LogFields) -> Reply {
                 ..Reply::json(422, Message::RequestRefused, body.to_string())
             }
         }
-        Failure::Conflict | Failure::KeyReused | Failure::RateLimited => Reply {
+        Cause::Conflict | Cause::KeyReused | Cause::RateLimited => Reply {
             retry_after: Some(2),
             ..failed(503, code)
         },
-        Failure::Unreachable(Unreachable::Timeout) => failed(504, code),
-        Failure::Key
-        | Failure::Permission(_)
-        | Failure::Stripe
-        | Failure::Unreachable(_)
-        | Failure::Redirected
-        | Failure::NotJson
-        | Failure::Unusable(_)
-        | Failure::TooLarge => failed(502, code),
+        Cause::Unreachable(Unreachable::Timeout) => failed(504, code),
+        Cause::Key
+        | Cause::Permission(_)
+        | Cause::Stripe
+        | Cause::Unreachable(_)
+        | Cause::Redirected
+        | Cause::NotJson
+        | Cause::Unusable(_)
+        | Cause::TooLarge => failed(502, code),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod log_line;
+pub(crate) mod near;
 pub mod plain;
 pub mod secret;
 pub mod time;

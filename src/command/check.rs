@@ -11,7 +11,8 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::command::finding::Finding;
-use crate::config::serve::{Address, Config, ConfigError};
+use crate::config::serve::Config;
+use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
 use crate::http::metrics::UNNAMED;
 use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};

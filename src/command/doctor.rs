@@ -10,8 +10,8 @@ use crate::command::check::ServerFigures;
 use crate::command::finding::Finding;
 use crate::config::serve::Config;
 use crate::store::Store;
-use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX, WebhookEndpoint};
-use crate::stripe::error::ApiError;
+use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX};
+use crate::stripe::error::StripeError;
 use crate::truth::event::{Mode, listable_types, release};
 
 /// The runbook's cases.
@@ -128,7 +128,7 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-fn no_answer(subject: &'static str, error: &ApiError) -> Finding {
+fn no_answer(subject: &'static str, error: &StripeError) -> Finding {
     Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
 }
 
@@ -158,47 +158,54 @@ fn mode(patient: &Patient<'_>) -> Finding {
 }
 
 /// What the list of endpoints says of ours. Destinations with thin payloads may not be in it.
-fn endpoint(patient: &Patient<'_>, endpoints: &[WebhookEndpoint]) -> Vec<Finding> {
+fn endpoint(patient: &Patient<'_>, endpoints: &[Fetched]) -> Vec<Finding> {
+    let urls: Vec<&str> = endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.text("url"))
+        .collect();
     let Some(url) = patient.url else {
-        let known: Vec<&str> = endpoints.iter().map(|endpoint| &*endpoint.url).collect();
         return vec![Finding::warning(
             "endpoint",
-            format!("PUBLIC_URL is not set; Stripe has {}", listed(&known)),
+            format!("PUBLIC_URL is not set; Stripe has {}", listed(&urls)),
             "Without it nobody can say which endpoint is this server's.",
             "Set PUBLIC_URL=https://HOST, the host of the endpoint's URL",
         )];
     };
-    let ours: Vec<&WebhookEndpoint> = endpoints
+    let (enabled, disabled): (Vec<&Fetched>, Vec<&Fetched>) = endpoints
         .iter()
-        .filter(|endpoint| *endpoint.url == *url)
-        .collect();
-    let enabled = ours.iter().filter(|endpoint| endpoint.is_enabled).count();
+        .filter(|endpoint| endpoint.text("url") == Some(url))
+        .partition(|endpoint| endpoint.text("status") == Some("enabled"));
     let mut findings = Vec::new();
-    if enabled > 1 {
+    if enabled.len() > 1 {
         findings.push(Finding::problem(
             "endpoint",
-            format!("{enabled} enabled endpoints have the URL {url}"),
+            format!("{} enabled endpoints have the URL {url}", enabled.len()),
             "Every event comes several times, signed with several secrets.",
             "Dashboard → Webhooks: keep one, or put all their secrets into STRIPE_WEBHOOK_SECRET",
         ).in_runbook(SIGNATURE));
     }
-    match ours
-        .iter()
-        .find(|endpoint| endpoint.is_enabled)
-        .or(ours.first())
-    {
-        Some(endpoint) => findings.extend(one_endpoint(patient, endpoint)),
-        None => findings.push(no_endpoint(patient, url, endpoints)),
+    findings.push(match (enabled.is_empty(), disabled.is_empty()) {
+        (false, _) => Finding::good("endpoint", format!("{url} is enabled")),
+        (true, false) => Finding::problem(
+            "endpoint",
+            format!("{url} is disabled"),
+            "Events made while it is disabled are never sent.",
+            "Dashboard → Webhooks → endpoint → Enable, then `paidup reconcile --since 30d`",
+        ),
+        (true, true) => no_endpoint(patient, url, &urls),
+    });
+    if let Some(endpoint) = enabled.first().or(disabled.first()) {
+        findings.extend(one_endpoint(patient, endpoint));
     }
     findings
 }
 
-fn no_endpoint(patient: &Patient<'_>, url: &str, endpoints: &[WebhookEndpoint]) -> Finding {
+fn no_endpoint(patient: &Patient<'_>, url: &str, urls: &[&str]) -> Finding {
     let path = "/stripe/webhook";
     let host = url.trim_start_matches("https://").trim_end_matches(path);
-    let near: Vec<&str> = endpoints
+    let near: Vec<&str> = urls
         .iter()
-        .map(|endpoint| &*endpoint.url)
+        .copied()
         .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(path))
         .collect();
     let (what, next) = if near.is_empty() {
@@ -235,22 +242,9 @@ fn no_endpoint(patient: &Patient<'_>, url: &str, endpoints: &[WebhookEndpoint]) 
     )
 }
 
-fn one_endpoint(patient: &Patient<'_>, endpoint: &WebhookEndpoint) -> Vec<Finding> {
+fn one_endpoint(patient: &Patient<'_>, endpoint: &Fetched) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if endpoint.is_enabled {
-        findings.push(Finding::good(
-            "endpoint",
-            format!("{} is enabled", endpoint.url),
-        ));
-    } else {
-        findings.push(Finding::problem(
-            "endpoint",
-            format!("{} is disabled", endpoint.url),
-            "Events made while it is disabled are never sent.",
-            "Dashboard → Webhooks → endpoint → Enable, then `paidup reconcile --since 30d`",
-        ));
-    }
-    if endpoint.is_connect {
+    if endpoint.id_in("application").is_some() {
         findings.push(Finding::problem(
             "endpoint",
             "the endpoint receives the events of connected accounts",
@@ -258,17 +252,14 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &WebhookEndpoint) -> Vec<Findin
             "Dashboard → Webhooks: make an endpoint for your own account",
         ));
     }
-    findings.extend(subscriptions(patient, &endpoint.enabled_events));
-    findings.push(version(patient, endpoint.api_version.as_deref()));
+    let enabled = endpoint.texts("enabled_events").unwrap_or_default();
+    findings.extend(subscriptions(patient, &enabled));
+    findings.push(version(patient, endpoint.text("api_version")));
     findings
 }
 
-fn subscriptions(patient: &Patient<'_>, enabled: &[Box<str>]) -> Vec<Finding> {
-    let has = |kind: &str| {
-        enabled
-            .iter()
-            .any(|enabled| **enabled == *kind || **enabled == *"*")
-    };
+fn subscriptions(patient: &Patient<'_>, enabled: &[&str]) -> Vec<Finding> {
+    let has = |kind: &str| enabled.contains(&kind) || enabled.contains(&"*");
     let mut findings: Vec<Finding> = NEEDED
         .iter()
         .filter(|(kind, _, _)| !has(kind))
@@ -377,7 +368,7 @@ fn undelivered_of(
     types: &[&str],
     patient: &Patient<'_>,
     events: &mut Vec<Fetched>,
-) -> Result<(), ApiError> {
+) -> Result<(), StripeError> {
     let mut last: Option<StripeId> = None;
     for _ in 0..PAGES_MAX {
         let page = patient.api.events(&EventsQuery {

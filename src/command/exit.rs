@@ -5,7 +5,7 @@ use std::io;
 
 use crate::base::log_line::ErrorCode;
 use crate::store::StoreError;
-use crate::stripe::error::ApiError;
+use crate::stripe::error::StripeError;
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub enum Failure {
     /// The configuration is wrong: what, why and what to do.
     Configuration(String),
     /// Stripe could not be asked.
-    Stripe(ApiError),
+    Stripe(StripeError),
     /// The server has no log any more, and is to be started again.
     LogLost,
     /// Anything else: what happened and what to do.

@@ -15,11 +15,13 @@ use sha2::{Digest, Sha256};
 use crate::base::id::{StripeId, UnixSeconds};
 use crate::base::plain;
 use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
 use crate::store::{Store, StoreError};
-use crate::stripe::client::{EventsQuery, Fetched, Json, Page, StripeApi, TYPES_MAX};
-use crate::stripe::error::{ApiError, Call};
+use crate::stripe::client::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
+use crate::stripe::error::{Call, Cause, StripeError};
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
 use crate::truth::event::{Event, Meaning, listable_types};
+use crate::truth::order::Flag;
 use crate::truth::payment::Fact;
 use crate::truth::reading::Reading;
 
@@ -34,7 +36,7 @@ pub struct Options {
     pub order: Option<String>,
     /// Say what would be done, and store nothing.
     pub dry_run: bool,
-    /// One JSON object a line, for each event or object that was fetched.
+    /// One JSON object a line, for each event or object that was fetched and each finding.
     pub json: bool,
 }
 
@@ -125,7 +127,7 @@ fn fetch_types(
             starting_after: last.as_ref(),
             ending_before: None,
         };
-        let page = patiently(context, |api| api.events(&query))?;
+        let page = patiently(context, |api| api.events(&query)).map_err(Failure::Stripe)?;
         tally.read += page.data.len();
         let missing = missing(&page, context, tally)?;
         let receipts = store(options.dry_run, context.store, &missing)?;
@@ -150,7 +152,7 @@ fn missing(
 ) -> Result<Vec<Delivery>, Failure> {
     let mut missing = Vec::new();
     for listed in &page.data {
-        let Ok(event) = Event::from_json(listed.json.text(), context.reading) else {
+        let Ok(event) = Event::from_json(listed.json(), context.reading) else {
             tally.unreadable += 1;
             continue;
         };
@@ -164,7 +166,7 @@ fn missing(
         if is_known {
             tally.known += 1;
         } else {
-            missing.push(delivery(event, &listed.json, context.now));
+            missing.push(delivery(event, listed.json(), context.now));
         }
     }
     Ok(missing)
@@ -188,17 +190,26 @@ fn repair(
     }
     let deliveries = deliveries(&walk.objects, context);
     let changes = context.store.would_change(&deliveries)?;
-    let mut tally = Tally {
-        read: walk.objects.len(),
-        ..Tally::default()
-    };
     if changes {
         let receipts = store(options.dry_run, context.store, &deliveries)?;
-        report(options, &deliveries, receipts, &mut tally, out)?;
+        report(options, &deliveries, receipts, &mut Tally::default(), out)?;
+    }
+    let mut findings: Vec<Finding> = walk.refused.iter().map(refused).collect();
+    findings.extend(walk.ended.iter().map(|error| doubt("ended", error)));
+    if walk.is_part {
+        findings.push(Finding::warning(
+            "payments",
+            format!(
+                "the order has more than {PAYMENTS_MAX}, and only that of {} was asked for",
+                plain::text(order)
+            ),
+            "The others may still differ from what Stripe has.",
+            "`paidup reconcile --since 30d` fetches the events of all",
+        ));
     }
     if !options.json {
-        let count = tally.read;
-        let is_whole = walk.refused.is_empty() && !walk.is_part;
+        let count = walk.objects.len();
+        let is_whole = findings.is_empty();
         let what = match (changes, options.dry_run, is_whole) {
             (false, _, _) if context.store.order(order)?.is_none() => "no order follows from them",
             (true, true, _) => "the order would change; nothing was stored",
@@ -208,29 +219,54 @@ fn repair(
             (false, _, true) => "the order is as Stripe has it",
         };
         writeln!(out, "{count} objects read from Stripe: {what}.")?;
-        if walk.is_part {
-            let id = plain::text(order);
-            writeln!(
-                out,
-                "The order has more than {PAYMENTS_MAX} payments: only that of {id} was asked for."
-            )?;
-        }
-        for error in &walk.refused {
-            writeln!(out, "It may still differ from what Stripe has. {error}")?;
-        }
-        if walk.without_warnings {
-            writeln!(
-                out,
-                "Only early fraud warnings were not told to this key: they come as events, which `paidup \
-                 reconcile` fetches."
-            )?;
-        }
     }
-    Ok(if walk.refused.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Problems
+    finding::write(&findings, options.json, out)?;
+    Ok(match walk.ended {
+        Some(_) => Exit::Failed,
+        None => finding::exit(&findings),
     })
+}
+
+/// A question that Stripe does not answer, and what may be wrong without the answer.
+fn refused(error: &StripeError) -> Finding {
+    match flag_of(error) {
+        Some(flag) => {
+            let flag = flag.as_str();
+            let why = format!(
+                "Only the flag {flag} may still differ from what Stripe has, and events tell of it too: \
+                 `paidup reconcile` fetches them."
+            );
+            Finding::warning("refused", error.what(), why, error.remedy())
+        }
+        None => doubt("refused", error),
+    }
+}
+
+fn doubt(subject: &'static str, error: &StripeError) -> Finding {
+    let why = "The order may still differ from what Stripe has.";
+    Finding::problem(subject, error.what(), why, error.remedy())
+}
+
+/// The flag that the answer would have told of, and which alone may be wrong without it: nothing of
+/// the money depends on it.
+fn flag_of(error: &StripeError) -> Option<Flag> {
+    match error.call {
+        // Stripe publishes no permission by which a restricted key could list them.
+        Call::ListFraudWarnings => Some(Flag::FraudWarning),
+        Call::ReadReview => Some(Flag::InReview),
+        Call::ReadSession
+        | Call::ReadIntent
+        | Call::ReadCharge
+        | Call::ReadInvoice
+        | Call::ReadRefund
+        | Call::ReadDispute
+        | Call::CreateSession
+        | Call::ListEvents
+        | Call::ListRefunds
+        | Call::ListDisputes
+        | Call::ListInvoicePayments
+        | Call::ListEndpoints => None,
+    }
 }
 
 /// What [`refresh`] did.
@@ -238,8 +274,8 @@ fn repair(
 pub struct Refreshed {
     /// What changed.
     pub news: Vec<News>,
-    /// What Stripe refused to tell: the order may still differ from what Stripe has.
-    pub refused: Vec<ApiError>,
+    /// Why the order may still differ from what Stripe has.
+    pub doubt: Option<StripeError>,
 }
 
 /// Brings one order to what Stripe says of it now, as `--order` does.
@@ -255,9 +291,11 @@ pub fn refresh(order: &str, context: &mut Context<'_>) -> Result<Refreshed, Fail
             news.extend(receipt.map_err(Failure::Store)?.news);
         }
     }
+    let mut refused = walk.refused.into_iter();
+    let doubt = refused.find(|error| flag_of(error).is_none());
     Ok(Refreshed {
         news,
-        refused: walk.refused,
+        doubt: walk.ended.or(doubt),
     })
 }
 
@@ -292,20 +330,8 @@ fn fetch_objects(order: &str, context: &mut Context<'_>) -> Result<Walk, Failure
     } else if let (Ok(id), Some(call)) = (StripeId::parse(order), call_for(order)) {
         walk.add(call, id);
     }
-    while let Some((call, id)) = walk.todo.pop_front() {
-        let answer = patiently(context, |api| api.read(call, &id));
-        let Some(object) = walk.taken(answer)? else {
-            continue;
-        };
-        for (call, field) in lists_of(call, &object) {
-            let answer = patiently(context, |api| api.list(call, (field, &id)));
-            for object in walk.taken(answer)?.unwrap_or_default() {
-                walk.learn(object);
-            }
-        }
-        walk.learn(object);
-    }
-    match walk.refused.first() {
+    walk.ended = walk.go(context).err();
+    match walk.ended.as_ref().or(walk.refused.first()) {
         Some(error) if walk.objects.is_empty() => Err(Failure::Stripe(error.clone())),
         Some(_) | None => Ok(walk),
     }
@@ -368,12 +394,13 @@ struct Walk {
     /// What was ever to be read, or was listed.
     seen: BTreeSet<StripeId>,
     todo: VecDeque<(Call, StripeId)>,
+    /// What is to be listed, of which object, and by which field: when nothing is left to read.
+    lists: VecDeque<(Call, &'static str, StripeId)>,
     objects: Vec<Fetched>,
-    /// What the key may not read, or what is not there.
-    refused: Vec<ApiError>,
-    /// The key may not list early fraud warnings. That is noted apart: Stripe publishes no permission by
-    /// which a restricted key could, and they say nothing of the money.
-    without_warnings: bool,
+    /// The questions that Stripe does not answer, one of each kind.
+    refused: Vec<StripeError>,
+    /// Stripe answers nothing any more, and what was read so far is not all.
+    ended: Option<StripeError>,
     /// The order has too many payments, and only one of them was asked for.
     is_part: bool,
 }
@@ -420,20 +447,34 @@ impl Walk {
         self.objects.push(object);
     }
 
-    /// What Stripe answered; `None` when it does not tell that to this key, which is noted once for
-    /// each kind.
-    fn taken<T>(&mut self, answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
-        use crate::stripe::error::Failure as Why;
-        match answer {
-            Err(Failure::Stripe(error))
-                if matches!(error.failure, Why::Permission(_) | Why::NotFound) =>
-            {
-                if error.call == Call::ListFraudWarnings {
-                    self.without_warnings = true;
-                    return Ok(None);
+    /// Reads whatever is named, then lists what is of it, until nothing new is named.
+    fn go(&mut self, context: &mut Context<'_>) -> Result<(), StripeError> {
+        loop {
+            if let Some((call, id)) = self.todo.pop_front() {
+                let answer = patiently(context, |api| api.read(call, &id));
+                if let Some(object) = self.taken(answer)? {
+                    let lists = lists_of(call, &object).into_iter();
+                    self.lists
+                        .extend(lists.map(|(list, field)| (list, field, id.clone())));
+                    self.learn(object);
                 }
-                let is_new = |known: &ApiError| known.call != error.call;
-                if self.refused.iter().all(is_new) {
+            } else if let Some((call, field, id)) = self.lists.pop_front() {
+                let answer = patiently(context, |api| api.list(call, (field, &id)));
+                for object in self.taken(answer)?.unwrap_or_default() {
+                    self.learn(object);
+                }
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What Stripe answered; `None` when it refuses this question, which is noted once for each kind.
+    /// A key that it does not know, and a Stripe that is still busy or out of reach, end the walk.
+    fn taken<T>(&mut self, answer: Result<T, StripeError>) -> Result<Option<T>, StripeError> {
+        match answer {
+            Err(error) if error.status != Some(401) && !may_pass(&error) => {
+                if self.refused.iter().all(|known| known.call != error.call) {
                     self.refused.push(error);
                 }
                 Ok(None)
@@ -446,8 +487,8 @@ impl Walk {
 /// Asks again when Stripe is busy or out of reach.
 fn patiently<T>(
     context: &mut Context<'_>,
-    ask: impl Fn(&StripeApi) -> Result<T, ApiError>,
-) -> Result<T, Failure> {
+    ask: impl Fn(&StripeApi) -> Result<T, StripeError>,
+) -> Result<T, StripeError> {
     let mut pause = PAUSE_FIRST;
     for _ in 1..context.tries {
         match ask(context.api) {
@@ -460,26 +501,24 @@ fn patiently<T>(
                 thread::sleep(pause);
                 pause *= 2;
             }
-            Err(error) => return Err(Failure::Stripe(error)),
-            Ok(answer) => return Ok(answer),
+            answer => return answer,
         }
     }
-    ask(context.api).map_err(Failure::Stripe)
+    ask(context.api)
 }
 
-fn may_pass(error: &ApiError) -> bool {
-    use crate::stripe::error::Failure as Why;
-    match error.failure {
-        Why::RateLimited | Why::Stripe | Why::Unreachable(_) | Why::Conflict => true,
-        Why::Key
-        | Why::Permission(_)
-        | Why::NotFound
-        | Why::KeyReused
-        | Why::Refused
-        | Why::Redirected
-        | Why::NotJson
-        | Why::Unusable(_)
-        | Why::TooLarge => false,
+fn may_pass(error: &StripeError) -> bool {
+    match error.cause {
+        Cause::RateLimited | Cause::Stripe | Cause::Unreachable(_) | Cause::Conflict => true,
+        Cause::Key
+        | Cause::Permission(_)
+        | Cause::NotFound
+        | Cause::KeyReused
+        | Cause::Refused
+        | Cause::Redirected
+        | Cause::NotJson
+        | Cause::Unusable(_)
+        | Cause::TooLarge => false,
     }
 }
 
@@ -583,8 +622,8 @@ fn summary(options: &Options, tally: &Tally, out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
-    let sha256 = Sha256::digest(json.text().as_bytes()).into();
+fn delivery(event: Event, json: &str, now: UnixSeconds) -> Delivery {
+    let sha256 = Sha256::digest(json.as_bytes()).into();
     Delivery {
         event,
         sha256,
@@ -598,11 +637,11 @@ fn delivery(event: Event, json: &Json, now: UnixSeconds) -> Delivery {
 /// when it is nothing that an order follows from, or of the other mode.
 #[must_use]
 pub fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<Delivery> {
-    let fact = Fact::from_object(object.json.text(), object.at, reading).ok()?;
+    let fact = Fact::from_object(object.json(), object.at, reading).ok()?;
     if reading.mode.is_some() && fact.mode.is_some() && fact.mode != reading.mode {
         return None;
     }
-    let mut digest = hex::encode(Sha256::digest(object.json.text().as_bytes()));
+    let mut digest = hex::encode(Sha256::digest(object.json().as_bytes()));
     digest.truncate(8);
     let id = format!("fetched_{}_{}_{digest}", fact.id.as_str(), object.at.0);
     let event = Event {
@@ -613,5 +652,5 @@ pub fn fetched(object: &Fetched, now: UnixSeconds, reading: &Reading) -> Option<
         mode: fact.mode,
         meaning: Meaning::Fact(Box::new(fact)),
     };
-    Some(delivery(event, &object.json, now))
+    Some(delivery(event, object.json(), now))
 }

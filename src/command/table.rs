@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use crate::base::id::OrderId;
+use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::backup;
 use crate::command::db;
@@ -663,7 +664,7 @@ const TOPICS: &[Topic] = &[
         details: "What is missing goes the very way of a delivery: safe beside a running server, safe to repeat,\n\
                   and a run that was cut off is repeated. Needs STRIPE_SECRET_KEY; a restricted key with\n\
                   Events: Read is enough, with --order also Checkout Sessions, PaymentIntents, Charges and\n\
-                  Refunds, Disputes, Invoices, Reviews: Read. What the key may not read is told.",
+                  Refunds, Disputes, Invoices, Reviews: Read. What Stripe refuses is told, the rest is stored.",
         options: &[
             Choice {
                 name: "since",
@@ -1152,36 +1153,6 @@ fn no_command(name: &str) -> UsageError {
     let groups = TOPICS.iter().filter_map(Topic::group).map(str::to_owned);
     let near = nearest(name, names.chain(groups));
     general(format!("there is no command {:?}{near}", plain::text(name)))
-}
-
-/// `. Did you mean …?`, when one of `known` is only a slip or two away; else a full stop.
-fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
-    let slips_max = 1 + word.chars().count() / 4;
-    let near = known.map(|known| (distance(word, &known), known)).min();
-    match near {
-        Some((slips, known)) if slips <= slips_max => format!(". Did you mean {known}?"),
-        Some(_) | None => ".".to_owned(),
-    }
-}
-
-/// How many characters must be put in, left out or exchanged to make one word of the other
-/// (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (number, a) in one.chars().enumerate() {
-        let mut diagonal = number;
-        let mut left = number + 1;
-        let mut next = vec![left];
-        for (b, above) in other.chars().zip(row.into_iter().skip(1)) {
-            left = (left + 1)
-                .min(above + 1)
-                .min(diagonal + usize::from(a != b));
-            diagonal = above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

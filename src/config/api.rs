@@ -1,19 +1,16 @@
-//! Turns environment variables into what `paidup api` needs, or into every mistake at once. The
-//! webhook server never reads any of it.
+//! What `paidup api` takes from the environment. The webhook server never reads any of it.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::serve::{Address, ConfigError, Reader, loopback, text};
-use super::stripe::{self, ApiSettings};
-use super::variable::{
-    API_ADDR, API_TOKEN, API_TOKEN_FILE, CHECKOUT_CANCEL_URL, CHECKOUT_SUCCESS_URL, Variable,
-};
+use super::checker::{Checker, ReadFile, all, check};
+use super::error::ConfigError;
+use super::stripe::{self, StripeConfig};
+use super::table;
+use super::value::Address;
 use crate::base::secret::Secret;
-use crate::truth::new_order::is_page;
 
 /// All that `paidup api` was told, checked.
 #[derive(Debug)]
@@ -22,121 +19,53 @@ pub struct ApiConfig {
     pub listen: Address,
     /// The group that may connect to a Unix socket, beside our own user.
     pub socket_group: Option<u32>,
-    /// What the shop's back end proves itself with, at least 32 characters.
+    /// What the shop's back end authenticates with, at least 32 characters.
     pub token: Secret,
     /// The SQLite file.
     pub database: PathBuf,
-    /// Where buyers come after paying, unless the order says.
+    /// Where buyers land after paying, unless the order says.
     pub success_url: Option<Box<str>>,
-    /// Where buyers come by going back, unless the order says.
+    /// Where buyers land when they go back, unless the order says.
     pub cancel_url: Option<Box<str>>,
     /// For the calls to Stripe.
-    pub stripe: ApiSettings,
+    pub stripe: StripeConfig,
     /// The least severe level that is logged.
     pub log_level: LevelFilter,
 }
 
-/// Shortest token, in characters: `paidup gen-token` makes 64 of hexadecimal, 256 bits.
-const TOKEN_MIN_CHARS: usize = 32;
-
 impl ApiConfig {
-    /// Checks all of `vars`. `read_file` is asked for the content of the `*_FILE` variables.
+    /// Checks all of `vars`. `read_file` reads the files that the `*_FILE` variables name, and the
+    /// groups for `SOCKET_GROUP`.
     ///
     /// # Errors
     /// Every mistake.
     pub fn parse(
         vars: &BTreeMap<String, String>,
-        read_file: &dyn Fn(&Path) -> io::Result<String>,
+        read_file: ReadFile<'_>,
     ) -> Result<ApiConfig, Vec<ConfigError>> {
-        let mut reader = Reader::new(vars);
-        let config = config(&mut reader, read_file);
-        match config {
-            Some(config) if reader.errors.is_empty() => Ok(config),
-            Some(_) | None => Err(reader.errors),
-        }
+        check(vars, read_file, config)
     }
 }
 
-/// Reads everything before it looks at anything, so that no mistake hides another.
-fn config(
-    reader: &mut Reader<'_>,
-    read_file: &dyn Fn(&Path) -> io::Result<String>,
-) -> Option<ApiConfig> {
-    let listen = listen(reader);
-    let token = token(reader, read_file);
-    let socket_group = reader.socket_group(read_file);
-    let database = reader.database(&[(&API_ADDR, listen.as_ref())]);
-    let success_url = page(reader, &CHECKOUT_SUCCESS_URL);
-    let cancel_url = page(reader, &CHECKOUT_CANCEL_URL);
-    let log_level = reader.log_level();
-    let stripe = stripe::settings(reader, read_file);
-    Some(ApiConfig {
-        listen: listen?,
-        socket_group: socket_group?,
-        token: token?,
-        database: database?,
-        success_url: success_url?,
-        cancel_url: cancel_url?,
-        stripe: stripe?,
-        log_level: log_level?,
+fn config(checker: &mut Checker<'_>) -> Option<ApiConfig> {
+    all!(ApiConfig {
+        listen: checker.value(&table::API_ADDR),
+        token: checker
+            .secret(&table::API_TOKEN, &table::API_TOKEN_FILE)
+            .map(|(_, token)| token),
+        socket_group: checker.socket_group(),
+        database: checker.database(&[(&table::API_ADDR.variable, listen.as_ref())]),
+        success_url: checker.value(&table::CHECKOUT_SUCCESS_URL),
+        cancel_url: checker.value(&table::CHECKOUT_CANCEL_URL),
+        log_level: checker.value(&table::LOG_LEVEL),
+        stripe: stripe::config(checker),
     })
-}
-
-fn listen(reader: &mut Reader<'_>) -> Option<Address> {
-    match loopback(text(reader.vars, &API_ADDR)) {
-        Ok(address) => Some(address),
-        Err(problem) => reader.refuse(
-            &API_ADDR,
-            problem,
-            "It answers for the account's key, to this machine alone.",
-            format!(
-                "Write a loopback address and a port of its own, such as {}, or unix:/PATH.",
-                API_ADDR.default
-            ),
-        ),
-    }
-}
-
-fn token(
-    reader: &mut Reader<'_>,
-    read_file: &dyn Fn(&Path) -> io::Result<String>,
-) -> Option<Secret> {
-    const WHY: &str =
-        "Whoever knows it may make orders, and without it anybody on this machine could.";
-    const REMEDY: &str =
-        "Make one with `paidup gen-token`, and give it to the shop's back end as well.";
-    let (variable, content) =
-        reader.secret_text(&API_TOKEN, &API_TOKEN_FILE, WHY, REMEDY, read_file)?;
-    let token = content.trim();
-    let problem = if token.chars().count() < TOKEN_MIN_CHARS {
-        "is shorter than 32 characters"
-    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some(Secret::new(token));
-    } else {
-        "has a blank, a second line or a character that no header carries"
-    };
-    reader.refuse(variable, problem.to_owned(), WHY, REMEDY.to_owned())
-}
-
-fn page(reader: &mut Reader<'_>, variable: &Variable) -> Option<Option<Box<str>>> {
-    let url = text(reader.vars, variable);
-    if url.is_empty() {
-        return Some(None);
-    }
-    if is_page(url) {
-        return Some(Some(url.into()));
-    }
-    reader.refuse(
-        variable,
-        "is no address of a page".to_owned(),
-        "Buyers are sent there.",
-        "Write https://HOST/PATH; {CHECKOUT_SESSION_ID} in it becomes the session's id.".to_owned(),
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::table::VARIABLES;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -154,6 +83,22 @@ mod tests {
         assert_eq!(config.success_url, None);
         let from_file = parsed(&[("API_TOKEN", ""), ("API_TOKEN_FILE", "/run/token")]).unwrap();
         assert_eq!(from_file.token.expose(), TOKEN);
+    }
+
+    #[test]
+    fn a_blank_token_file_is_named_and_the_remedy_is_a_new_token() {
+        let vars = [
+            ("API_TOKEN_FILE", "/run/token"),
+            ("STRIPE_SECRET_KEY", "sk_test_1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let errors = ApiConfig::parse(&vars.into(), &|_| Ok(" \n".to_owned())).unwrap_err();
+        let [error] = &errors[..] else {
+            panic!("{errors:?}");
+        };
+        assert_eq!(error.variable, "API_TOKEN_FILE");
+        assert_eq!(error.problem, "names a file that is blank");
+        assert!(error.remedy.contains("gen-token"), "{error}");
     }
 
     #[test]
@@ -184,6 +129,22 @@ mod tests {
                 .iter()
                 .all(|error| !error.to_string().contains("canary"))
         );
+        for variable in VARIABLES {
+            for value in [
+                "whsec_canary",
+                "sk_live_canary!",
+                "postgres://a:canary@b/c",
+                "//canary",
+            ] {
+                for error in parsed(&[(variable.name, value)])
+                    .err()
+                    .into_iter()
+                    .flatten()
+                {
+                    assert!(!error.to_string().contains("canary"), "{error}");
+                }
+            }
+        }
         for token in [
             "0123456789abcdef 0123456789abcdef",
             "é123456789abcdef0123456789abcdef",

@@ -1,18 +1,18 @@
-//! Reads a systemd `EnvironmentFile` as systemd would, and says what systemd would not say.
+//! Reads a systemd `EnvironmentFile` as systemd does, and reports what systemd ignores silently.
 //!
 //! The rules are those of
 //! <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#EnvironmentFile=>,
-//! in the details those of `parse_env_file_internal` in
-//! <https://github.com/systemd/systemd/blob/main/src/basic/env-file.c>. systemd takes almost
-//! anything without a word: a line without `=`, an unclosed quote that swallows the rest of the
-//! file, `export NAME=…`. Each of these is a [`Problem`] here. No problem shows a value, nor any
-//! text that may be one.
+//! in detail those of `parse_env_file_internal` in
+//! <https://github.com/systemd/systemd/blob/main/src/basic/env-file.c>. systemd accepts almost
+//! anything silently: a line without `=`, an unclosed quote that swallows the rest of the file,
+//! `export NAME=…`. Each of these is a [`Problem`] here. No problem shows a value, or any text that
+//! may be one.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-/// Something in the file that systemd accepts or ignores in silence, and the operator surely did
+/// Something in the file that systemd accepts or ignores silently, and that the operator surely did
 /// not mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -27,22 +27,22 @@ pub struct Problem {
 pub enum ProblemKind {
     /// There is no `=`, so the line is ignored.
     NoAssignment,
-    /// What stands before `=` is no name of a variable, so the assignment is ignored.
+    /// The text before `=` is not a valid name, so the assignment is ignored.
     BadName,
     /// `export NAME=…` is shell. The name would be `export NAME`, so the assignment is ignored.
     Export,
-    /// A quote is not closed: the value goes on to the end of the file.
+    /// A quote is never closed: the value runs to the end of the file.
     UnclosedQuote {
         /// The variable that gets that value.
         name: String,
     },
-    /// A quote is closed on a later line only, perhaps by a quote that was meant to open another
-    /// value: the lines between are part of this one.
+    /// A quote is closed only on a later line, perhaps by one that was meant to open another value:
+    /// the lines between are part of this one.
     QuoteOverLines {
         /// The variable that gets that value.
         name: String,
     },
-    /// The variable was set further up already. This one counts.
+    /// The variable is already set further up. The last one counts.
     SetAgain {
         /// The variable.
         name: String,
@@ -52,8 +52,8 @@ pub enum ProblemKind {
         /// The variable that gets that value.
         name: String,
     },
-    /// A comment ends with a backslash: before version 254, systemd takes the next line for a part
-    /// of the comment.
+    /// A comment ends with a backslash: before version 254, systemd reads the next line as part of
+    /// the comment.
     ContinuedComment,
     /// A NUL byte: systemd refuses the whole file and the service does not start.
     Nul,
@@ -67,25 +67,25 @@ impl fmt::Display for Problem {
                 f.write_str("no `=`, so systemd ignores it. Write NAME=value, or put # before it")
             }
             ProblemKind::BadName => f.write_str(
-                "no name of a variable before `=`, so systemd ignores it. \
-                 A name has letters, digits and _, and no digit first",
+                "no valid name before `=`, so systemd ignores it. \
+                 A name has letters, digits and _, and does not begin with a digit",
             ),
             ProblemKind::Export => {
                 f.write_str("`export` is shell, so systemd ignores the line. Remove the word")
             }
             ProblemKind::UnclosedQuote { name } => write!(
                 f,
-                "the quote in {name} is not closed, so its value goes on to the end of the file. \
+                "the quote in {name} is not closed, so its value runs to the end of the file. \
                  Close it"
             ),
             ProblemKind::QuoteOverLines { name } => write!(
                 f,
-                "the quote in {name} is closed on a later line only, and the lines between are \
-                 part of its value. Close it"
+                "the quote in {name} is closed only on a later line, so the lines between are part \
+                 of its value. Close it on its own line"
             ),
             ProblemKind::SetAgain { name } => write!(
                 f,
-                "{name} was set further up already, and this one counts. Remove one"
+                "{name} is already set further up, and this one counts. Remove one"
             ),
             ProblemKind::CommentInValue { name } => write!(
                 f,
@@ -102,10 +102,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The variables that systemd would set, and everything that looks unintended, in the order of
-/// the lines.
+/// The variables that systemd would set, and everything that looks unintended, by line.
 ///
-/// A file that is not UTF-8 cannot come here: systemd refuses it as a whole.
+/// systemd refuses a file that is not UTF-8 as a whole, so the caller does.
 #[must_use]
 pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Problem>) {
     if let Some((before, _)) = text.split_once('\0') {
@@ -113,21 +112,21 @@ pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Problem>) {
         let kind = ProblemKind::Nul;
         return (BTreeMap::new(), vec![Problem { line, kind }]);
     }
-    let mut reader = Reader::default();
+    let mut parser = Parser::default();
     for c in text.chars() {
-        reader.take(c);
-        reader.previous = Some(c);
-        reader.lines_before += usize::from(c == '\n');
+        parser.take(c);
+        parser.previous = Some(c);
+        parser.lines_before += usize::from(c == '\n');
     }
-    reader.end();
-    reader.problems.sort_by_key(|problem| problem.line);
-    (reader.vars, reader.problems)
+    parser.end();
+    parser.problems.sort_by_key(|problem| problem.line);
+    (parser.vars, parser.problems)
 }
 
-/// The file with another value for a variable that it sets, and every other byte as it was. `value`
-/// must be plain: letters, digits and what neither systemd nor a shell takes for anything else.
+/// The file with a new value for a variable that it sets, and every other byte as it was. `value`
+/// must be plain: letters, digits and what has no meaning to systemd or a shell.
 ///
-/// `None` when systemd would not read the result so, such as for a value over several lines.
+/// `None` when systemd would not read it like that, such as when the old value has several lines.
 #[must_use]
 pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
     let (mut wanted, known) = parse(text);
@@ -135,8 +134,8 @@ pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
         return Some(text.to_owned());
     }
     wanted.insert(name.to_owned(), value.to_owned());
-    // The last assignment counts. What looks like one may be a part of another value or comment, so
-    // each is tried, and judged by what comes of it.
+    // The last assignment counts. What looks like one may be part of another value or a comment, so
+    // each is tried and judged by its result.
     assignments(text, name).into_iter().rev().find_map(|place| {
         let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
         let changed = format!("{before}{value}{after}");
@@ -146,7 +145,7 @@ pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
     })
 }
 
-/// Where in the text the values are, on the lines that look like `NAME=value`.
+/// Where the values are on the lines that look like `NAME=value`.
 fn assignments(text: &str, name: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut start = 0;
@@ -182,23 +181,23 @@ enum State {
 }
 
 #[derive(Default)]
-struct Reader {
+struct Parser {
     state: State,
     lines_before: usize,
     previous: Option<char>,
-    /// The line on which the present name, and the one on which the present quote begins.
+    /// The lines on which the current name and the current quote begin.
     name_line: usize,
     quote_line: usize,
     name: String,
     value: String,
-    /// How much of `value` is there to stay; what follows are blanks that may turn out to be the
-    /// last ones, which are dropped.
+    /// How much of `value` stays. What follows are blanks, which are dropped if nothing comes after
+    /// them.
     kept_bytes: usize,
     vars: BTreeMap<String, String>,
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl Parser {
     fn take(&mut self, c: char) {
         match self.state {
             State::BeforeName => self.before_name(c),
@@ -293,7 +292,7 @@ impl Reader {
     }
 
     fn close_quote(&mut self) {
-        // A backslash before the line end leaves no line end in the value: that is meant.
+        // A backslash before the line end leaves no line end in the value: the operator meant that.
         if self.quote_line != self.lines_before && self.value.contains('\n') {
             let name = self.trimmed_name();
             self.problem(self.quote_line, ProblemKind::QuoteOverLines { name });
@@ -321,7 +320,7 @@ impl Reader {
     }
 
     fn no_assignment(&mut self) {
-        // A `=` that begins a line is the first character of a name.
+        // systemd reads a `=` that begins a line as the first character of a name.
         let kind = match self.name.starts_with('=') {
             true => ProblemKind::BadName,
             false => ProblemKind::NoAssignment,

@@ -1,7 +1,26 @@
-//! The environment variables: their table, and what each process takes from them.
+//! The environment variables: one table of rows, and what each process takes from it.
+//!
+//! Each file uses those above it only:
+//!
+//! - `env_file`: reads a systemd `EnvironmentFile`
+//! - `error`: what operators are told
+//! - `value`: a variable's text becomes a value
+//! - `table`: one row for each variable
+//! - `checker`: collects every mistake before any is reported
+//! - `stripe`, `serve`, `api`: what calls to Stripe, `paidup serve` and `paidup api` need
+
+pub mod env_file;
+
+mod error;
+pub(crate) mod table;
+mod value;
+
+mod checker;
 
 pub mod api;
-pub mod env_file;
 pub mod serve;
 pub mod stripe;
-pub mod variable;
+
+pub use error::{ConfigError, ConfigWarning};
+pub(crate) use value::looks_secret;
+pub use value::{Address, Counted};

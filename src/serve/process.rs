@@ -18,7 +18,8 @@ use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
-use crate::config::serve::{Address, Config, ConfigError};
+use crate::config::serve::Config;
+use crate::config::{Address, ConfigError};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};

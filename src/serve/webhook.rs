@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::base::id::UnixSeconds;
 use crate::base::log_line::{ErrorCode, LogFields, LogText, Message};
-use crate::config::serve::{Config, Counted};
+use crate::config::Counted;
+use crate::config::serve::Config;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::http::exchange::{Reply, Request};

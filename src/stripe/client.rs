@@ -13,18 +13,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body, Proxy};
 
 use crate::base::id::{IdempotencyKey, OrderId, RequestId, StripeId, UnixSeconds};
 use crate::base::secret::Secret;
 use crate::base::time::http_date;
-use crate::config::serve::ConfigError;
-use crate::config::stripe::ApiSettings;
+use crate::config::ConfigError;
+use crate::config::stripe::StripeConfig;
+use crate::config::table::STRIPE_API_PROXY;
 use crate::host::clock::Now;
-use crate::stripe::error::{ApiError, Call, Failure, Unreachable};
+use crate::stripe::error::{Call, Cause, StripeError, Unreachable};
 use crate::truth::new_order::{Item, Line};
 use crate::truth::reading::{Ours, Place, Reading};
 
@@ -38,25 +39,6 @@ pub struct StripeApi {
     pause: Box<dyn Fn(Duration) + Send + Sync>,
     /// Our clock less Stripe's, at the last answer.
     skew_seconds: Mutex<Option<i64>>,
-}
-
-/// A JSON document of Stripe's, byte for byte. It may hold what buyers typed, so it cannot be
-/// printed by mistake.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Json(Box<str>);
-
-impl Json {
-    /// The text itself, for parsing it. Whoever calls this must not print it.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Json {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Json({} bytes)", self.0.len())
-    }
 }
 
 /// The payment page that is to be made for an order.
@@ -84,32 +66,64 @@ pub struct NewSession<'a> {
 pub struct Fetched {
     /// Its id.
     pub id: StripeId,
-    /// All of it.
-    pub json: Json,
     /// As of when it says so, by Stripe's clock.
     pub at: UnixSeconds,
-    fields: Fields,
+    json: Box<str>,
+    fields: Map<String, Value>,
 }
 
 impl Fetched {
+    /// The error is the name of the field without which it is of no use.
+    fn read(json: &str, at: UnixSeconds) -> Result<Fetched, &'static str> {
+        let fields: Map<String, Value> = serde_json::from_str(json).map_err(|_| "object")?;
+        let id = fields.get("id").and_then(id_of).ok_or("id")?;
+        let json = json.into();
+        Ok(Fetched {
+            id,
+            at,
+            json,
+            fields,
+        })
+    }
+
+    /// All of it, byte for byte. It may hold what buyers typed: whoever calls this must not print it.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
     /// The text of a field.
     #[must_use]
-    pub fn text(&self, field: &str) -> Option<Box<str>> {
-        self.fields.text(field)
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.fields.get(field)?.as_str()
+    }
+
+    /// The texts of a list.
+    #[must_use]
+    pub fn texts(&self, field: &str) -> Option<Vec<&str>> {
+        let texts = self.fields.get(field)?.as_array()?.iter();
+        Some(texts.filter_map(Value::as_str).collect())
     }
 
     /// The whole number of a field.
     #[must_use]
     pub fn whole(&self, field: &str) -> Option<i64> {
-        self.fields.get(field).and_then(Value::as_i64)
+        self.fields.get(field)?.as_i64()
     }
 
     /// The id in a field, or in a field of a field (`payment.payment_intent`), written as text or as
     /// the object that it stands for.
     #[must_use]
     pub fn id_in(&self, path: &str) -> Option<StripeId> {
-        self.fields.id(path)
+        let mut names = path.split('.');
+        let first = self.fields.get(names.next()?)?;
+        id_of(names.try_fold(first, |value, name| value.get(name))?)
     }
+}
+
+fn id_of(value: &Value) -> Option<StripeId> {
+    let text = value.as_str().or(value.get("id").and_then(Value::as_str))?;
+    StripeId::parse(text).ok()
 }
 
 /// Of what it holds only the id may be shown.
@@ -117,25 +131,6 @@ impl fmt::Debug for Fetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fetched({})", self.id.as_str())
     }
-}
-
-/// A webhook endpoint. <https://docs.stripe.com/api/webhook_endpoints/object>
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebhookEndpoint {
-    /// `we_…`.
-    pub id: StripeId,
-    /// Where it delivers.
-    pub url: Box<str>,
-    /// Whether it delivers.
-    pub is_enabled: bool,
-    /// The types that it delivers; `*` is all that need not be chosen one by one.
-    pub enabled_events: Vec<Box<str>>,
-    /// The version of its events; `None` is the account's.
-    pub api_version: Option<Box<str>>,
-    /// Whether it delivers live events.
-    pub livemode: Option<bool>,
-    /// Whether it delivers the events of connected accounts.
-    pub is_connect: bool,
 }
 
 /// Which events are asked for: of the last 30 days, newest first.
@@ -172,7 +167,7 @@ impl StripeApi {
     ///
     /// # Errors
     /// [`ConfigError`] when the address of the proxy cannot be used.
-    pub fn new(settings: &ApiSettings) -> Result<StripeApi, ConfigError> {
+    pub fn new(settings: &StripeConfig) -> Result<StripeApi, ConfigError> {
         StripeApi::pausing_with(settings, Box::new(thread::sleep))
     }
 
@@ -181,17 +176,17 @@ impl StripeApi {
     /// # Errors
     /// As [`StripeApi::new`].
     pub fn pausing_with(
-        settings: &ApiSettings,
+        settings: &StripeConfig,
         pause: Box<dyn Fn(Duration) + Send + Sync>,
     ) -> Result<StripeApi, ConfigError> {
         let proxy = settings.proxy.as_ref();
         let proxy = proxy.map(|proxy| Proxy::new(proxy.expose())).transpose();
-        let proxy = proxy.map_err(|_| ConfigError {
-            variable: "STRIPE_API_PROXY",
-            problem: "is no address of a proxy".to_owned(),
-            why: "Every call to Stripe goes through it.",
-            remedy: "Write http://HOST:PORT, or remove it.".to_owned(),
-        })?;
+        let wrong = || {
+            STRIPE_API_PROXY
+                .variable
+                .error("is not the address of a proxy")
+        };
+        let proxy = proxy.map_err(|_| wrong())?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .https_only(settings.base.starts_with("https:"))
@@ -215,13 +210,13 @@ impl StripeApi {
     /// Makes a payment page, or gives the one that was made with the same key and content.
     ///
     /// # Errors
-    /// [`ApiError`]. After [`Failure::Unreachable`], [`Failure::Stripe`] and others that say nothing
+    /// [`StripeError`]. After [`Cause::Unreachable`], [`Cause::Stripe`] and others that say nothing
     /// of what was done, the same call with the same key is safe for 24 hours.
     pub fn create_session(
         &self,
         session: &NewSession<'_>,
         key: &IdempotencyKey,
-    ) -> Result<Fetched, ApiError> {
+    ) -> Result<Fetched, StripeError> {
         let form = session.form();
         let request = Request {
             call: Call::CreateSession,
@@ -235,8 +230,8 @@ impl StripeApi {
     /// Reads the object `id`: `call` says of which kind it is.
     ///
     /// # Errors
-    /// [`ApiError`].
-    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, ApiError> {
+    /// [`StripeError`].
+    pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, StripeError> {
         self.one(&get(call, format!("{}/{}", call.path(), id.as_str())))
     }
 
@@ -244,30 +239,36 @@ impl StripeApi {
     /// have in the field `of.0`.
     ///
     /// # Errors
-    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
-    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, ApiError> {
+    /// [`StripeError`]; [`Cause::Unusable`] when the list does not end.
+    pub fn list(&self, call: Call, of: (&str, &StripeId)) -> Result<Vec<Fetched>, StripeError> {
         self.all(call, &[pair(of.0, of.1.as_str())])
     }
 
     /// Lists up to 100 events.
     ///
     /// # Errors
-    /// [`ApiError`].
-    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, ApiError> {
+    /// [`StripeError`].
+    pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, StripeError> {
         let mut request = get(Call::ListEvents, Call::ListEvents.path().to_owned());
         request.query = query.pairs();
         self.page(&request)
     }
 
-    /// Lists all webhook endpoints of the account in the key's mode.
+    /// Lists all webhook endpoints of the account in the key's mode: each has a `url` and its
+    /// `enabled_events`. <https://docs.stripe.com/api/webhook_endpoints/object>
     ///
     /// # Errors
-    /// [`ApiError`]; [`Failure::Unusable`] when the list does not end.
-    pub fn webhook_endpoints(&self) -> Result<Vec<WebhookEndpoint>, ApiError> {
-        let endpoints = self.all(Call::ListEndpoints, &[])?;
-        let read = |endpoint: &Fetched| WebhookEndpoint::read(endpoint);
-        let endpoints: Result<_, _> = endpoints.iter().map(read).collect();
-        endpoints.map_err(|field| ApiError::new(Call::ListEndpoints, Failure::Unusable(field)))
+    /// [`StripeError`]; [`Cause::Unusable`] when the list does not end.
+    pub fn webhook_endpoints(&self) -> Result<Vec<Fetched>, StripeError> {
+        let call = Call::ListEndpoints;
+        let endpoints = self.all(call, &[])?;
+        for endpoint in &endpoints {
+            let unusable = |field| StripeError::new(call, Cause::Unusable(field));
+            endpoint.text("url").ok_or_else(|| unusable("url"))?;
+            let events = endpoint.texts("enabled_events");
+            events.ok_or_else(|| unusable("enabled_events"))?;
+        }
+        Ok(endpoints)
     }
 
     /// By how many seconds our clock was ahead of Stripe's at the last answer; exact to the second
@@ -413,17 +414,6 @@ impl EventsQuery<'_> {
     }
 }
 
-/// The error is the name of the field without which it is of no use.
-fn read(json: &str, at: UnixSeconds) -> Result<Fetched, &'static str> {
-    let fields = Fields(serde_json::from_str(json).map_err(|_| "object")?);
-    Ok(Fetched {
-        id: fields.id("id").ok_or("id")?,
-        json: Json(json.into()),
-        at,
-        fields,
-    })
-}
-
 /// What Stripe answered, and as of when.
 struct Told {
     text: String,
@@ -439,24 +429,25 @@ struct List<'a> {
 }
 
 impl StripeApi {
-    fn one(&self, request: &Request<'_>) -> Result<Fetched, ApiError> {
+    fn one(&self, request: &Request<'_>) -> Result<Fetched, StripeError> {
         let told = self.send(request)?;
-        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
-        read(&told.text, told.at).map_err(unusable)
+        let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
+        Fetched::read(&told.text, told.at).map_err(unusable)
     }
 
-    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, ApiError> {
-        let unusable = |field| ApiError::new(request.call, Failure::Unusable(field));
+    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, StripeError> {
+        let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
         let told = self.send(request)?;
         let list: List<'_> = serde_json::from_str(&told.text).map_err(|_| unusable("data"))?;
-        let items = list.data.iter().map(|item| read(item.get(), told.at));
+        let items = list.data.iter();
+        let items = items.map(|item| Fetched::read(item.get(), told.at));
         Ok(Page {
             data: items.collect::<Result<_, _>>().map_err(unusable)?,
             has_more: list.has_more,
         })
     }
 
-    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, ApiError> {
+    fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, StripeError> {
         let mut all: Vec<Fetched> = Vec::new();
         for _ in 0..PAGES_MAX {
             let mut request = get(call, call.path().to_owned());
@@ -472,11 +463,11 @@ impl StripeApi {
                 return Ok(all);
             }
         }
-        Err(ApiError::new(call, Failure::Unusable("has_more")))
+        Err(StripeError::new(call, Cause::Unusable("has_more")))
     }
 
     /// Sends `request`, again where that may help, and returns the JSON of the answer.
-    fn send(&self, request: &Request<'_>) -> Result<Told, ApiError> {
+    fn send(&self, request: &Request<'_>) -> Result<Told, StripeError> {
         let deadline = Now::read().instant + self.timeout;
         let mut retries = 0;
         loop {
@@ -498,21 +489,21 @@ impl StripeApi {
         &self,
         request: &Request<'_>,
         timeout: Duration,
-    ) -> Result<Told, (ApiError, Advice)> {
-        let failed = |failure| (ApiError::new(request.call, failure), None);
+    ) -> Result<Told, (StripeError, Advice)> {
+        let failed = |cause| (StripeError::new(request.call, cause), None);
         let mut response = self
             .transmit(request, timeout)
-            .map_err(|error| failed(failure(&error)))?;
+            .map_err(|error| failed(cause(&error)))?;
         let at = self.note_time(response.headers());
         let status = response.status().as_u16();
         let advice = advice(response.headers());
         let request_id = header(response.headers(), "request-id");
         let request_id = request_id.and_then(|id| RequestId::parse(id).ok());
-        let tell = |error: ApiError| {
+        let tell = |error: StripeError| {
             let request_id = request_id.clone();
             let status = Some(status);
             (
-                ApiError {
+                StripeError {
                     status,
                     request_id,
                     ..error
@@ -525,13 +516,13 @@ impl StripeApi {
             .with_config()
             .limit(ANSWER_MAX_BYTES)
             .read_to_vec()
-            .map_err(|error| tell(ApiError::new(request.call, failure(&error))))?;
+            .map_err(|error| tell(StripeError::new(request.call, cause(&error))))?;
         if !response.status().is_success() {
-            return Err(tell(ApiError::answered(request.call, status, &body)));
+            return Err(tell(StripeError::answered(request.call, status, &body)));
         }
         let is_json = |text: &String| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
         let text = String::from_utf8(body).ok().filter(is_json);
-        let text = text.ok_or_else(|| tell(ApiError::new(request.call, Failure::NotJson)))?;
+        let text = text.ok_or_else(|| tell(StripeError::new(request.call, Cause::NotJson)))?;
         Ok(Told { text, at })
     }
 
@@ -593,13 +584,13 @@ fn left_until(deadline: Instant) -> Duration {
 }
 
 /// How often a call that failed so may be tried again.
-fn retries_max(error: &ApiError, advice: Advice) -> u32 {
-    let is_unreachable = matches!(error.failure, Failure::Unreachable(_));
+fn retries_max(error: &StripeError, advice: Advice) -> u32 {
+    let is_unreachable = matches!(error.cause, Cause::Unreachable(_));
     match (advice, error.status) {
         (Some(true), _) => RETRIES_MAX,
         (Some(false), _) => 0,
         (None, _) if is_unreachable => RETRIES_MAX,
-        (None, Some(409 | 500..)) if error.failure != Failure::TooLarge => RETRIES_MAX,
+        (None, Some(409 | 500..)) if error.cause != Cause::TooLarge => RETRIES_MAX,
         (None, Some(429)) => RETRIES_RATE_LIMITED_MAX,
         (None, _) => 0,
     }
@@ -630,10 +621,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     clippy::wildcard_enum_match_arm,
     reason = "the library's list grows; whatever it adds, no whole answer came"
 )]
-fn failure(error: &ureq::Error) -> Failure {
+fn cause(error: &ureq::Error) -> Cause {
     use ureq::Error;
-    Failure::Unreachable(match error {
-        Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Failure::TooLarge,
+    Cause::Unreachable(match error {
+        Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Cause::TooLarge,
         Error::HostNotFound => Unreachable::Name,
         Error::Timeout(_) => Unreachable::Timeout,
         Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => Unreachable::Tls,
@@ -655,46 +646,6 @@ fn is_of_name(error: &io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address")
 }
 
-impl WebhookEndpoint {
-    /// The error is the name of the field without which it is of no use.
-    fn read(endpoint: &Fetched) -> Result<WebhookEndpoint, &'static str> {
-        let fields = &endpoint.fields;
-        let events = fields.get("enabled_events").and_then(Value::as_array);
-        let events = events.ok_or("enabled_events")?.iter();
-        Ok(WebhookEndpoint {
-            id: endpoint.id.clone(),
-            url: fields.text("url").ok_or("url")?,
-            is_enabled: fields.text("status").as_deref() == Some("enabled"),
-            enabled_events: events.filter_map(Value::as_str).map(Into::into).collect(),
-            api_version: fields.text("api_version"),
-            livemode: fields.get("livemode").and_then(Value::as_bool),
-            is_connect: fields.id("application").is_some(),
-        })
-    }
-}
-
-/// The fields of an object, of which any may be missing or of another type.
-#[derive(Clone, PartialEq)]
-struct Fields(serde_json::Map<String, Value>);
-
-impl Fields {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
-    }
-
-    fn text(&self, name: &str) -> Option<Box<str>> {
-        self.get(name)?.as_str().map(Into::into)
-    }
-
-    fn id(&self, path: &str) -> Option<StripeId> {
-        let mut names = path.split('.');
-        let first = self.get(names.next()?)?;
-        let value = names.try_fold(first, |value, name| value.get(name))?;
-        let text = value.as_str().or(value.get("id").and_then(Value::as_str))?;
-        StripeId::parse(text).ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -712,8 +663,9 @@ mod tests {
     }
 
     #[test]
-    fn a_document_and_a_client_print_nothing_of_what_they_hold() {
-        let json = Json("{\"email\":\"ada@example.com\"}".into());
-        assert_eq!(format!("{json:?}"), "Json(27 bytes)");
+    fn an_object_prints_nothing_of_what_it_holds() {
+        let json = "{\"id\":\"cs_1\",\"email\":\"ada@example.com\"}";
+        let object = Fetched::read(json, UnixSeconds(1)).ok();
+        assert_eq!(format!("{object:?}"), "Some(Fetched(cs_1))");
     }
 }

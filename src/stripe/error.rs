@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::base::id::RequestId;
 use crate::base::log_line::ErrorCode;
-use crate::config::serve::looks_secret;
-use crate::config::variable::STRIPE_API_VERSION;
+use crate::config::looks_secret;
+use crate::config::table::STRIPE_API_VERSION;
 
 /// What Stripe was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Call {
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum Cause {
     /// 401: Stripe does not know the key.
     Key,
     /// 403: a restricted key lacks a permission; `rak_…`, when Stripe named it.
@@ -160,11 +160,11 @@ impl Word {
 
 /// A call that failed. Its `Display` is a message of two lines for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
+pub struct StripeError {
     /// What was asked.
     pub call: Call,
     /// Why it failed.
-    pub failure: Failure,
+    pub cause: Cause,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// Stripe's `type`, such as `invalid_request_error`.
@@ -179,13 +179,13 @@ pub struct ApiError {
     pub attempts: u32,
 }
 
-impl ApiError {
+impl StripeError {
     /// The first attempt at `call` failed before an answer was there.
     #[must_use]
-    pub fn new(call: Call, failure: Failure) -> ApiError {
-        ApiError {
+    pub fn new(call: Call, cause: Cause) -> StripeError {
+        StripeError {
             call,
-            failure,
+            cause,
             status: None,
             kind: None,
             code: None,
@@ -198,51 +198,51 @@ impl ApiError {
     /// Stripe, or something in between, answered `call` with `status`, which is no success, and
     /// `body`.
     #[must_use]
-    pub fn answered(call: Call, status: u16, body: &[u8]) -> ApiError {
+    pub fn answered(call: Call, status: u16, body: &[u8]) -> StripeError {
         let body: Option<Value> = serde_json::from_slice(body).ok();
         let error = body.as_ref().and_then(|body| body.get("error"));
         let text = |name| error.and_then(|error| error.get(name)?.as_str());
-        let failure = match status {
-            300..=399 => Failure::Redirected,
-            _ if !error.is_some_and(Value::is_object) => Failure::NotJson,
-            _ if is_key_reused(text("type"), status) => Failure::KeyReused,
-            401 => Failure::Key,
-            403 => Failure::Permission(text("message").and_then(permission)),
-            404 => Failure::NotFound,
-            409 => Failure::Conflict,
-            429 => Failure::RateLimited,
-            500.. => Failure::Stripe,
-            _ => Failure::Refused,
+        let cause = match status {
+            300..=399 => Cause::Redirected,
+            _ if !error.is_some_and(Value::is_object) => Cause::NotJson,
+            _ if is_key_reused(text("type"), status) => Cause::KeyReused,
+            401 => Cause::Key,
+            403 => Cause::Permission(text("message").and_then(permission)),
+            404 => Cause::NotFound,
+            409 => Cause::Conflict,
+            429 => Cause::RateLimited,
+            500.. => Cause::Stripe,
+            _ => Cause::Refused,
         };
-        ApiError {
+        StripeError {
             status: Some(status),
             kind: text("type").and_then(Word::parse),
             code: text("code").and_then(Word::parse),
             param: text("param").and_then(Word::parse),
-            ..ApiError::new(call, failure)
+            ..StripeError::new(call, cause)
         }
     }
 
     /// What happened, as a sentence without its dot.
     #[must_use]
     pub fn what(&self) -> String {
-        let reason = match &self.failure {
-            Failure::Key => "Stripe does not know the key".to_owned(),
-            Failure::Permission(Some(name)) => {
+        let reason = match &self.cause {
+            Cause::Key => "Stripe does not know the key".to_owned(),
+            Cause::Permission(Some(name)) => {
                 format!("the key lacks the permission {}", name.as_str())
             }
-            Failure::Permission(None) => "the key lacks a permission".to_owned(),
-            Failure::NotFound => "Stripe has no such object for this key".to_owned(),
-            Failure::Conflict => "the same is being done by another request".to_owned(),
-            Failure::KeyReused => "its idempotency key was used for something else".to_owned(),
-            Failure::Refused => "Stripe refused the request".to_owned(),
-            Failure::RateLimited => "Stripe has too many requests from this account".to_owned(),
-            Failure::Stripe => "Stripe failed".to_owned(),
-            Failure::Unreachable(why) => why.words().to_owned(),
-            Failure::Redirected => "the answer is a redirect, which Stripe never sends".to_owned(),
-            Failure::NotJson => "the answer is not Stripe's JSON".to_owned(),
-            Failure::Unusable(field) => format!("the answer has no usable {field}"),
-            Failure::TooLarge => "the answer is too large".to_owned(),
+            Cause::Permission(None) => "the key lacks a permission".to_owned(),
+            Cause::NotFound => "Stripe has no such object for this key".to_owned(),
+            Cause::Conflict => "the same is being done by another request".to_owned(),
+            Cause::KeyReused => "its idempotency key was used for something else".to_owned(),
+            Cause::Refused => "Stripe refused the request".to_owned(),
+            Cause::RateLimited => "Stripe has too many requests from this account".to_owned(),
+            Cause::Stripe => "Stripe failed".to_owned(),
+            Cause::Unreachable(why) => why.words().to_owned(),
+            Cause::Redirected => "the answer is a redirect, which Stripe never sends".to_owned(),
+            Cause::NotJson => "the answer is not Stripe's JSON".to_owned(),
+            Cause::Unusable(field) => format!("the answer has no usable {field}"),
+            Cause::TooLarge => "the answer is too large".to_owned(),
         };
         format!(
             "Cannot {}: {reason}{}",
@@ -256,56 +256,56 @@ impl ApiError {
     pub fn remedy(&self) -> String {
         const STATUS_PAGE: &str =
             "Try again later; https://status.stripe.com tells whether others wait as well.";
-        match &self.failure {
-            Failure::Key => "Copy a key that is in use from Dashboard → Developers → API keys to \
+        match &self.cause {
+            Cause::Key => "Copy a key that is in use from Dashboard → Developers → API keys to \
                  STRIPE_SECRET_KEY or its file: this one was rolled, has expired, or is cut off."
                 .to_owned(),
-            Failure::Permission(_) => format!(
+            Cause::Permission(_) => format!(
                 "Dashboard → Developers → API keys → the restricted key → Edit: tick {}.",
                 self.call.permission()
             ),
-            Failure::NotFound => "Compare the account and the mode (live or test) of \
+            Cause::NotFound => "Compare the account and the mode (live or test) of \
                  STRIPE_SECRET_KEY with those in which the object was made."
                 .to_owned(),
-            Failure::Conflict => "Try again in a few seconds; it is safe to repeat.".to_owned(),
-            Failure::KeyReused => {
+            Cause::Conflict => "Try again in a few seconds; it is safe to repeat.".to_owned(),
+            Cause::KeyReused => {
                 "Send the first content again, or ask for the new one under another key.".to_owned()
             }
-            Failure::Refused => "Look the code up at https://docs.stripe.com/error-codes, and the \
+            Cause::Refused => "Look the code up at https://docs.stripe.com/error-codes, and the \
                  request in Dashboard → Developers → Logs."
                 .to_owned(),
-            Failure::RateLimited => "Try again in a minute, and look in Dashboard → Developers → \
+            Cause::RateLimited => "Try again in a minute, and look in Dashboard → Developers → \
                  Logs for what else uses the account."
                 .to_owned(),
-            Failure::Stripe => STATUS_PAGE.to_owned(),
-            Failure::Unreachable(why) => why.remedy().to_owned(),
-            Failure::Redirected | Failure::NotJson => {
+            Cause::Stripe => STATUS_PAGE.to_owned(),
+            Cause::Unreachable(why) => why.remedy().to_owned(),
+            Cause::Redirected | Cause::NotJson => {
                 "Something else than Stripe may have answered: check STRIPE_API_BASE, \
                  STRIPE_API_PROXY and the network; then see https://status.stripe.com."
                     .to_owned()
             }
-            Failure::Unusable(_) => format!(
+            Cause::Unusable(_) => format!(
                 "Set STRIPE_API_VERSION to {}, the version that paidup was written for.",
-                STRIPE_API_VERSION.default
+                STRIPE_API_VERSION.variable.default
             ),
-            Failure::TooLarge => "Check that STRIPE_API_BASE is Stripe.".to_owned(),
+            Cause::TooLarge => "Check that STRIPE_API_BASE is Stripe.".to_owned(),
         }
     }
 
     /// The code in the log.
     #[must_use]
     pub fn error_code(&self) -> ErrorCode {
-        match &self.failure {
-            Failure::Key => ErrorCode::StripeKeyRefused,
-            Failure::Permission(_) => ErrorCode::StripePermission,
-            Failure::NotFound => ErrorCode::StripeNotFound,
-            Failure::Conflict | Failure::KeyReused => ErrorCode::StripeConflict,
-            Failure::Refused => ErrorCode::StripeRefused,
-            Failure::RateLimited => ErrorCode::StripeRateLimited,
-            Failure::Stripe => ErrorCode::StripeFailed,
-            Failure::Unreachable(Unreachable::Timeout) => ErrorCode::StripeTimeout,
-            Failure::Unreachable(_) => ErrorCode::StripeUnreachable,
-            Failure::Redirected | Failure::NotJson | Failure::Unusable(_) | Failure::TooLarge => {
+        match &self.cause {
+            Cause::Key => ErrorCode::StripeKeyRefused,
+            Cause::Permission(_) => ErrorCode::StripePermission,
+            Cause::NotFound => ErrorCode::StripeNotFound,
+            Cause::Conflict | Cause::KeyReused => ErrorCode::StripeConflict,
+            Cause::Refused => ErrorCode::StripeRefused,
+            Cause::RateLimited => ErrorCode::StripeRateLimited,
+            Cause::Stripe => ErrorCode::StripeFailed,
+            Cause::Unreachable(Unreachable::Timeout) => ErrorCode::StripeTimeout,
+            Cause::Unreachable(_) => ErrorCode::StripeUnreachable,
+            Cause::Redirected | Cause::NotJson | Cause::Unusable(_) | Cause::TooLarge => {
                 ErrorCode::StripeUnreadable
             }
         }
@@ -335,13 +335,13 @@ impl ApiError {
     }
 }
 
-impl fmt::Display for ApiError {
+impl fmt::Display for StripeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.\n  {}", self.what(), self.remedy())
     }
 }
 
-impl std::error::Error for ApiError {}
+impl std::error::Error for StripeError {}
 
 impl Unreachable {
     fn words(self) -> &'static str {
@@ -398,38 +398,38 @@ mod tests {
 
     const KEY: &str = "rk_live_51CanaryCanaryCanary";
 
-    fn error(status: u16, body: &str) -> ApiError {
-        ApiError::answered(Call::ListEvents, status, body.as_bytes())
+    fn error(status: u16, body: &str) -> StripeError {
+        StripeError::answered(Call::ListEvents, status, body.as_bytes())
     }
 
     #[test]
     fn each_status_has_its_failure() {
         let body = r#"{"error":{"type":"invalid_request_error","message":"No"}}"#;
-        for (status, failure) in [
-            (400, Failure::Refused),
-            (401, Failure::Key),
-            (402, Failure::Refused),
-            (403, Failure::Permission(None)),
-            (404, Failure::NotFound),
-            (409, Failure::Conflict),
-            (424, Failure::Refused),
-            (429, Failure::RateLimited),
-            (500, Failure::Stripe),
-            (503, Failure::Stripe),
-            (302, Failure::Redirected),
+        for (status, cause) in [
+            (400, Cause::Refused),
+            (401, Cause::Key),
+            (402, Cause::Refused),
+            (403, Cause::Permission(None)),
+            (404, Cause::NotFound),
+            (409, Cause::Conflict),
+            (424, Cause::Refused),
+            (429, Cause::RateLimited),
+            (500, Cause::Stripe),
+            (503, Cause::Stripe),
+            (302, Cause::Redirected),
         ] {
-            assert_eq!(error(status, body).failure, failure, "{status}");
+            assert_eq!(error(status, body).cause, cause, "{status}");
         }
         let reused = r#"{"error":{"type":"idempotency_error"}}"#;
-        assert_eq!(error(400, reused).failure, Failure::KeyReused);
-        assert_eq!(error(409, reused).failure, Failure::Conflict);
+        assert_eq!(error(400, reused).cause, Cause::KeyReused);
+        assert_eq!(error(409, reused).cause, Cause::Conflict);
     }
 
     #[test]
     fn what_is_not_stripes_json_is_told_apart() {
         for body in ["<html>", "", "[]", "{}", r#"{"error":"x"}"#, "\u{feff}{}"] {
             for status in [400, 403, 502] {
-                assert_eq!(error(status, body).failure, Failure::NotJson, "{body}");
+                assert_eq!(error(status, body).cause, Cause::NotJson, "{body}");
             }
         }
     }

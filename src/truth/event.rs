@@ -13,7 +13,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::payment::{
     Attempt, Belongs, Carrier, Charge, ChargeStatus, Dispute, DisputeStatus, Fact, Intent, Invoice,
-    InvoiceStatus, KnownCharge, Money, Object, Refund, RefundStatus, Review, Session, Source, Wait,
+    InvoiceStatus, KnownCharge, Money, Object, Refund, RefundStatus, Review, Session, Since,
+    Source, Wait,
 };
 pub use super::reading::Mode;
 use super::reading::{Place, Reading};
@@ -259,8 +260,12 @@ struct Told<'a> {
 
 impl Told<'_> {
     /// When something that is true has become so, as far as is known.
-    fn since(&self) -> UnixSeconds {
-        UnixSeconds(self.at.0.saturating_sub(i64::from(self.asked)))
+    fn since(&self) -> Since {
+        if self.asked {
+            Since::Found(UnixSeconds(self.at.0.saturating_sub(1)))
+        } else {
+            Since::Told(self.at)
+        }
     }
 }
 
@@ -544,9 +549,12 @@ impl Raw<'_> {
 
     fn charge(&self, news: &str, told: &Told<'_>) -> Result<KnownCharge, EventError> {
         let amount = self.required(&self.amount, "data.object.amount")?;
-        let is_captured = self.captured.flag() != Some(false);
+        let has_expired = news == "expired";
+        let is_captured = self.captured.flag() != Some(false) && !has_expired;
         let captured = self.amount(&self.amount_captured, "data.object.amount_captured")?;
         let refunded = self.amount(&self.amount_refunded, "data.object.amount_refunded")?;
+        // A hold that expires is released, whether its object shows that already or not.
+        let refunded = if has_expired { Some(amount) } else { refunded };
         // The oldest versions have no status: `paid` says it there.
         let status = match (self.status.text(), news, self.paid.flag()) {
             (Some("succeeded"), _, _) => ChargeStatus::Succeeded,
@@ -570,6 +578,7 @@ impl Raw<'_> {
                 refunded: refunded.unwrap_or(0),
                 amount,
                 currency: self.currency(),
+                is_asked: told.asked,
             }),
             failed: (status == ChargeStatus::Failed).then_some(failed),
             waited: match status {
@@ -595,6 +604,7 @@ impl Raw<'_> {
             amount: self.required(&self.amount, "data.object.amount")?,
             charge: self.charge.id(),
             intent: self.payment_intent.id(),
+            listed: told.asked.then_some(at),
         })
     }
 
@@ -625,11 +635,17 @@ impl Raw<'_> {
             }
             (Some(_) | None, _) => InvoiceStatus::Open,
         };
+        let due = self.money(&self.amount_due, "data.object.amount_due")?;
         let paid = self.money(&self.amount_paid, "data.object.amount_paid")?;
+        // What was paid outside of Stripe need not be in `amount_paid`.
+        let paid = match paid {
+            Some(paid) if paid.minor == 0 => due.clone(),
+            paid => paid,
+        };
         Ok(Invoice {
             status,
             at,
-            due: self.money(&self.amount_due, "data.object.amount_due")?,
+            due,
             paid: paid.filter(|_| status == InvoiceStatus::Paid),
         })
     }
@@ -920,7 +936,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::truth::payment::Payment;
+    use crate::truth::payment::{Payment, Standing};
 
     fn read(text: &str) -> Result<Event, EventError> {
         Event::from_json(text, &Reading::default())
@@ -983,7 +999,7 @@ mod tests {
         );
         assert_eq!((fact.intent, fact.names), (None, vec![]));
         let session = Session {
-            completed: Some(UnixSeconds(10)),
+            completed: Some(Since::Told(UnixSeconds(10))),
             ..Session::default()
         };
         assert_eq!(fact.object, Object::Session(session));
@@ -1040,6 +1056,35 @@ mod tests {
                 format!(r#"{{"id":"pi_1","payment_details":{{"order_reference":"{reference}"}}}}"#);
             let fact = fact("payment_intent.succeeded", &object);
             assert_eq!(fact.session.as_ref().map(StripeId::as_str), session);
+        }
+    }
+
+    #[test]
+    fn the_time_that_an_event_tells_is_better_than_the_second_in_which_stripe_was_asked() {
+        let session = r#"{"id":"cs_1","object":"checkout.session","status":"complete",
+            "payment_status":"unpaid","payment_intent":"pi_1"}"#;
+        let idle = r#"{"id":"pi_1","object":"payment_intent","status":"requires_payment_method"}"#;
+        let asked =
+            |object| Fact::from_object(object, UnixSeconds(10), &Reading::default()).unwrap();
+        let told = fact("checkout.session.completed", session);
+        let standing = |facts: &[Fact]| {
+            let mut payment = Payment::default();
+            facts.iter().for_each(|fact| payment.learn(fact.clone()));
+            payment.standing()
+        };
+        let (session, idle) = (asked(session), asked(idle));
+        assert_eq!(
+            standing(&[session.clone(), idle.clone()]),
+            Standing::Failed,
+            "asked together: the buyer had finished, and no attempt runs"
+        );
+        for facts in [[&told, &session, &idle], [&idle, &session, &told]] {
+            let facts = facts.map(Fact::clone);
+            assert_eq!(
+                standing(&facts),
+                Standing::Processing,
+                "the buyer finished in that second, and the intent may have been asked for before"
+            );
         }
     }
 

@@ -122,6 +122,24 @@ impl Source {
     }
 }
 
+/// When something became so. The least is the best: what an event tells is the time itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Since {
+    /// An event has told it, when it happened.
+    Told(UnixSeconds),
+    /// Stripe, asked a second later, said that it is so: it has been so since then or longer.
+    Found(UnixSeconds),
+}
+
+impl Since {
+    fn at(self) -> UnixSeconds {
+        match self {
+            Since::Told(at) | Since::Found(at) => at,
+        }
+    }
+}
+
 /// A Checkout Session: what has happened to it, when it was first known, and the total of its newest
 /// version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,10 +147,10 @@ impl Source {
 pub struct Session {
     /// The buyer has finished; the money may still be on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<UnixSeconds>,
+    pub completed: Option<Since>,
     /// `payment_status` was `paid`, a delayed payment arrived, or nothing was to pay.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub paid: Option<UnixSeconds>,
+    pub paid: Option<Since>,
     /// A delayed payment did not arrive.
     #[serde(skip_serializing_if = "is_false")]
     pub async_failed: bool,
@@ -159,7 +177,7 @@ pub struct Intent {
     pub attempt: Option<(UnixSeconds, Attempt)>,
     /// The money was taken: when that was first known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub succeeded: Option<UnixSeconds>,
+    pub succeeded: Option<Since>,
     /// It was once on its way: a bank debit, not a card.
     #[serde(skip_serializing_if = "is_false")]
     pub delayed: bool,
@@ -247,6 +265,9 @@ pub struct Charge {
     /// Of all the amounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Box<str>>,
+    /// Stripe was asked for it; an event of that second may be newer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_asked: bool,
 }
 
 /// How far a charge is. <https://docs.stripe.com/api/charges/object#charge_object-status>
@@ -279,6 +300,9 @@ pub struct Refund {
     /// The intent that it gives back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intent: Option<StripeId>,
+    /// When Stripe was last asked for all refunds of that charge or intent: no older one is untold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<UnixSeconds>,
 }
 
 /// How far a refund is, in the order in which a later one wins.
@@ -299,7 +323,9 @@ impl Refund {
     fn join(&mut self, other: Refund) {
         let both_failed = self.status == RefundStatus::Failed && other.status == self.status;
         let at = self.at.min(other.at);
+        let listed = self.listed.max(other.listed);
         raise(self, other);
+        self.listed = listed;
         if both_failed {
             self.at = at;
         }
@@ -767,25 +793,11 @@ impl Payment {
     /// A debit that had succeeded came back.
     #[must_use]
     pub fn has_failed_after_payment(&self) -> bool {
-        let taken = self.told_sessions().filter_map(|(_, session)| session.paid);
-        let taken = taken.chain(self.intents.values().filter_map(|intent| intent.succeeded));
-        let taken = taken.min();
-        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken);
-        let one_took = self.charges.values().any(KnownCharge::took);
-        // While another charge took the money, this one was declined before.
-        let by_charge = |charge: &KnownCharge| {
-            let failed = charge.failed;
-            failed.is_some_and(|at| charge.took() || !one_took && later(at))
-        };
-        let by_intent = |intent: &Intent| match intent.attempt {
-            Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
-            Some((
-                _,
-                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
-            ))
-            | None => false,
-        };
-        self.charges.values().any(by_charge) || self.intents.values().any(by_intent)
+        let parts = self.parts();
+        // Of several parts, a session does not say which of them was paid.
+        let paid = self.told_sessions().filter_map(|(_, session)| session.paid);
+        let paid = paid.min().filter(|_| parts.len() == 1);
+        parts.iter().any(|part| part.has_come_back(paid))
     }
 
     /// The shop decides what is captured, so that need not be what the session asked for.
@@ -885,9 +897,9 @@ impl Payment {
                     .any(|taking| self.is_of(refund, taking, takings.len() == 1))
             };
             let others: Vec<_> = self.refunds.values().filter(is_other).collect();
-            sum = sum.plus(self.refunded_of(&Taking::default(), &others, taken));
+            sum = sum.plus(self.refunded_of(&Part::default(), &others, taken));
         } else if takings.is_empty() {
-            sum = self.refunded_of(&Taking::default(), &[], taken);
+            sum = self.refunded_of(&Part::default(), &[], taken);
         }
         sum.within(taken)
     }
@@ -944,16 +956,18 @@ impl Payment {
         self.told_sessions()
             .filter_map(|(_, session)| session.completed)
             .min()
+            .map(Since::at)
     }
 
-    /// How the latest attempt stands. A pending charge is one, too.
+    /// How the best of its parts stands. What has failed before it was canceled has failed.
     fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
-        let pending = self.charges.values().filter_map(|charge| {
-            let version = charge.version.as_ref()?;
-            (version.status == ChargeStatus::Pending).then_some((version.at, Attempt::Processing))
+        let parts = self.parts();
+        let counts = |part: &Part<'_>, attempt| !part.is_over() || attempt <= Attempt::Failed;
+        let attempts = parts.iter().filter_map(|part| {
+            let attempt = part.attempt();
+            attempt.filter(|(_, attempt)| counts(part, *attempt))
         });
-        let attempts = self.intents.values().filter_map(|intent| intent.attempt);
-        attempts.chain(pending).max()
+        attempts.max_by_key(|(at, attempt)| (*attempt, *at))
     }
 
     /// A delayed payment did not arrive, or the shop has given up its invoice.
@@ -985,34 +999,18 @@ impl Payment {
         }
     }
 
-    /// The intent was canceled, the invoice voided, or all its charges were holds that were released.
+    /// The invoice was voided, or every part of it is over.
     fn is_canceled(&self) -> bool {
-        let released = |charge: &KnownCharge| {
-            let version = charge.version.as_ref();
-            version.is_some_and(|version| !version.is_captured && version.refunded > 0)
-        };
-        let tried = self.charges.values().filter(|charge| {
-            let version = charge.version.as_ref();
-            version.is_some_and(|version| version.status != ChargeStatus::Failed)
-        });
-        let mut tried = tried.peekable();
-        self.intents.values().any(|intent| intent.canceled)
-            || self.invoice() == Some(InvoiceStatus::Void)
-            || tried.peek().is_some() && tried.all(released)
+        let mut parts = self.parts();
+        parts.retain(|part| part.intent.is_some() || part.tried().next().is_some());
+        let is_over = !parts.is_empty() && parts.iter().all(Part::is_over);
+        is_over || self.invoice() == Some(InvoiceStatus::Void)
     }
 
     /// The money is held for the shop.
     fn is_held(&self) -> bool {
-        let held = |charge: &KnownCharge| {
-            charge.version.as_ref().is_some_and(|version| {
-                version.status == ChargeStatus::Succeeded
-                    && !version.is_captured
-                    && version.refunded == 0
-            })
-        };
-        self.attempt()
-            .is_some_and(|(_, attempt)| attempt == Attempt::Held)
-            || self.charges.values().any(held)
+        let parts = self.parts();
+        parts.iter().any(|part| !part.is_over() && part.is_held())
     }
 
     fn is_on_its_way(&self) -> bool {
@@ -1028,17 +1026,16 @@ impl Payment {
                 .any(|charge| charge.waited == Some(Wait::Bank))
     }
 
-    /// Each intent, and each charge without one, that took money.
-    fn takings(&self) -> Vec<Taking<'_>> {
+    /// Each intent with its charges, and each charge without one.
+    fn parts(&self) -> Vec<Part<'_>> {
         let only_intent = match self.intents.len() {
             1 => self.intents.keys().next(),
             _ => None,
         };
-        let mut takings: BTreeMap<(Option<&StripeId>, Option<&StripeId>), Taking<'_>> =
-            BTreeMap::new();
+        let mut parts: BTreeMap<(Option<&StripeId>, Option<&StripeId>), Part<'_>> = BTreeMap::new();
         for (id, intent) in &self.intents {
-            let taking = takings.entry((Some(id), None)).or_default();
-            taking.intent = Some((id, intent));
+            let part = parts.entry((Some(id), None)).or_default();
+            part.intent = Some((id, intent));
         }
         for (id, charge) in &self.charges {
             let intent = charge.intent.as_ref().or(only_intent);
@@ -1046,17 +1043,21 @@ impl Payment {
                 Some(intent) => (Some(intent), None),
                 None => (None, Some(id)),
             };
-            let taking = takings.entry(key).or_default();
-            taking.learn(id, charge);
+            parts.entry(key).or_default().learn(id, charge);
         }
-        let mut takings: Vec<_> = takings.into_values().collect();
-        takings.retain(Taking::took);
-        takings
+        parts.into_values().collect()
+    }
+
+    /// Those that took money.
+    fn takings(&self) -> Vec<Part<'_>> {
+        let mut parts = self.parts();
+        parts.retain(Part::took);
+        parts
     }
 
     /// Whether a refund is of that taking: it names its charge or its intent, or neither and there is
     /// no other.
-    fn is_of(&self, refund: &Refund, taking: &Taking<'_>, is_only: bool) -> bool {
+    fn is_of(&self, refund: &Refund, taking: &Part<'_>, is_only: bool) -> bool {
         let intent_of = |id| {
             self.charges
                 .get(id)
@@ -1078,7 +1079,7 @@ impl Payment {
     /// (`gone`); one made after it is not yet in it (`new`). Stripe shows the part of a hold that was
     /// never captured as refunded, too (`release`): it is in the total, and may have a refund of its
     /// own.
-    fn refunded_of(&self, taking: &Taking<'_>, refunds: &[&Refund], taken: i64) -> Refunded {
+    fn refunded_of(&self, taking: &Part<'_>, refunds: &[&Refund], taken: i64) -> Refunded {
         let captured = taking.captured().unwrap_or(taken);
         let release = taking
             .held()
@@ -1112,7 +1113,15 @@ impl Payment {
         let Some((as_of, total)) = snapshot else {
             return Refunded { all: live, pending }.within(captured);
         };
-        let gone = sum(&|refund| !lives(refund) && refund.at >= as_of && refund.created <= as_of);
+        // A list that is not older than the total has all that it may sum up: what failed need not be
+        // taken out of it yet.
+        let is_asked = version.is_some_and(|version| version.is_asked);
+        let is_listed = |refund: &Refund| {
+            let listed = refund.listed;
+            listed.is_some_and(|at| at > as_of || at == as_of && is_asked)
+        };
+        let is_gone = |refund: &Refund| refund.at >= as_of || is_listed(refund);
+        let gone = sum(&|refund| !lives(refund) && is_gone(refund) && refund.created <= as_of);
         let new = sum(&|refund| lives(refund) && refund.created > as_of);
         let told = total.saturating_sub(gone).max(0).saturating_add(new);
         Refunded {
@@ -1166,17 +1175,19 @@ impl Refunded {
     }
 }
 
-/// An intent with the charge that took its money, or such a charge alone.
+/// An intent with its charges, of which at most one takes the money, or such a charge alone.
 #[derive(Default)]
-struct Taking<'a> {
+struct Part<'a> {
     intent: Option<(&'a StripeId, &'a Intent)>,
+    charges: Vec<&'a KnownCharge>,
+    /// The one that took or holds the money.
     charge: Option<&'a StripeId>,
     version: Option<&'a Charge>,
 }
 
-impl<'a> Taking<'a> {
-    /// Of several attempts, the one that took or holds the money counts.
+impl<'a> Part<'a> {
     fn learn(&mut self, id: &'a StripeId, charge: &'a KnownCharge) {
+        self.charges.push(charge);
         let version = charge.version.as_ref();
         let rank = |version: Option<&'a Charge>| version.map(|version| (version.takes(), version));
         if self.charge.is_none() || rank(version) > rank(self.version) {
@@ -1188,6 +1199,68 @@ impl<'a> Taking<'a> {
     fn took(&self) -> bool {
         self.intent.is_some_and(|(_, intent)| intent.took())
             || self.version.is_some_and(Charge::takes)
+    }
+
+    /// The charges that did not fail.
+    fn tried(&self) -> impl Iterator<Item = &Charge> {
+        let versions = self
+            .charges
+            .iter()
+            .filter_map(|charge| charge.version.as_ref());
+        versions.filter(|version| version.status != ChargeStatus::Failed)
+    }
+
+    /// Nobody will pay it any more: its intent was canceled, or all its charges were holds that were
+    /// released.
+    fn is_over(&self) -> bool {
+        let is_released = |version: &Charge| !version.is_captured && version.refunded > 0;
+        self.intent.is_some_and(|(_, intent)| intent.canceled)
+            || self.tried().next().is_some() && self.tried().all(is_released)
+    }
+
+    /// How its latest attempt stands. A charge that is pending or has failed is one, too.
+    fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
+        let of_charge = |charge: &&KnownCharge| {
+            let version = charge.version.as_ref();
+            let pending = version.filter(|version| version.status == ChargeStatus::Pending);
+            let pending = pending.map(|version| (version.at, Attempt::Processing));
+            pending.max(charge.failed.map(|at| (at, Attempt::Failed)))
+        };
+        let of_intent = self.intent.and_then(|(_, intent)| intent.attempt);
+        of_intent.max(self.charges.iter().filter_map(of_charge).max())
+    }
+
+    /// The money is held for the shop.
+    fn is_held(&self) -> bool {
+        let holds = |version: &Charge| {
+            version.status == ChargeStatus::Succeeded
+                && !version.is_captured
+                && version.refunded == 0
+        };
+        let is_latest = matches!(self.attempt(), Some((_, Attempt::Held)));
+        is_latest || self.tried().any(holds)
+    }
+
+    /// A debit that had succeeded, at `paid` if its session says so, came back.
+    fn has_come_back(&self, paid: Option<Since>) -> bool {
+        let intent = self.intent.map(|(_, intent)| intent);
+        let taken = least(paid, intent.and_then(|intent| intent.succeeded));
+        let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken.at());
+        let one_took = self.charges.iter().any(|charge| charge.took());
+        // While another charge took the money, this one was declined before.
+        let by_charge = |charge: &&KnownCharge| {
+            let failed = charge.failed;
+            failed.is_some_and(|at| charge.took() || !one_took && later(at))
+        };
+        let by_intent = |intent: &Intent| match intent.attempt {
+            Some((at, Attempt::Idle | Attempt::Failed)) => later(at),
+            Some((
+                _,
+                Attempt::Waiting | Attempt::Processing | Attempt::Held | Attempt::Succeeded,
+            ))
+            | None => false,
+        };
+        self.charges.iter().any(by_charge) || intent.is_some_and(by_intent)
     }
 
     fn captured(&self) -> Option<i64> {
@@ -1371,6 +1444,7 @@ mod tests {
             refunded,
             amount: 2500,
             currency: Some("eur".into()),
+            is_asked: false,
         };
         let charge = KnownCharge {
             version: Some(version),
@@ -1387,6 +1461,7 @@ mod tests {
             amount,
             charge: Some(id("ch_1")),
             intent: None,
+            listed: None,
         };
         Fact::new(UnixSeconds(at), id(name), Object::Refund(refund))
     }
@@ -1434,6 +1509,51 @@ mod tests {
             1000,
             "made and failed after the total was taken"
         );
+    }
+
+    #[test]
+    fn a_failed_refund_that_is_listed_is_not_in_a_total_that_is_not_newer() {
+        let failed = || refund("re_1", 8, 7, 500, RefundStatus::Failed);
+        let listed_at = |at: i64| {
+            let mut fact = refund("re_1", at, 7, 500, RefundStatus::Failed);
+            if let Object::Refund(refund) = &mut fact.object {
+                refund.listed = Some(UnixSeconds(at));
+            }
+            fact
+        };
+        let asked_at = |at: i64| {
+            let mut fact = charge(at, 500);
+            if let Object::Charge(KnownCharge {
+                version: Some(version),
+                ..
+            }) = &mut fact.object
+            {
+                version.is_asked = true;
+            }
+            fact
+        };
+        let unlisted = [failed(), asked_at(10)];
+        assert_eq!(
+            refunded(&unlisted),
+            500,
+            "of another refund, as far as is known"
+        );
+        for listed in [10, 11] {
+            let both = [failed(), listed_at(listed), asked_at(10)];
+            assert_eq!(
+                refunded(&both),
+                0,
+                "the list has no other: listed at {listed}"
+            );
+        }
+        let told = [failed(), listed_at(10), charge(10, 500)];
+        assert_eq!(
+            refunded(&told),
+            500,
+            "an event of that second may be newer than the list"
+        );
+        let newer = [failed(), listed_at(10), asked_at(11)];
+        assert_eq!(refunded(&newer), 500, "made after the list");
     }
 
     #[test]

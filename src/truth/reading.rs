@@ -156,8 +156,8 @@ impl fmt::Display for BadPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BadPlace::Entry => f.write_str(
-                "names a place that is none: they are client_reference_id and metadata.KEY, and both after \
-                 payment_link.",
+                "has an entry that is neither client_reference_id nor metadata.KEY, with or without \
+                 payment_link. before it",
             ),
             BadPlace::TooMany => write!(f, "names more than {PLACES_MAX} places"),
             BadPlace::Empty => f.write_str("names no place for the shop's own sessions"),

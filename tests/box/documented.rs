@@ -8,7 +8,7 @@ use std::path::Path;
 pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo run --release -- demo", "`paidup demo` below"),
     ("cargo test", ".ci/run"),
-    ("cargo test --test corpus", "`cargo test`"),
+    ("cargo test --test suite corpus", "`cargo test`"),
     ("cargo test --test disk", ".ci/run"),
     ("cargo install cargo-fuzz", "by hand"),
     ("cargo doc --open", ".ci/run, without a browser"),

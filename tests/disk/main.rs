@@ -11,7 +11,7 @@
     reason = "a test may fail by panicking, reads the clock itself, and says what it tried"
 )]
 
-#[path = "../service/harness.rs"]
+#[path = "../harness/mod.rs"]
 #[allow(dead_code, reason = "the other test targets use the rest")]
 mod harness;
 

@@ -11,7 +11,7 @@
 
 #[path = "../fake_stripe/mod.rs"]
 mod fake_stripe;
-#[path = "../service/harness.rs"]
+#[path = "../harness/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod harness;
 mod tools;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
-use paidup::config::stripe::ApiSettings;
+use paidup::config::stripe::StripeConfig;
 use paidup::stripe::client::{EventsQuery, NewSession, StripeApi};
 use paidup::stripe::error::Call;
 use paidup::truth::new_order::{Item, Line};
@@ -418,7 +418,7 @@ fn our_client(stripe: &FakeStripe) -> StripeApi {
     ];
     let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    let settings = ApiSettings::parse(&BTreeMap::from(vars), &no_file).unwrap();
+    let settings = StripeConfig::parse(&BTreeMap::from(vars), &no_file).unwrap();
     StripeApi::pausing_with(&settings, Box::new(|_: Duration| {})).unwrap()
 }
 

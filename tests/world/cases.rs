@@ -38,6 +38,7 @@ fn check(case: &Value, life: &[Move]) {
         steps_told: true,
         expiry_cancels: false,
         twins: false,
+        pays_outside: true,
     };
     let mut world = World::new("c", habits, BEGIN);
     for step in life {

@@ -121,6 +121,7 @@ impl World {
     pub fn invoice_object(&self, payment: &Payment, old: bool) -> Option<Value> {
         let invoice = payment.invoice.as_ref()?;
         let is_paid = invoice.status == "paid";
+        let is_outside = self.habits.pays_outside && payment.good().is_none();
         let subscription = invoice.subscription.as_ref().map(|(id, _)| id);
         let details = invoice.subscription.as_ref().map(|(id, order)| {
             json!({"type": "subscription_details",
@@ -129,7 +130,7 @@ impl World {
         let mut object = json!({
             "id": invoice.id, "object": "invoice", "status": invoice.status,
             "billing_reason": invoice.reason, "amount_due": payment.amount,
-            "amount_paid": if is_paid { payment.amount } else { 0 }, "total": payment.amount,
+            "amount_paid": if is_paid && !is_outside { payment.amount } else { 0 }, "total": payment.amount,
             "currency": CURRENCY, "metadata": names(invoice.order.as_ref()),
             "created": invoice.made, "livemode": false,
         });
@@ -191,18 +192,28 @@ impl World {
     // ── The API, which speaks the newest version whatever the events do ─────────────────────────
 
     /// What is asked for while the world lives: every object as it is now, but not an intent whose
-    /// names stand for something else until its session tells, nor a refund, which comes in the
-    /// list of its payment.
-    pub fn objects(&self) -> Vec<Value> {
+    /// names stand for something else until its session tells. Whoever reads a charge has the refunds
+    /// of its payment listed: in the second in which a refund fails, the running total alone does not
+    /// say whether it is still in it.
+    pub fn answers(&self) -> Vec<Vec<Value>> {
         let is_sure = |payment: &&Payment| {
             payment.is_completed() || !self.is_misnamed(payment) && !payment.is_link()
         };
-        let payments = self.payments.iter().filter(is_sure);
-        let mut objects: Vec<Value> = payments
-            .flat_map(|payment| self.objects_of(payment))
-            .collect();
-        objects.retain(|object| object["object"] != "refund");
-        objects
+        let answers_of = |payment: &Payment| {
+            let is_refund = |object: &Value| object["object"] == "refund";
+            let objects = self.objects_of(payment).into_iter();
+            let (refunds, others): (Vec<Value>, Vec<Value>) = objects.partition(is_refund);
+            let answer = |object: Value| match object["object"].as_str() {
+                Some("charge") => [vec![object], refunds.clone()].concat(),
+                _ => vec![object],
+            };
+            others.into_iter().map(answer).collect::<Vec<_>>()
+        };
+        self.payments
+            .iter()
+            .filter(is_sure)
+            .flat_map(answers_of)
+            .collect()
     }
 
     /// Every object that there is.

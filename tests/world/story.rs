@@ -434,18 +434,20 @@ impl Listener {
                 format!("→ paidup hears {} again", id(place))
             }
             Hear::Fetch(n, at_once) => {
-                let objects = world.objects();
-                let object = (!objects.is_empty()).then(|| &objects[n % objects.len()]);
-                let Some(fact) = object.and_then(|object| fetched(object, world.now)) else {
+                let answers = world.answers();
+                let Some(answer) = answers.get(n % answers.len().max(1)) else {
                     return Ok(None);
                 };
-                self.read.push(fact);
+                let facts = answer
+                    .iter()
+                    .filter_map(|object| fetched(object, world.now));
+                self.read.extend(facts);
                 if at_once {
                     let batch = std::mem::take(&mut self.read);
                     self.shop.record(&batch)?;
                 }
                 self.kinds.insert("an object is asked for in between");
-                let what = object.map(brief);
+                let what: Vec<String> = answer.iter().map(brief).collect();
                 format!("→ paidup asks, and records at once, {at_once}: {what:?}")
             }
             Hear::Refresh(_) if world.payments.is_empty() => return Ok(None),
@@ -509,6 +511,7 @@ impl Listener {
                 .map(|place| delivered(&world.events[*place].text)),
         );
         if asks {
+            world.is_asked_for_at_the_end();
             world.now += i64::try_from(dice.below(2)).unwrap();
             for payment in 0..world.payments.len() {
                 let place = dice.below(batch.len() + 1);

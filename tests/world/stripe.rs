@@ -34,6 +34,8 @@ pub struct Habits {
     pub expiry_cancels: bool,
     /// Two events, with their own ids, for one fact in three.
     pub twins: bool,
+    /// What was paid outside of Stripe is not in `amount_paid`.
+    pub pays_outside: bool,
 }
 
 impl Habits {
@@ -50,6 +52,7 @@ impl Habits {
             steps_told: bit(12),
             expiry_cancels: bit(13),
             twins: bit(14) && bit(15),
+            pays_outside: bit(16),
         }
     }
 }
@@ -718,12 +721,13 @@ impl World {
             .sale
             .map(|sale| &self.sales[sale])
             .is_some_and(|sale| sale.conflict || sale.stands_for.is_some())
+            || payment.is_link() && payment.intent_order.is_some()
     }
 
     /// One attempt that the buyer's bank refuses.
     pub fn decline(&mut self, place: usize) -> bool {
         let payment = &self.payments[place];
-        let conflict = self.is_misnamed(payment);
+        let is_misnamed = self.is_misnamed(payment);
         let of_session = payment.session.as_ref().map(|session| session.mode);
         if !payment.is_payable()
             || payment.standing != Standing::Pending
@@ -731,8 +735,7 @@ impl World {
             || !matches!(payment.method, Method::Card | Method::Hold)
             || of_session.is_some_and(|mode| mode != "payment")
             // Its names would make another order until its session tells.
-            || conflict
-            || payment.is_link() && payment.intent_order.is_some()
+            || is_misnamed
             || payment.charges.len() > 2
         {
             return false;
@@ -988,11 +991,11 @@ impl World {
         if !is_open {
             return false;
         }
-        let is_tied = self.habits.old
-            || self.habits.reference
-            || payment.intent_order.is_some() && !payment.is_link() && !self.is_misnamed(payment);
         // One that names another order would make it, as long as its session is not known.
         let is_misnamed = self.is_misnamed(payment);
+        let is_tied = self.habits.old
+            || self.habits.reference
+            || payment.intent_order.is_some() && !is_misnamed;
         let cancels = self.habits.expiry_cancels && payment.intent.is_some() && !is_misnamed;
         self.set_session(place, "expired", "unpaid");
         self.payments[place].standing = Standing::Expired;
@@ -1013,6 +1016,17 @@ impl World {
         self.tell_session(place, "expired");
         self.lived("a session expires");
         true
+    }
+
+    /// What was lost is asked for, and no event tells it: an expired session names no intent, so one
+    /// that carries the order's name and was asked for before stands alone and may still be paid.
+    pub fn is_asked_for_at_the_end(&mut self) {
+        for payment in &mut self.payments {
+            let is_loose = payment.intent.is_some() && payment.intent_order.is_some();
+            if is_loose && payment.standing == Standing::Expired {
+                payment.vague.push("pending");
+            }
+        }
     }
 
     /// The shop captures what is held.
@@ -1445,7 +1459,7 @@ impl World {
     fn tell_intent(&mut self, place: usize, kind: &str) {
         let is_misnamed = self.is_misnamed(&self.payments[place]);
         let payment = &mut self.payments[place];
-        payment.told |= payment.intent_order.is_some() && !payment.is_link() && !is_misnamed;
+        payment.told |= payment.intent_order.is_some() && !is_misnamed;
         if let Some(object) = self.intent_object(&self.payments[place], self.habits.old) {
             self.tell(kind, &object);
         }

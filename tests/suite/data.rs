@@ -1,11 +1,4 @@
 //! Backups, restoring, refusing and pruning over real SQLite files.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
 
 use std::fs;
 use std::num::NonZeroUsize;

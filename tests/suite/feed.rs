@@ -1,12 +1,5 @@
 //! Whoever keeps a copy of the orders by the cursor has what `orders list` shows: after renames,
 //! merges and backups restored in between.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and says what it counted"
-)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

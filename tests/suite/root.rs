@@ -1,13 +1,5 @@
 //! Root works in a folder that belongs to somebody else, who has put links there: whatever root runs,
 //! nothing outside of the folder changes. Only root can show it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a test may fail by panicking, and says when it could show nothing"
-)]
 
 use std::fs::{self, Permissions};
 use std::io::Write;

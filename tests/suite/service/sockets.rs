@@ -145,7 +145,7 @@ fn a_group_that_is_not_there_is_told_with_all_other_mistakes() {
         let (code, said) = setup.run(&[command]);
         assert!(code == 78 || code == 3, "{said}");
         assert!(
-            said.contains("SOCKET_GROUP is no group") && said.contains("LOG_LEVEL"),
+            said.contains("SOCKET_GROUP is neither a group") && said.contains("LOG_LEVEL"),
             "{said}"
         );
         assert!(!said.contains("no-such-group"), "{said}");

@@ -1,10 +1,4 @@
 //! The admin server over raw sockets: what it answers, and to whom.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may fail by panicking, and reads the clock itself"
-)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

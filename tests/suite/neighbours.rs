@@ -1,21 +1,7 @@
 //! Other programs with an SQLite of their own, and our own commands, open and close the database at
 //! every stage of a server's life. Whatever was acknowledged is there after a kill.
 //!
-//! `PAIDUP_ROUNDS=200 cargo test --test neighbours` shows it for longer.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "a test that fails panics, reads the environment itself, and says what it counted"
-)]
-
-mod fake_stripe;
-#[path = "service/harness.rs"]
-#[allow(dead_code, reason = "other test targets use the rest")]
-mod harness;
+//! `PAIDUP_ROUNDS=200 cargo test --test suite neighbours` shows it for longer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use fake_stripe::{FakeStripe, KEY};
-use harness::{Raise, Service, Setup, eventually, get, paid};
+use crate::fake_stripe::{FakeStripe, KEY};
+use crate::harness::{Raise, Service, Setup, eventually, get, paid};
 use paidup::host::clock::Now;
 use paidup::store::Store;
 use rustix::process::{Pid, Signal};
@@ -47,7 +33,7 @@ fn nobody_who_opens_and_closes_the_database_takes_what_was_acknowledged() {
         life.stage("first start");
         let mut api = life.setup.start_with(&["api"]);
         life.stage("api beside");
-        let answer = harness::ask(api.edge, authorized("/orders/ord_0"));
+        let answer = crate::harness::ask(api.edge, authorized("/orders/ord_0"));
         assert_eq!(answer.status, 200, "{answer:?}");
         life.stage("api asked");
         let copy = life.setup.folder().join("copy.db");
@@ -101,7 +87,7 @@ fn restores_beside_everything_else_leave_a_whole_database() {
     let poll = || {
         let (mut good, mut refused) = (0, 0);
         while !is_over.load(SeqCst) {
-            let answer = harness::ask(api.edge, authorized("/orders/ord_7"));
+            let answer = crate::harness::ask(api.edge, authorized("/orders/ord_7"));
             match answer.status {
                 200 => good += 1,
                 503 => {

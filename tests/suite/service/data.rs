@@ -16,7 +16,7 @@ use paidup::truth::order::Status;
 use paidup::truth::reading::Reading;
 use rusqlite::Connection;
 
-use crate::durability::Load;
+use super::durability::Load;
 use crate::harness::{Setup, eventually, paid};
 
 /// Kills of each command, spread evenly over the time that it takes.

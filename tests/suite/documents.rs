@@ -1,11 +1,6 @@
 //! No document shows a command that nobody runs; tests/box runs them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
 
-#[path = "box/documented.rs"]
+#[path = "../box/documented.rs"]
 mod documented;
 
 #[test]

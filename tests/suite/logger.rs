@@ -1,15 +1,6 @@
 //! The log as the service manager sees it: what one process writes to its stdout.
 //!
 //! A process has one logger, so each test runs this binary again as a child with a stdout of its own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    clippy::exit,
-    clippy::disallowed_macros,
-    reason = "a test fails by panicking, and plays another crate that logs by the usual macros"
-)]
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -43,7 +34,7 @@ fn lines_of_our_own_come_out_and_nothing_else_does() {
 
     assert_eq!(lines[3]["level"], "error");
     let place = lines[3]["errorCode"].as_str().unwrap();
-    assert!(place.starts_with("tests/logger.rs:"), "{place}");
+    assert!(place.starts_with("tests/suite/logger.rs:"), "{place}");
 
     let everything = format!("{lines:?}") + &stderr_of(&mut child);
     assert!(!everything.contains(CANARY), "{everything}");
@@ -100,7 +91,7 @@ fn child() {
 
 fn spawn() -> (Child, ChildStdout) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(["--exact", "logger::child", "--nocapture"])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,12 +1,4 @@
 //! `paidup doctor` and `paidup reconcile`, the real binary, against the stand-in for Stripe.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
-mod fake_stripe;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use fake_stripe::{FakeStripe, Fault, KEY};
+use crate::fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::base::id::{RequestId, UnixSeconds};
 use paidup::store::Store;
 use paidup::truth::delivery::Delivery;
@@ -354,12 +346,141 @@ fn warnings_and_reviews_are_asked_for() {
     assert_eq!(flags(), [Flag::FraudWarning, Flag::InReview]);
     shop.stripe.close_review(&review);
     assert_eq!(flags(), [Flag::FraudWarning]);
-    let refused = Fault::Status(403);
+}
+
+/// A key's permissions, a parameter that Stripe does not take, or a proxy that knows no such path.
+fn refusals() -> [Fault; 4] {
+    [
+        Fault::Status(400),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Html(404),
+    ]
+}
+
+#[test]
+fn a_list_that_stripe_refuses_is_told_and_what_was_read_is_stored() {
+    for fault in refusals() {
+        for (path, words) in [
+            ("/v1/refunds", "Cannot list the refunds: "),
+            ("/v1/disputes", "Cannot list the disputes: "),
+        ] {
+            let shop = Shop::open();
+            let session = shop.stripe.create_session("ord_1", 2500);
+            shop.stripe.pay(&session);
+            shop.stripe
+                .fault_of(&format!("GET {path}"), 9, fault.clone());
+            let json = shop.run(&["reconcile", "--order", &session, "--dry-run", "--json"]);
+            assert_eq!(json.status.code(), Some(3), "{}", text(&json));
+            let told = refused(&json);
+            assert_eq!(told.len(), 1, "{}", text(&json));
+            assert_eq!(told[0]["severity"], "problem");
+            assert!(
+                told[0]["what"].as_str().unwrap().contains(words),
+                "{told:?}"
+            );
+            assert_ne!(told[0]["next"], "");
+
+            let output = shop.run(&["reconcile", "--order", &session]);
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(3), "{fault:?} {path}: {said}");
+            assert!(
+                said.contains(words) && said.contains("the order has changed."),
+                "{said}"
+            );
+            assert!(
+                said.contains("may still differ from what Stripe has"),
+                "{said}"
+            );
+            assert!(!said.contains("as Stripe has it"), "{said}");
+            assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+        }
+    }
+}
+
+#[test]
+fn a_flag_that_stripe_does_not_tell_of_is_told_and_no_problem() {
+    for fault in refusals() {
+        for (call, flag) in [
+            ("GET /v1/radar/early_fraud_warnings", "fraud_warning"),
+            ("GET /v1/reviews/{id}", "in_review"),
+        ] {
+            let shop = Shop::open();
+            let session = shop.stripe.create_session("ord_1", 2500);
+            shop.stripe.pay(&session);
+            shop.stripe.open_review(&session);
+            shop.stripe.fault_of(call, 9, fault.clone());
+            let words = format!("Only the flag {flag} may still differ");
+            for more in [&[][..], &["--json"]] {
+                let output = shop.run(&[&["reconcile", "--order", &session], more].concat());
+                let said = text(&output);
+                assert_eq!(output.status.code(), Some(0), "{fault:?} {call}: {said}");
+                assert!(
+                    said.contains(&words) && !said.contains("as Stripe has it"),
+                    "{said}"
+                );
+                assert_eq!(refused(&output).len(), more.len(), "{said}");
+            }
+            assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+        }
+    }
+}
+
+/// A key that is rolled in the middle, or a proxy that forgets us.
+#[test]
+fn a_401_ends_it_and_what_was_read_before_is_stored() {
+    let shop = Shop::open();
+    let session = shop.stripe.create_session("ord_1", 2500);
+    shop.stripe.pay(&session);
+    shop.stripe.take_requests();
     shop.stripe
-        .fault_of("GET /v1/radar/early_fraud_warnings", 5, refused);
+        .fault_of("GET /v1/refunds", 9, Fault::Status(401));
     let output = shop.run(&["reconcile", "--order", &session]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("Only early fraud warnings were not told to this key"));
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("PROBLEM  ended: Cannot list the refunds"),
+        "{said}"
+    );
+    assert!(
+        said.contains("may still differ") && said.contains("STRIPE_SECRET_KEY"),
+        "{said}"
+    );
+    assert!(!said.contains("as Stripe has it"), "{said}");
+    assert_eq!(shop.orders()["ord_1"].status, Status::Paid);
+    let asked = shop.stripe.take_requests();
+    let asked: Vec<String> = asked
+        .iter()
+        .map(crate::fake_stripe::Recorded::call)
+        .collect();
+    let read = [
+        "GET /v1/checkout/sessions/{id}",
+        "GET /v1/payment_intents/{id}",
+        "GET /v1/charges/{id}",
+        "GET /v1/refunds",
+    ];
+    assert_eq!(
+        asked, read,
+        "the objects come first, and the end is the end"
+    );
+    let output = shop.run(&["reconcile", "--order", &session, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).contains(r#""subject":"ended""#),
+        "{}",
+        text(&output)
+    );
+}
+
+/// The lines of `--json` that tell what Stripe did not.
+fn refused(output: &Output) -> Vec<Value> {
+    let lines = text(output);
+    let lines = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    lines
+        .filter(|line: &Value| line["subject"] == "refused")
+        .collect()
 }
 
 #[test]
@@ -717,7 +838,7 @@ fn busy_week(stripe: &FakeStripe, orders: usize) {
 }
 
 /// A server that answers 200 to the next twenty deliveries.
-fn accepting() -> fake_stripe::Target {
+fn accepting() -> crate::fake_stripe::Target {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -730,7 +851,7 @@ fn accepting() -> fake_stripe::Target {
         }
     });
     let (path, secret) = ("/".to_owned(), "whsec_1".to_owned());
-    fake_stripe::Target {
+    crate::fake_stripe::Target {
         address,
         path,
         secret,

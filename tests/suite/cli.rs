@@ -1,10 +1,4 @@
 //! The command line as an operator meets it: the real binary, its words, its exit codes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
