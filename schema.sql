@@ -1,4 +1,4 @@
--- The whole database: schema 1 (src/store/open.rs). Facts are stored (event, object, payment). The
+-- The whole database: schema 1. Facts are stored (event, object, payment). The
 -- status is computed from them and kept beside them only to be read and counted (orders, change,
 -- tally).
 --

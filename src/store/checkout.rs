@@ -11,8 +11,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::connect::begin;
 use super::error::UNREADABLE;
-use super::record::begin;
 use super::{Store, StoreError, ledger, orders};
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{Delivery, Outcome};

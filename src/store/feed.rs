@@ -7,8 +7,8 @@
 
 use rusqlite::{Connection, params};
 
+use super::connect::begin;
 use super::orders::{NUMBERS_A_SECOND, ORDER_COLUMNS, next_change};
-use super::record::begin;
 use super::{Store, StoreError, StoredOrder};
 use crate::base::id::UnixSeconds;
 

@@ -14,14 +14,15 @@
 //! ```text
 //! writer    joins waiting deliveries into one commit
 //! upkeep    the operator's chores: check, summary, prune, retire
+//! open      opens the file for use: makes it, migrates it
 //! copy      backups
 //! feed      what has changed, for those who poll
 //! read      what commands, metrics and the API ask for
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
-//! object, payments, orders, ledger    the rows of one table each, or of two
-//! open      opens, migrates, refuses
+//! payments, object, orders, ledger    the rows of one table each, or of a few
+//! connect   connects to the file, and refuses one that is not ours
 //! wal       when the log is moved into the file
 //! watch     whether the open files are still the ones at these names
 //! lock, readers, error
@@ -39,6 +40,7 @@ use crate::truth::event::Mode;
 
 mod apply;
 mod checkout;
+mod connect;
 mod copy;
 mod error;
 mod feed;
@@ -63,16 +65,17 @@ pub use feed::{Changes, Gone};
 pub use ledger::StoredEvent;
 pub use lock::ServeLock;
 pub(crate) use lock::{UseLock, uses_another_file};
-pub use open::SCHEMA_VERSION;
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
 pub(crate) use upkeep::{Chore, Retired};
 pub use upkeep::{PruneBatch, Summary};
 
-use open::Schema;
+use connect::Schema;
 use watch::Watch;
 
+/// The number of the schema that this program writes, in the file's `user_version`.
+pub const SCHEMA_VERSION: i64 = 1;
 /// How long a statement waits while another process of ours writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

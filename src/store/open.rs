@@ -1,51 +1,17 @@
-//! Opens the file: makes it, refuses one that is not ours, and brings an older one up to date.
+//! Opens the file for use: makes it, and brings an older one up to date.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-use rusqlite::config::DbConfig;
-use rusqlite::hooks::Wal;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi};
+use rusqlite::{OptionalExtension, ffi};
 
-use super::record::begin;
-use super::wal::LOG_BYTES_KEPT;
+use super::connect::{APPLICATION_ID, SCHEMA, Schema, begin, refuse_lone_log, share_existing};
 use super::watch::{Log, Watch};
-use super::{BUSY_TIMEOUT, Store, StoreError, UseLock, error};
+use super::{Store, StoreError, UseLock, error};
 use crate::host::files;
-
-/// The number of the schema that this program writes, in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
-
-/// A schema, and the way to it from older ones.
-#[derive(Debug)]
-pub(super) struct Schema {
-    pub(super) version: i64,
-    /// What makes it in an empty file.
-    sql: &'static str,
-    /// What turns each older schema into the next: the first one schema 1 into 2.
-    steps: &'static [&'static str],
-}
-
-/// The schema that this program writes.
-static SCHEMA: Schema = Schema {
-    version: SCHEMA_VERSION,
-    sql: include_str!("../../schema.sql"),
-    steps: &[],
-};
-
-/// "pdu1" in ASCII, in the file's `application_id`: tells our file from any other.
-const APPLICATION_ID: i64 = 0x7064_7531;
-/// "paid" and "pdup": those of files from before the first release. Their schemas had numbers of
-/// their own, so a number alone would not tell them from ours.
-const UNRELEASED_IDS: [i64; 2] = [0x7061_6964, 0x7064_7570];
-/// Memory for pages, in KiB (the sign says so).
-const CACHE_KIB: i64 = -16_384;
-/// Statements kept ready. There are fewer.
-const STATEMENTS_MAX: usize = 64;
 
 /// Every table and index, as what to read and the key of its order.
 const TREES: [(&str, &str); 21] = [
@@ -145,98 +111,6 @@ impl Store {
         Ok(beside)
     }
 
-    /// Opens a file of any schema up to ours, to copy it or to look at it. No statement can change it.
-    ///
-    /// The connection may write all the same: SQLite finishes or undoes what a killed process left
-    /// half done when it opens the file, and cannot do so read-only
-    /// (<https://www.sqlite.org/wal.html#read_only_databases>).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn open_query_only(path: &Path) -> Result<Store, StoreError> {
-        Store::open_query_only_with(path, &SCHEMA)
-    }
-
-    pub(super) fn open_query_only_with(
-        path: &Path,
-        schema: &'static Schema,
-    ) -> Result<Store, StoreError> {
-        let lock = share_existing(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "query_only", true)?;
-        let store = Store::of(connection, path, Arc::default(), lock, schema)?;
-        if store.schema_version()? == 0 {
-            return Err(StoreError::NotOurs);
-        }
-        Ok(store)
-    }
-
-    fn connect(
-        path: &Path,
-        lock: Option<UseLock>,
-        schema: &'static Schema,
-    ) -> Result<Store, StoreError> {
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let log_pages = Arc::new(AtomicI32::new(0));
-        let counted = Arc::clone(&log_pages);
-        // In place of SQLite's own hook, which moves the log into the file and says nothing when that
-        // fails.
-        connection.wal_hook(Some(move |_: &mut Wal, pages| {
-            counted.store(pages, Relaxed);
-            Ok(())
-        }))?;
-        let store = Store::of(connection, path, log_pages, lock, schema)?;
-        let db = &store.connection;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
-        db.pragma_update(None, "foreign_keys", true)?;
-        db.pragma_update(None, "cache_size", CACHE_KIB)?;
-        db.pragma_update(None, "temp_store", "MEMORY")?;
-        db.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        Ok(store)
-    }
-
-    fn of(
-        connection: Connection,
-        path: &Path,
-        log_pages: Arc<AtomicI32>,
-        lock: Option<UseLock>,
-        schema: &'static Schema,
-    ) -> Result<Store, StoreError> {
-        let store = Store {
-            connection,
-            log: files::beside(path, "-wal"),
-            log_pages,
-            mode: None,
-            watch: None,
-            lock,
-            schema,
-        };
-        store.refuse_what_is_not_ours()?;
-        Ok(store)
-    }
-
-    /// Refuses a file that another program or a newer paidup has written, before anything in it
-    /// is touched.
-    fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
-        let version = self.schema_version()?;
-        if UNRELEASED_IDS.contains(&self.pragma("application_id")?) {
-            return Err(StoreError::Unreleased);
-        }
-        if !is_ours_or_empty(&self.connection)? {
-            return Err(StoreError::NotOurs);
-        }
-        if version > self.schema.version {
-            return Err(StoreError::Newer(version));
-        }
-        Ok(())
-    }
-
     /// Brings the file up to date in one transaction. Two processes may try at once.
     fn migrate(&mut self, path: &Path) -> Result<(), StoreError> {
         let schema = self.schema;
@@ -281,15 +155,6 @@ impl Store {
         }
         Ok(())
     }
-
-    pub(super) fn schema_version(&self) -> Result<i64, StoreError> {
-        self.pragma("user_version")
-    }
-
-    fn pragma(&self, name: &str) -> Result<i64, StoreError> {
-        let sql = format!("PRAGMA {name}");
-        Ok(self.connection.query_row(&sql, [], |row| row.get(0))?)
-    }
 }
 
 fn first_of(tree: &str, key: &str, direction: &str) -> String {
@@ -313,39 +178,9 @@ fn make(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn share_existing(path: &Path) -> Result<Option<UseLock>, StoreError> {
-    let lock = UseLock::share(path)?;
-    if !path.exists() {
-        return Err(StoreError::Missing);
-    }
-    refuse_lone_log(path)?;
-    Ok(lock)
-}
-
 /// Where the backup of an older file goes before it is brought up to date.
 fn backup_before(database: &Path, schema: &Schema) -> PathBuf {
     files::beside(database, &format!(".before-schema-{}", schema.version))
-}
-
-/// Whether the file is of this program, or nothing was ever made in it. An empty one may have a page
-/// all the same, left by a process that was killed while the file was new.
-pub(super) fn is_ours_or_empty(db: &Connection) -> rusqlite::Result<bool> {
-    db.query_row(
-        "SELECT application_id = ?1 OR (application_id = 0 AND user_version = 0
-                                        AND NOT EXISTS (SELECT * FROM sqlite_schema))
-         FROM pragma_application_id, pragma_user_version",
-        [APPLICATION_ID],
-        |row| row.get(0),
-    )
-}
-
-/// SQLite deletes the log of an empty file, and with it what was acknowledged.
-pub(super) fn refuse_lone_log(path: &Path) -> Result<(), StoreError> {
-    let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if bytes(path) == 0 && bytes(&files::beside(path, "-wal")) > 0 {
-        return Err(StoreError::LoneLog);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -353,6 +188,7 @@ mod tests {
     use std::process::{Child, Command};
     use std::thread;
 
+    use rusqlite::Connection;
     use tempfile::TempDir;
 
     use super::*;

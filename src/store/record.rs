@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::apply::{record_one, settle_mode};
+use super::connect::begin;
 use super::{BUSY_TIMEOUT, Store, StoreError};
 use crate::base::id::UnixSeconds;
 use crate::truth::delivery::{Delivery, Receipt};
@@ -128,11 +129,6 @@ impl Store {
         }
         Ok(transaction.commit()?)
     }
-}
-
-/// A transaction that has the write lock from its beginning.
-pub(super) fn begin(db: &mut Connection) -> Result<Transaction<'_>, StoreError> {
-    Ok(db.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
 /// Each delivery in a savepoint of its own.

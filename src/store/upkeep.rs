@@ -6,11 +6,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::{Home, is_contested};
+use super::connect::{begin, is_ours_or_empty, refuse_lone_log};
 use super::error::UNREADABLE;
-use super::open::{is_ours_or_empty, refuse_lone_log};
 use super::orders::{ORDER_COLUMNS, in_json};
 use super::payments::read_facts;
-use super::record::begin;
 use super::{Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
 use crate::truth::order::{Flag, Share, State, Status, Totals};
