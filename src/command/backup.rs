@@ -129,11 +129,11 @@ pub fn backup(
         );
         return Err(Failure::Other(what));
     }
-    let source = Store::open_read_only(database)?;
+    let source = Store::open_query_only(database)?;
     source
         .copy_to(&path, may_replace)
         .map_err(|error| no_backup(&error))?;
-    let copy = Store::open_read_only(&path)?;
+    let copy = Store::open_query_only(&path)?;
     writeln!(
         out,
         "{}: verified, {}",

@@ -16,7 +16,7 @@ use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
 use crate::http::loopback;
 use crate::serve::metrics::UNNAMED;
-use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
+use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
 
 pub(crate) const COMMAND: Command = Command {
@@ -319,7 +319,7 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
 
 /// Somebody has been reading for long, and may still be.
 fn long_log(path: &Path, bytes: i64) -> Finding {
-    let named = |reader: &Reader| match &reader.program {
+    let named = |reader: &Process| match &reader.program {
         Some(program) => format!("{program} (process {})", reader.pid),
         None => format!("process {}", reader.pid),
     };

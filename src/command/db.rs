@@ -104,7 +104,7 @@ pub fn check(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let findings = match Store::open_read_only(database).and_then(|store| look_into(&store)) {
+    let findings = match Store::open_query_only(database).and_then(|store| look_into(&store)) {
         Ok(findings) => findings,
         Err(
             error @ (StoreError::Corrupt
@@ -127,11 +127,11 @@ pub fn check(
 /// # Errors
 /// [`Failure`] when the database cannot be read or the output not be written.
 pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let store = Store::open_read_only(database)?;
+    let store = Store::open_query_only(database)?;
     let summary = store.summary()?;
     let noted = |chore| match summary.schema {
         SCHEMA_VERSION => store.noted(chore),
-        // The table came with schema 2.
+        // An older file may not have the table.
         _ => Ok(None),
     };
     let log = fs::metadata(files::beside(database, "-wal"));

@@ -32,7 +32,7 @@ pub(crate) const COMMAND: Command = Command {
         let file = PathBuf::from(words.argument()?);
         does(move |env_file, out| {
             // While we are root: it may lie where only root can read.
-            let source = identity::within(&file, || Store::open_read_only(&file))
+            let source = identity::within(&file, || Store::open_query_only(&file))
                 .map_err(|error| not_taken(&file, &error))?;
             let database = Environment::read(env_file)?.database()?;
             restore(&database, &file, source, Now::read().unix, out)
@@ -102,7 +102,7 @@ fn stage(
         | CopyError::Store(_)
         | CopyError::Damaged(_)) => no_restore(backup, &error),
     })?;
-    Ok(Store::open_read_only(kept)?.summary()?)
+    Ok(Store::open_query_only(kept)?.summary()?)
 }
 
 fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
@@ -236,6 +236,7 @@ fn not_retired(error: StoreError) -> Failure {
         | StoreError::Io(_)
         | StoreError::Corrupt
         | StoreError::Unreadable
+        | StoreError::Panicked
         | StoreError::NotOurs
         | StoreError::Newer(_)
         | StoreError::Older(_)

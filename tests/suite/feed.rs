@@ -239,7 +239,7 @@ impl Shop {
         restore::restore(
             &self.database(),
             from,
-            Store::open_read_only(from),
+            Store::open_query_only(from),
             UnixSeconds(at),
             &mut Vec::new(),
         )
