@@ -1,57 +1,8 @@
-//! `paidup help`: the overview, and the page of each command.
+//! The page of a command, as `paidup help` shows it.
 
-use crate::command::exit::Exit;
 use crate::command::send_test;
-use crate::command::table::{COMMANDS, no_command};
-use crate::command::words::{Command, does};
+use crate::command::words::Command;
 use crate::truth::event::TYPES;
-
-pub(crate) const COMMAND: Command = Command {
-    name: "help",
-    arguments: "[COMMAND]",
-    summary: "Print this, or the options and examples of one command",
-    details: "",
-    options: &[],
-    exits: &[Exit::Done, Exit::Usage],
-    examples: &["paidup help send-test"],
-    run: |words| {
-        let name = words.arguments().join(" ");
-        let help = help(&name);
-        if help.is_empty() {
-            return Err(no_command(&name));
-        }
-        does(move |_, out| {
-            out.write_all(help.as_bytes())?;
-            Ok(Exit::Done)
-        })
-    },
-};
-
-/// The help on the command of that name, on all that begin with that word, or, when it is empty, on
-/// everything. Empty when there is no such command.
-#[must_use]
-pub fn help(name: &str) -> String {
-    if name.is_empty() {
-        return overview();
-    }
-    let meant = COMMANDS.iter().filter(|command| command.is_meant_by(name));
-    let pages: Vec<String> = meant.map(|command| command.page()).collect();
-    pages.join("\n")
-}
-
-fn overview() -> String {
-    let mut text = "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
-                    SQLite file truthful.\n\nUsage: paidup COMMAND [OPTIONS]\n\n"
-        .to_owned();
-    for command in COMMANDS {
-        text.push_str(&format!("  {:<12} {}\n", command.name, command.summary));
-    }
-    text.push_str(
-        "\nThe configuration is the environment; .env.example explains each variable. Reading orders and\n\
-         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.\n",
-    );
-    text
-}
 
 impl Command {
     /// `name` is this command's name, or the first of its two words.
@@ -64,7 +15,7 @@ impl Command {
         self.name.split_once(' ').map(|(group, _)| group)
     }
 
-    fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         let options = if self.options.is_empty() {
             ""
         } else {

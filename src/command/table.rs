@@ -13,14 +13,14 @@ use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::exit::{Exit, Failure};
 pub use crate::command::words::UsageError;
-use crate::command::words::{Command, Run, Words};
+use crate::command::words::{Command, Run, Words, does};
 use crate::command::{
-    api, backup, check, db, demo, doctor, events, gen_token, help, install, orders, reconcile,
-    restore, rotate, send_test, serve, version,
+    api, backup, check, db, demo, doctor, events, gen_token, install, orders, reconcile, restore,
+    rotate, send_test, serve, version,
 };
 
 /// In the order of the overview.
-pub(crate) const COMMANDS: &[&Command] = &[
+const COMMANDS: &[&Command] = &[
     &serve::COMMAND,
     &check::COMMAND,
     &orders::LIST,
@@ -44,8 +44,56 @@ pub(crate) const COMMANDS: &[&Command] = &[
     &install::INSTALL,
     &install::UNINSTALL,
     &version::COMMAND,
-    &help::COMMAND,
+    &HELP,
 ];
+
+/// `paidup help`: here, because it is about the table.
+const HELP: Command = Command {
+    name: "help",
+    arguments: "[COMMAND]",
+    summary: "Print this, or the options and examples of one command",
+    details: "",
+    options: &[],
+    exits: &[Exit::Done, Exit::Usage],
+    examples: &["paidup help send-test"],
+    run: |words| {
+        let name = words.arguments().join(" ");
+        let help = help(&name);
+        if help.is_empty() {
+            return Err(no_command(&name));
+        }
+        does(move |_, out| {
+            out.write_all(help.as_bytes())?;
+            Ok(Exit::Done)
+        })
+    },
+};
+
+/// The help on the command of that name, on all that begin with that word, or, when it is empty, on
+/// everything. Empty when there is no such command.
+#[must_use]
+pub fn help(name: &str) -> String {
+    if name.is_empty() {
+        return overview();
+    }
+    let meant = COMMANDS.iter().filter(|command| command.is_meant_by(name));
+    let pages: Vec<String> = meant.map(|command| command.page()).collect();
+    pages.join("\n")
+}
+
+fn overview() -> String {
+    let mut text = "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
+                    SQLite file truthful.\n\nUsage: paidup COMMAND [OPTIONS]\n\n"
+        .to_owned();
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<12} {}\n", command.name, command.summary));
+    }
+    text.push_str(
+        "\nThe configuration is the environment; .env.example explains each variable. Reading orders and\n\
+         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.\n",
+    );
+    text
+}
 
 /// What the words ask for.
 pub struct Invocation {
@@ -160,7 +208,7 @@ fn named(name: &str) -> Result<Start, UsageError> {
         .ok_or_else(|| no_command(name))
 }
 
-pub(crate) fn no_command(name: &str) -> UsageError {
+fn no_command(name: &str) -> UsageError {
     // Of two words, the first may be the one that is wrong, or there may be none to begin with.
     let names = COMMANDS.iter().map(|command| command.name.to_owned());
     let groups = COMMANDS.iter().filter_map(|command| command.group());
@@ -171,7 +219,7 @@ pub(crate) fn no_command(name: &str) -> UsageError {
 
 /// Asks for help on a command, on a group or, when the name is empty, on everything.
 fn help_on(name: &str) -> Words {
-    let mut words = Words::of(&help::COMMAND);
+    let mut words = Words::of(&HELP);
     words.add_argument(name.to_owned());
     words
 }
@@ -193,7 +241,6 @@ pub(crate) fn words_of(line: &str) -> Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::help::help;
 
     fn parsed(line: &str) -> Result<Invocation, UsageError> {
         parse(line.split_whitespace().map(OsString::from))

@@ -21,6 +21,7 @@ use crate::host::logger;
 use crate::host::turns::Turns;
 use crate::http::metrics::RequestCounters;
 use crate::http::peer::{Peer, client_address, names_nobody};
+use crate::http::status::reason;
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -371,36 +372,6 @@ fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
 
 /// Room for the head of an answer, in bytes.
 const HEAD_BYTES: usize = 384;
-
-/// The reason is optional and nobody reads it, so an unknown status has none.
-fn reason(status: u16) -> &'static str {
-    let known = STATUSES.iter().find(|(known, _)| *known == status);
-    known.map_or("", |(_, reason)| reason)
-}
-
-/// Every status that we answer, with its reason: <https://www.rfc-editor.org/rfc/rfc9110#section-15>.
-pub(super) const STATUSES: [(u16, &str); 20] = [
-    (200, "OK"),
-    (201, "Created"),
-    (400, "Bad Request"),
-    (401, "Unauthorized"),
-    (404, "Not Found"),
-    (405, "Method Not Allowed"),
-    (408, "Request Timeout"),
-    (409, "Conflict"),
-    (411, "Length Required"),
-    (413, "Content Too Large"),
-    (417, "Expectation Failed"),
-    (421, "Misdirected Request"),
-    (422, "Unprocessable Content"),
-    (429, "Too Many Requests"),
-    (431, "Request Header Fields Too Large"),
-    (500, "Internal Server Error"),
-    (502, "Bad Gateway"),
-    (503, "Service Unavailable"),
-    (504, "Gateway Timeout"),
-    (505, "HTTP Version Not Supported"),
-];
 
 #[cfg(test)]
 mod tests {

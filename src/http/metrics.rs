@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::host::logger;
-use crate::http::exchange::STATUSES;
+use crate::http::status::STATUSES;
 
 /// The route of a path that an app does not have.
 pub const OTHER: &str = "other";

@@ -9,3 +9,4 @@ pub(crate) mod loopback;
 pub mod metrics;
 pub mod peer;
 pub mod server;
+mod status;

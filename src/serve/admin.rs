@@ -13,11 +13,8 @@ use crate::host::clock::Now;
 use crate::http::edge::{Edge, Limits};
 use crate::http::exchange::{App, HEALTH, Http, METRICS, Reply, Request};
 use crate::http::metrics::OTHER;
-use crate::serve::metrics::Metrics;
+use crate::serve::metrics::{Metrics, READY};
 use crate::store::Figures;
-
-/// The path of the readiness check.
-pub(super) const READY: &str = "/readyz";
 
 /// Whether deliveries can be stored now, or why not.
 pub(crate) type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;

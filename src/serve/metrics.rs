@@ -7,8 +7,6 @@ use crate::base::id::UnixSeconds;
 use crate::config::stripe::WEBHOOK_PATH;
 use crate::http::exchange::{HEALTH, METRICS};
 use crate::http::metrics::{RequestCounters, Series, family, sample, single};
-use crate::serve::admin::READY;
-use crate::serve::public::CHECKOUT_STATUS;
 use crate::store::Figures;
 use crate::truth::delivery::Outcome;
 use crate::truth::order::Status;
@@ -27,7 +25,11 @@ pub struct Metrics {
     committed_events: AtomicU64,
 }
 
-/// The addresses of both servers of this process.
+/// The path of the readiness check.
+pub(super) const READY: &str = "/readyz";
+/// The path of the checkout statuses, whatever their session.
+pub(super) const CHECKOUT_STATUS: &str = "/checkout/{id}";
+/// The paths of both servers of this process.
 const ROUTES: [&str; 5] = [WEBHOOK_PATH, CHECKOUT_STATUS, HEALTH, READY, METRICS];
 
 /// What alerts watch.

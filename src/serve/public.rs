@@ -8,8 +8,7 @@ use crate::serve::checkout_status::CheckoutStatus;
 use crate::serve::webhook::Webhook;
 
 use crate::config::stripe::WEBHOOK_PATH;
-/// How checkout statuses are counted, whatever their session.
-pub(super) const CHECKOUT_STATUS: &str = "/checkout/{id}";
+use crate::serve::metrics::CHECKOUT_STATUS;
 
 /// `POST /stripe/webhook`, `GET /healthz`, and `GET /checkout/{id}` where it is switched on.
 pub struct Public {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use paidup::base::id::{OrderId, UnixSeconds};
 use paidup::base::secret::Secret;
-use paidup::command::{help, table};
+use paidup::command::table;
 use paidup::config::env_file;
 use paidup::http::head::{self, HEADERS_MAX, Head};
 use paidup::http::peer::{Peer, client_address};
@@ -263,7 +263,7 @@ pub(crate) fn command_line(bytes: &[u8]) {
             let (_, topic) = shown
                 .rsplit_once("\nRead: paidup help")
                 .expect("where to read");
-            assert!(!help::help(topic.trim_start()).is_empty(), "{shown}");
+            assert!(!table::help(topic.trim_start()).is_empty(), "{shown}");
             assert!(
                 !shown.contains(|c: char| c.is_control() && c != '\n'),
                 "{shown:?}"
