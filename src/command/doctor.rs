@@ -286,7 +286,7 @@ fn no_endpoint(patient: &Patient<'_>, url: &str, urls: &[&str]) -> Finding {
             "endpoint",
             what,
             format!("{WORKBENCH}. Deliveries do come, so this may be one of those."),
-            "Dashboard → Webhooks: compare its URL and events with docs/DEPLOYMENT_CHECKLIST.md § 1",
+            "Dashboard → Webhooks: compare its URL and events with docs/DEPLOYMENT_CHECKLIST.md § 2",
         );
     }
     Finding::problem(
@@ -431,7 +431,6 @@ fn undelivered_of(
             created_from: Some(UnixSeconds(patient.now.0 - EVENTS_SECONDS)),
             delivery_success: Some(false),
             starting_after: last.as_ref(),
-            ending_before: None,
         })?;
         last = page.data.last().map(|event| event.id.clone());
         events.extend(page.data);

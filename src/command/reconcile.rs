@@ -217,7 +217,6 @@ fn fetch_types(
             created_from: Some(UnixSeconds(context.now.0 - options.since_seconds)),
             delivery_success: options.undelivered.then_some(false),
             starting_after: last.as_ref(),
-            ending_before: None,
         };
         let page = patiently(context, |api| api.events(&query)).map_err(Failure::Stripe)?;
         tally.read += page.data.len();

@@ -145,8 +145,6 @@ pub struct EventsQuery<'a> {
     pub delivery_success: Option<bool>,
     /// Only older ones than this event.
     pub starting_after: Option<&'a StripeId>,
-    /// Only newer ones than this event: the page nearest to it, newest first as well.
-    pub ending_before: Option<&'a StripeId>,
 }
 
 /// Types that one question for events may name.
@@ -157,8 +155,7 @@ pub const TYPES_MAX: usize = 20;
 pub struct Page<T> {
     /// At most 100.
     pub data: Vec<T>,
-    /// Whether there are more in the direction asked for: older ones, and newer ones with
-    /// [`EventsQuery::ending_before`].
+    /// Whether there are older ones.
     pub has_more: bool,
 }
 
@@ -405,10 +402,6 @@ impl EventsQuery<'_> {
         pairs.extend(
             self.starting_after
                 .map(|id| pair("starting_after", id.as_str())),
-        );
-        pairs.extend(
-            self.ending_before
-                .map(|id| pair("ending_before", id.as_str())),
         );
         pairs
     }

@@ -35,14 +35,13 @@ const tasks = {
       delivery_success: false,
     });
     const older = await stripe.events.list({ limit: 100, starting_after: input.event });
-    const newer = await stripe.events.list({ limit: 100, ending_before: input.event });
     const refunds = await stripe.refunds.list({ payment_intent: input.intent, limit: 100 });
     const intent = await stripe.paymentIntents.retrieve(input.intent);
     const charge = await stripe.charges.retrieve(input.charge);
     const endpoints = await stripe.webhookEndpoints.list({ limit: 100 });
     return {
       session: [session.id, session.status, session.amount_total, again.id],
-      lists: [filtered, older, newer, refunds, endpoints].map(
+      lists: [filtered, older, refunds, endpoints].map(
         (list) => list.data.map((object) => object.id)),
       payment: [intent.id, intent.status, charge.id, charge.amount_refunded],
       endpoint: [endpoints.data[0].url, endpoints.data[0].status],

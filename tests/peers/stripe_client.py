@@ -48,12 +48,11 @@ def calls():
         }
     )
     older = api.events.list({"limit": 100, "starting_after": given["event"]})
-    newer = api.events.list({"limit": 100, "ending_before": given["event"]})
     refunds = api.refunds.list({"payment_intent": given["intent"], "limit": 100})
     intent = api.payment_intents.retrieve(given["intent"])
     charge = api.charges.retrieve(given["charge"])
     endpoints = api.webhook_endpoints.list({"limit": 100})
-    lists = [filtered, older, newer, refunds, endpoints]
+    lists = [filtered, older, refunds, endpoints]
     return {
         "session": [session.id, session.status, session.amount_total, again.id],
         "lists": [[thing.id for thing in things.data] for things in lists],

@@ -231,7 +231,7 @@ fn a_listed_event_is_read_by_the_code_that_reads_deliveries() {
 }
 
 #[test]
-fn pages_of_events_lead_through_all_of_them_in_both_directions() {
+fn pages_of_events_lead_through_all_of_them() {
     let shop = Shop::open();
     for number in 0..130 {
         let session = shop.stripe.create_session(&format!("ord_{number}"), 2500);
@@ -258,20 +258,6 @@ fn pages_of_events_lead_through_all_of_them_in_both_directions() {
         }
     }
     assert!(older.iter().rev().map(StripeId::as_str).eq(all.iter()));
-
-    let mut newer = vec![StripeId::parse(&all[0]).unwrap()];
-    loop {
-        let query = EventsQuery {
-            ending_before: newer.last(),
-            ..EventsQuery::default()
-        };
-        let page = shop.api.events(&query).unwrap();
-        newer.extend(page.data.into_iter().rev().map(|event| event.id));
-        if !page.has_more {
-            break;
-        }
-    }
-    assert!(newer.iter().map(StripeId::as_str).eq(all.iter()));
 }
 
 #[test]
