@@ -37,10 +37,10 @@ use crate::serve::webhook;
 use crate::store::{Ask, Asked, Checkout, Store, StoreError, StoredOrder};
 use crate::stripe::client::{Fetched, NewSession, StripeApi};
 use crate::stripe::error::{Call, Cause, StripeError, Unreachable, Word};
-use crate::truth::event::{MADE_HERE, Meaning};
+use crate::truth::event::Meaning;
+use crate::truth::names::{Belongs, MADE_HERE};
 use crate::truth::new_order::{FieldError, NewOrder};
 use crate::truth::order::Status;
-use crate::truth::payment::Belongs;
 use crate::truth::reading::Reading;
 
 /// Requests served at the same time.

@@ -16,7 +16,8 @@ use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
 use crate::http::metrics::UNNAMED;
 use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
-use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
+use crate::truth::event::{Ignored, SAMPLE_EVENT};
+use crate::truth::reading::Mode;
 
 /// With less room than this the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;

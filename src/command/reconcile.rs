@@ -20,9 +20,10 @@ use crate::store::{Store, StoreError};
 use crate::stripe::client::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
 use crate::stripe::error::{Call, Cause, StripeError};
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
-use crate::truth::event::{Event, Meaning, listable_types};
+use crate::truth::event::{Event, Meaning};
+use crate::truth::fact::Fact;
+use crate::truth::kind::listable;
 use crate::truth::order::Flag;
-use crate::truth::payment::Fact;
 use crate::truth::reading::Reading;
 
 /// What to fetch.
@@ -96,7 +97,7 @@ fn fetch_events(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let mut tally = Tally::default();
-    for types in listable_types().chunks(TYPES_MAX) {
+    for types in listable().chunks(TYPES_MAX) {
         fetch_types(types, options, context, &mut tally, out)?;
     }
     let _ = writeln!(context.progress);

@@ -19,7 +19,7 @@ use crate::command::backup;
 use crate::command::db;
 use crate::command::exit::Exit;
 use crate::command::{install, reconcile, send_test};
-use crate::truth::event::TYPES;
+use crate::truth::kind::{KINDS, Kind};
 use crate::truth::order::Status;
 
 /// What the words ask for.
@@ -831,7 +831,7 @@ impl Topic {
         }
         if self.name == "send-test" {
             page.push_str("\nTypes\n");
-            page.extend(TYPES.iter().map(|kind| format!("  {kind}\n")));
+            page.extend(KINDS.iter().map(|kind| format!("  {}\n", kind.name)));
         }
         page.push_str("\nExit codes\n");
         let exits = self.exits.iter();
@@ -1124,9 +1124,9 @@ impl Given {
     }
 
     fn event_type(&self, word: &str) -> Result<&'static str, UsageError> {
-        let known = TYPES.iter().copied().find(|kind| *kind == word);
+        let known = Kind::find(word).map(|kind| kind.name);
         known.ok_or_else(|| {
-            let near = nearest(word, TYPES.iter().map(|kind| (*kind).to_owned()));
+            let near = nearest(word, KINDS.iter().map(|kind| kind.name.to_owned()));
             self.topic
                 .error(format!("there is no type {:?}{near}", plain::text(word)))
         })

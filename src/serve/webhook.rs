@@ -18,7 +18,7 @@ use crate::http::metrics::Metrics;
 use crate::store::writer::{WriteError, Writer};
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
 use crate::truth::event::{Event, EventError, Ignored, Meaning, release};
-use crate::truth::payment::{Fact, Object};
+use crate::truth::fact::{Fact, Object};
 use crate::truth::reading::Reading;
 use crate::truth::signature::{self, SignatureError, SigningSecret, Verified};
 

@@ -12,9 +12,12 @@ use super::{StoreError, StoredOrder, checkout, object};
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::base::log_line::Message;
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
-use crate::truth::event::{Ignored, Meaning, Mode};
+use crate::truth::event::{Ignored, Meaning};
+use crate::truth::fact::Fact;
+use crate::truth::names::Belongs;
 use crate::truth::order::{Flag, Share, State, Status, Totals};
-use crate::truth::payment::{Belongs, Fact, Payment};
+use crate::truth::payment::Payment;
+use crate::truth::reading::Mode;
 
 /// One delivery inside its savepoint. `mode` is that of the file: the first event that is of one
 /// settles it.

@@ -24,9 +24,9 @@ use rusqlite::{
 use crate::base::id::UnixSeconds;
 use crate::host::files;
 use crate::truth::delivery::{Delivery, Receipt};
-use crate::truth::event::Mode;
 use crate::truth::order::{Dispute, Flag, Status};
 use crate::truth::payment::Payment;
+use crate::truth::reading::Mode;
 
 mod apply;
 mod checkout;

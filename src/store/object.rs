@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::rows::UNREADABLE;
 use crate::base::id::{StripeId, UnixSeconds};
-use crate::truth::payment::Fact;
+use crate::truth::fact::Fact;
 
 /// What the id of a session begins with. All others are their own keys: a dispute names its charge
 /// months later, and an id may have 255 characters (<https://docs.stripe.com/upgrades>).

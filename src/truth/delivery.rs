@@ -66,7 +66,7 @@ pub struct About {
 impl About {
     /// The name as the log may show it. A session's id is Stripe's and is shown as it is.
     #[must_use]
-    pub fn log_text(&self) -> LogText {
+    pub(crate) fn log_text(&self) -> LogText {
         match &self.session {
             Some(session) if session.as_str() == self.order.as_str() => LogText::from(session),
             Some(_) | None => LogText::order(&self.order),
@@ -78,9 +78,9 @@ impl About {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// The order.
-    pub about: About,
+    pub(crate) about: About,
     /// How much it matters.
-    pub level: Level,
+    pub(crate) level: Level,
     /// What happened.
     pub message: Message,
 }
@@ -91,7 +91,7 @@ pub struct Receipt {
     /// What the delivery did.
     pub outcome: Outcome,
     /// The order that it is about, if one is known.
-    pub about: Option<About>,
+    pub(crate) about: Option<About>,
     /// What it changed.
-    pub news: Vec<News>,
+    pub(crate) news: Vec<News>,
 }

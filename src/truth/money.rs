@@ -1,4 +1,16 @@
-//! Amounts as people write them. Machines get minor units.
+//! Amounts: in minor units for machines, and as people write them.
+
+use serde::{Deserialize, Serialize};
+
+/// An amount with its currency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Money {
+    /// In the currency's smallest unit (cents; yen as they are). Never negative.
+    #[serde(rename = "amount")]
+    pub minor: i64,
+    /// Lower-case ISO code, as Stripe writes it.
+    pub currency: Box<str>,
+}
 
 /// Currencies without decimals, as Stripe sends them:
 /// <https://docs.stripe.com/currencies#zero-decimal>.

@@ -7,13 +7,13 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::payment::Money;
+use super::money::Money;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 use crate::base::time;
 
 /// An order that is to be paid on a page of Stripe's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NewOrder {
+pub(crate) struct NewOrder {
     /// The shop's name for it; one is made when there is none.
     pub order: Option<OrderId>,
     /// What is bought, 1 to 100 lines.
@@ -53,9 +53,9 @@ pub enum Item {
 
 /// A mistake in what a shop sent. It quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// Where, such as `lineItems[0].quantity`; empty for the whole.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wrong and what is right.
     pub message: String,
 }
@@ -69,7 +69,7 @@ impl NewOrder {
     ///
     /// # Errors
     /// Every mistake.
-    pub fn parse(body: &[u8]) -> Result<NewOrder, Vec<FieldError>> {
+    pub(crate) fn parse(body: &[u8]) -> Result<NewOrder, Vec<FieldError>> {
         let mut reader = Reader::default();
         let order = reader.order(body);
         match order {
@@ -83,7 +83,7 @@ impl NewOrder {
     ///
     /// # Errors
     /// The mistake.
-    pub fn check_expiry(&self, now: UnixSeconds) -> Result<(), FieldError> {
+    pub(crate) fn check_expiry(&self, now: UnixSeconds) -> Result<(), FieldError> {
         let ahead = self.expires_at.map(|at| at.0.saturating_sub(now.0));
         match ahead {
             Some(ahead) if !(EXPIRES_MIN_SECONDS..=EXPIRES_MAX_SECONDS).contains(&ahead) => {
@@ -99,7 +99,7 @@ impl NewOrder {
 
 /// An address that a buyer's browser can be sent to.
 #[must_use]
-pub fn is_page(url: &str) -> bool {
+pub(crate) fn is_page(url: &str) -> bool {
     let rest = url.strip_prefix("https://");
     let rest = rest.or_else(|| url.strip_prefix("http://"));
     let fits = |byte: u8| byte.is_ascii_graphic();

@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::payment::{DisputeStatus, Money, Payment, Refunded, Standing};
+use super::fact::DisputeStatus;
+use super::money::Money;
+use super::payment::{Payment, Standing};
+use super::refund::Refunded;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 use crate::base::log_line::Message;
 
@@ -185,7 +188,7 @@ impl Flag {
 
     /// Reads the words of a list separated by commas; words that are none are passed over.
     #[must_use]
-    pub fn parse_list(text: &str) -> Vec<Flag> {
+    pub(crate) fn parse_list(text: &str) -> Vec<Flag> {
         let known = |word: &str| Flag::ALL.into_iter().find(|flag| flag.as_str() == word);
         text.split(',').filter_map(known).collect()
     }
@@ -246,7 +249,7 @@ pub struct State {
 
 /// How much a payment counts in its order: the least counts most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub(crate) enum Weight {
     /// It took money that the shop still has, at least in part; or nothing was to pay.
     Kept,
     /// It took money, and all of it was given back.
@@ -258,7 +261,7 @@ pub enum Weight {
 impl Weight {
     /// A number in the same order.
     #[must_use]
-    pub fn rank(self) -> i64 {
+    pub(crate) fn rank(self) -> i64 {
         match self {
             Weight::Kept => 0,
             Weight::GivenBack => 1,
@@ -269,7 +272,7 @@ impl Weight {
 
 /// What one payment adds to its order.
 #[derive(Clone, Debug)]
-pub struct Share {
+pub(crate) struct Share {
     weight: Weight,
     /// When the first of its events was made.
     since: UnixSeconds,
@@ -286,7 +289,7 @@ pub struct Share {
 impl Share {
     /// What `payment` adds to the order `name`.
     #[must_use]
-    pub fn of(payment: &Payment, name: &OrderId) -> Share {
+    pub(crate) fn of(payment: &Payment, name: &OrderId) -> Share {
         let is_paid = payment.is_paid();
         let taken = payment.taken().filter(|_| is_paid);
         let money = taken.clone().or_else(|| payment.asked());
@@ -326,26 +329,26 @@ impl Share {
 
     /// How much it counts.
     #[must_use]
-    pub fn weight(&self) -> Weight {
+    pub(crate) fn weight(&self) -> Weight {
         self.weight
     }
 
     /// When Stripe made the first of its events.
     #[must_use]
-    pub fn since(&self) -> UnixSeconds {
+    pub(crate) fn since(&self) -> UnixSeconds {
         self.since
     }
 
     /// The ids of its first objects, which no other payment has: of two payments that count the same
     /// and began in the same second, the one with the lesser text counts more.
     #[must_use]
-    pub fn lead(&self) -> &str {
+    pub(crate) fn lead(&self) -> &str {
         &self.lead
     }
 
     /// The one that counts more; of two that count the same, the one that Stripe told of first.
     #[must_use]
-    pub fn or_better(self, other: Option<Share>) -> Share {
+    pub(crate) fn or_better(self, other: Option<Share>) -> Share {
         let key = |share: &Share| (share.weight, share.since, share.lead.clone());
         match other {
             Some(other) if key(&other) < key(&self) => other,
@@ -409,7 +412,7 @@ impl Sums {
 /// What the payments of one order add up to. A share that was added can be taken out again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Totals {
+pub(crate) struct Totals {
     payments: i64,
     /// The unpaid ones, by [`Weight::rank`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -429,17 +432,17 @@ pub struct Totals {
 impl Totals {
     /// How many payments they are.
     #[must_use]
-    pub fn payments(&self) -> i64 {
+    pub(crate) fn payments(&self) -> i64 {
         self.payments
     }
 
     /// Adds the share of one payment.
-    pub fn add(&mut self, share: &Share) {
+    pub(crate) fn add(&mut self, share: &Share) {
         self.count(share, 1);
     }
 
     /// Takes out what was added.
-    pub fn remove(&mut self, share: &Share) {
+    pub(crate) fn remove(&mut self, share: &Share) {
         self.count(share, -1);
     }
 
@@ -520,7 +523,7 @@ fn is_zero(number: &i64) -> bool {
 impl State {
     /// The state of an order that the shop asked for at `since` and of whose payment nobody has told.
     #[must_use]
-    pub fn before_payment(since: UnixSeconds, is_contested: bool) -> State {
+    pub(crate) fn before_payment(since: UnixSeconds, is_contested: bool) -> State {
         State {
             status: Status::Pending,
             dispute: Dispute::None,
@@ -560,7 +563,7 @@ impl State {
     /// Payments that were given back count only when none was kept. `is_contested` says that a payment
     /// of another order names this one.
     #[must_use]
-    pub fn from_totals(
+    pub(crate) fn from_totals(
         totals: &Totals,
         main: &Share,
         since: UnixSeconds,

@@ -46,7 +46,7 @@ pub struct Reading {
 
 /// Where an object may carry the shop's order id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// `metadata` has it under this key.
     Metadata(Box<str>),
     /// `client_reference_id` of the session.
@@ -78,7 +78,7 @@ impl Default for NamePlaces {
 
 impl NamePlaces {
     /// The default, as it is written in `ORDER_ID_FROM`.
-    pub const DEFAULT: &str = "metadata.order_id,metadata.orderId,client_reference_id";
+    pub(crate) const DEFAULT: &str = "metadata.order_id,metadata.orderId,client_reference_id";
 
     /// Reads a list such as `metadata.order_number,client_reference_id`.
     ///
@@ -118,13 +118,13 @@ impl NamePlaces {
 
     /// Where an order id is looked for.
     #[must_use]
-    pub fn places(&self) -> &[(u8, Place)] {
+    pub(crate) fn places(&self) -> &[(u8, Place)] {
         &self.shop
     }
 
     /// Where the order id of a Payment Link's session is looked for: nowhere, unless the shop says so.
     #[must_use]
-    pub fn link_places(&self) -> &[(u8, Place)] {
+    pub(crate) fn link_places(&self) -> &[(u8, Place)] {
         &self.link
     }
 }
@@ -191,7 +191,7 @@ impl Ours {
 
     /// Whether an object with these metadata and names carries the mark.
     #[must_use]
-    pub fn is_marked<'a>(
+    pub(crate) fn is_marked<'a>(
         &self,
         metadata: &dyn Fn(&str) -> Option<&'a str>,
         mut names: impl Iterator<Item = &'a OrderId>,

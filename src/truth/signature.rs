@@ -81,7 +81,7 @@ impl<'a> Verified<'a> {
 
     /// When it was signed, by Stripe's clock.
     #[must_use]
-    pub fn signed_at(self) -> UnixSeconds {
+    pub(crate) fn signed_at(self) -> UnixSeconds {
         self.signed_at
     }
 }
