@@ -15,9 +15,10 @@ use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
 use crate::truth::event::{Ignored, Meaning};
 use crate::truth::fact::Fact;
 use crate::truth::names::Belongs;
-use crate::truth::order::{Flag, Share, State, Status, Totals};
+use crate::truth::order::{Flag, State, Status};
 use crate::truth::payment::Payment;
 use crate::truth::reading::Mode;
+use crate::truth::totals::{Share, Totals};
 
 /// One delivery inside its savepoint. `mode` is that of the file: the first event that is of one
 /// settles it.

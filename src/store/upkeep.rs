@@ -9,7 +9,8 @@ use super::apply::{Home, in_json, is_contested, read_facts};
 use super::rows::{ORDER_COLUMNS, UNREADABLE};
 use super::{APPLICATION_ID, SCHEMA_VERSION, Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
-use crate::truth::order::{Flag, Share, State, Status, Totals};
+use crate::truth::order::{Flag, State, Status};
+use crate::truth::totals::{Share, Totals};
 
 /// Problems told at most; after so many nobody reads on.
 const PROBLEMS_MAX: usize = 100;

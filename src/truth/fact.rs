@@ -1,7 +1,7 @@
 //! Facts: what one event, or one answer of Stripe's API, tells of one Stripe object.
 //!
 //! Each kind of object says how two accounts of it become one: flags only go up, and of two versions the
-//! greater stays. [`Payment`](super::payment::Payment) rests on that.
+//! greater stays. A payment is such a join of all its facts.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

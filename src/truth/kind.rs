@@ -7,14 +7,14 @@ pub struct Kind {
     /// Stripe's name for it.
     pub name: &'static str,
     /// What it tells of, as that object's own `object` calls it.
-    pub object: &'static str,
+    pub(crate) object: &'static str,
     /// Whose endpoint must list it, and what is lost without it.
-    pub(crate) need: Need,
+    pub need: Need,
 }
 
 /// Whose endpoint must list a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub enum Need {
     /// Every shop's.
     Every {
         /// What is lost without it.
@@ -199,7 +199,7 @@ const fn some(name: &'static str, object: &'static str, need: Need) -> Kind {
 impl Kind {
     /// The type of that name.
     #[must_use]
-    pub fn find(name: &str) -> Option<&'static Kind> {
+    pub(crate) fn find(name: &str) -> Option<&'static Kind> {
         KINDS.iter().find(|kind| kind.name == name)
     }
 

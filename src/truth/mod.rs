@@ -14,6 +14,7 @@ pub mod order;
 pub mod payment;
 pub mod reading;
 pub mod signature;
+pub(crate) mod totals;
 
 mod field;
 mod part;

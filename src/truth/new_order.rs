@@ -70,7 +70,7 @@ impl NewOrder {
     /// # Errors
     /// Every mistake.
     pub(crate) fn parse(body: &[u8]) -> Result<NewOrder, Vec<FieldError>> {
-        let mut reader = Reader::default();
+        let mut reader = BodyReader::default();
         let order = reader.order(body);
         match order {
             Some(order) if reader.errors.is_empty() => Ok(order),
@@ -141,13 +141,13 @@ const URL_MAX_BYTES: usize = 2048;
 
 /// Reads one field after the other and collects what is wrong.
 #[derive(Default)]
-struct Reader {
+struct BodyReader {
     errors: Vec<FieldError>,
 }
 
 type Fields = Map<String, Value>;
 
-impl Reader {
+impl BodyReader {
     fn order(&mut self, body: &[u8]) -> Option<NewOrder> {
         let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
             return self.refuse("", "the body must be a JSON object");
@@ -161,12 +161,12 @@ impl Reader {
             "expiresAt",
         ];
         self.refuse_unknown("", &fields, &known);
-        let order = self.optional(&fields, "orderId", Reader::order_id);
+        let order = self.optional(&fields, "orderId", BodyReader::order_id);
         let lines = self.lines(&fields);
-        let metadata = self.optional(&fields, "metadata", Reader::notes);
-        let success_url = self.optional(&fields, "successUrl", Reader::page);
-        let cancel_url = self.optional(&fields, "cancelUrl", Reader::page);
-        let expires_at = self.optional(&fields, "expiresAt", Reader::time);
+        let metadata = self.optional(&fields, "metadata", BodyReader::notes);
+        let success_url = self.optional(&fields, "successUrl", BodyReader::page);
+        let cancel_url = self.optional(&fields, "cancelUrl", BodyReader::page);
+        let expires_at = self.optional(&fields, "expiresAt", BodyReader::time);
         Some(NewOrder {
             order,
             lines: lines?,
@@ -182,7 +182,7 @@ impl Reader {
         &mut self,
         fields: &Fields,
         name: &str,
-        read: fn(&mut Reader, &str, &Value) -> Option<T>,
+        read: fn(&mut BodyReader, &str, &Value) -> Option<T>,
     ) -> Option<T> {
         let value = fields.get(name).filter(|value| !value.is_null())?;
         read(self, name, value)
