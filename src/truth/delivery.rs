@@ -11,9 +11,9 @@ use crate::base::log_line::{LogText, Message};
 pub struct Delivery {
     /// What Stripe sent.
     pub event: Event,
-    /// Of the body, byte for byte: tells later whether two deliveries were the same.
+    /// Of the whole body: tells later whether two deliveries were the same.
     pub sha256: [u8; 32],
-    /// The request that brought it; none when we fetched it ourselves.
+    /// The request that brought it; `None` if we fetched it ourselves.
     pub request_id: Option<RequestId>,
     /// When it came, by this host's clock.
     pub received: UnixSeconds,
@@ -28,7 +28,7 @@ pub enum Outcome {
     Duplicate,
     /// It told something new of a payment whose order is not known yet.
     Parked,
-    /// It tells nothing of orders.
+    /// It changes no order.
     Ignored(Ignored),
 }
 
@@ -57,14 +57,14 @@ impl Outcome {
 /// The order that a log line is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
-    /// How the order is called now.
+    /// The order's current id.
     pub order: OrderId,
     /// Its Checkout Session.
     pub session: Option<StripeId>,
 }
 
 impl About {
-    /// The name as the log may show it. A session's id is Stripe's and is shown as it is.
+    /// The order's id as the log may show it. A session's id is Stripe's and is shown as it is.
     #[must_use]
     pub(crate) fn log_text(&self) -> LogText {
         match &self.session {

@@ -1,9 +1,7 @@
-//! Reads from a verified body the few fields we act on, and says what they tell us.
+//! Reads the few fields that we act on from a verified body, and says what they tell us.
 //!
 //! Which events exist, what each field means and which may be missing:
-//! <https://docs.stripe.com/api/events/types>. Only the fields named here are read, and all but the
-//! object's own id may be missing, of another type, or an expanded object: an event of a version we
-//! have never seen is read as far as it goes.
+//! <https://docs.stripe.com/api/events/types>. How its object is read: `raw.rs`.
 
 use std::fmt;
 
@@ -25,11 +23,11 @@ pub struct Event {
     pub id: StripeId,
     /// Stripe's own name for what happened, such as `charge.refunded`.
     pub kind: Box<str>,
-    /// When Stripe made the event; thin events and some test tools have none that we read.
+    /// When Stripe made the event; thin events and some test tools do not say.
     pub created: Option<UnixSeconds>,
     /// The version that the event's shape follows, such as `2026-10-28.endive`.
     pub api_version: Option<Box<str>>,
-    /// Stripe's world that it comes from, if it says so.
+    /// Stripe's mode that it comes from, if it says so.
     pub mode: Option<Mode>,
     /// What it means to us.
     pub meaning: Meaning,
@@ -45,14 +43,14 @@ pub enum Meaning {
 }
 
 impl Event {
-    /// `paidup send-test` or the demo made it: it proves something, and decides nothing.
+    /// `paidup send-test` or the demo made it.
     #[must_use]
     pub(crate) fn is_sample(&self) -> bool {
         self.id.as_str().starts_with(SAMPLE_EVENT)
     }
 }
 
-/// What the ids of our own test events begin with.
+/// The prefix of the ids of our own test events.
 pub(crate) const SAMPLE_EVENT: &str = "evt_test_";
 
 /// Why an event changes no order.
@@ -60,17 +58,17 @@ pub(crate) const SAMPLE_EVENT: &str = "evt_test_";
 pub enum Ignored {
     /// A type that says nothing of orders.
     Type,
-    /// An event of a connected account; a shop is no platform.
+    /// An event of a connected account; a shop is not a platform.
     /// <https://docs.stripe.com/connect/webhooks>
     Account,
     /// A thin event has no object to read. The destination in the Dashboard must send snapshots.
     /// <https://docs.stripe.com/webhooks#event-overview>
     Thin,
-    /// A test event where the database is of live mode, or the other way round.
+    /// A test event while the database is of live mode, or the other way round.
     Mode,
-    /// It sells nothing: a session that only saves a card, or an invoice of zero.
+    /// Nothing to pay: a session that only saves a card, or an invoice of zero.
     NoSale,
-    /// It is of another shop that shares the account: `OUR_ORDERS` says whose is ours.
+    /// It is another shop's that shares the account: `OUR_ORDERS` says which orders are ours.
     OtherShop,
 }
 
@@ -89,7 +87,7 @@ impl Ignored {
     }
 }
 
-/// Why a verified body is no event that we can read. Answered 400, so that Stripe keeps it.
+/// Why we cannot read a verified body. It is answered 400, so that Stripe sends it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventError {
     /// Not JSON, not UTF-8, or nested too deep.
@@ -135,8 +133,7 @@ impl Event {
         Event::from_json(text, reading)
     }
 
-    /// Reads one event document of which the caller knows that it is Stripe's: one that Stripe's
-    /// API answered with.
+    /// Reads an event that the caller knows to be Stripe's: Stripe's API answered with it.
     ///
     /// # Errors
     /// As [`Event::parse`].
@@ -169,11 +166,11 @@ impl Event {
 }
 
 impl Fact {
-    /// Reads one object that Stripe's API answered with at the time `at`: what an event made then
-    /// would have told.
+    /// Reads an object that Stripe's API answered with at the time `at`: it tells what an event made then
+    /// would tell.
     ///
     /// # Errors
-    /// [`EventError`] when it is not JSON, or no object that tells of orders.
+    /// [`EventError`] when it is not JSON, or not an object that tells of orders.
     pub fn from_object(text: &str, at: UnixSeconds, reading: &Reading) -> Result<Fact, EventError> {
         let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| EventError::NotJson)?;
         let object = raw.object.text().ok_or(EventError::Unusable("object"))?;
@@ -196,7 +193,7 @@ impl From<Unusable> for EventError {
     }
 }
 
-/// Longest event type kept, in bytes. Stripe's longest has about 70.
+/// The longest event type that is taken, in bytes. Stripe's longest has about 70.
 const KIND_MAX_BYTES: usize = 255;
 
 /// An event as far as we read it: one pass, no intermediate tree. Any field may have any type.
@@ -227,7 +224,7 @@ struct RawData<'a> {
 }
 
 impl RawEvent<'_> {
-    /// Decides what the event means: who it is not for first, then what it tells.
+    /// Decides what the event means: first whether it is for us, then what it tells.
     fn meaning(
         &self,
         kind: &str,

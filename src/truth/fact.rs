@@ -20,7 +20,7 @@ pub struct Fact {
     pub(crate) at: UnixSeconds,
     /// The object that the event is about.
     pub id: StripeId,
-    /// When Stripe made that object; when the event, if it does not say.
+    /// When Stripe made that object or, if it does not say, the event.
     pub(crate) made: UnixSeconds,
     /// What it tells of that object.
     pub(crate) object: Object,
@@ -34,13 +34,13 @@ pub struct Fact {
     pub(crate) invoice: Option<StripeId>,
     /// The order ids that the object carries, and where.
     pub(crate) names: Vec<(Source, OrderId)>,
-    /// Those of them that count even when a Payment Link made the session.
+    /// The order ids that count even if a Payment Link made the session.
     pub(crate) link_names: Vec<(Source, OrderId)>,
-    /// The object carried an order id of over 200 characters, which is not used.
+    /// The object carried an order id of over 200 characters, which was not used.
     pub(crate) name_too_long: bool,
-    /// Whether it is of this shop; `None` where nothing is asked about that.
+    /// Whether it is this shop's; `None` without `OUR_ORDERS`.
     pub(crate) belongs: Option<Belongs>,
-    /// Stripe's world that it is of; `None` where the object does not say.
+    /// Stripe's mode that it is of; `None` if the object does not say.
     pub mode: Option<Mode>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Object {
     Dispute(Dispute),
     /// <https://docs.stripe.com/api/invoices/object>
     Invoice(Invoice),
-    /// <https://docs.stripe.com/api/invoice-payment/object>: only says what belongs together.
+    /// <https://docs.stripe.com/api/invoice-payment/object>: only links an invoice with what paid it.
     InvoicePayment,
     /// <https://docs.stripe.com/api/radar/reviews/object>
     Review(Review),
@@ -98,13 +98,13 @@ impl Fact {
     }
 }
 
-/// When something became so. The least is the best: what an event tells is the time itself.
+/// When something became true. The least is the best: an event tells the time itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Since {
-    /// An event has told it, when it happened.
+    /// An event told it as it happened.
     Told(UnixSeconds),
-    /// Stripe, asked a second later, said that it is so: it has been so since then or longer.
+    /// Stripe, asked a second later, said that it was true: it became true then or earlier.
     Found(UnixSeconds),
 }
 
@@ -116,15 +116,14 @@ impl Since {
     }
 }
 
-/// A Checkout Session: what has happened to it, when it was first known, and the total of its newest
-/// version.
+/// A Checkout Session: what happened to it, when that was first known, and its newest total.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Session {
     /// The buyer has finished; the money may still be on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) completed: Option<Since>,
-    /// `payment_status` was `paid`, a delayed payment arrived, or nothing was to pay.
+    /// `payment_status` was `paid`, a delayed payment arrived, or there was nothing to pay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid: Option<Since>,
     /// A delayed payment did not arrive.
@@ -133,10 +132,10 @@ pub(crate) struct Session {
     /// Nobody paid in time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) expired: bool,
-    /// It is one of a Payment Link, whose address anyone may have written.
+    /// A Payment Link made it: anyone may have written its URL, with any reference.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) of_link: bool,
-    /// `paidup api` has made it for the order that it names.
+    /// `paidup api` made it for the order that it names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) made_here: bool,
     /// What the shop asks for, and the time of the event that said so.
@@ -169,10 +168,10 @@ pub(crate) struct Intent {
     /// It was once on its way: a bank debit, not a card.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) delayed: bool,
-    /// Nobody will pay this any more.
+    /// It can no longer be paid.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) canceled: bool,
-    /// The shop decides what is captured, so that need not be what was asked for.
+    /// The shop decides how much is captured: it may be less than what was asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) manual: bool,
     /// When `payment_intent.refunded` said that all of it was refunded.
@@ -186,20 +185,20 @@ pub(crate) struct Intent {
     pub(crate) asked: Option<Money>,
 }
 
-/// How an intent's latest attempt stands; of two that are told in the same second the greater stays.
+/// How an intent's latest attempt stands. Of two told in the same second the greater stays.
 /// <https://docs.stripe.com/payments/paymentintents/lifecycle>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Attempt {
-    /// Stripe, asked, says that it needs another payment method: no attempt is running.
+    /// Stripe, when asked, says that it needs another payment method: no attempt is running.
     Idle,
     /// An attempt was declined or came back.
     Failed,
-    /// It waits for its buyer: a voucher, a bank transfer, a card's second factor.
+    /// It waits for the buyer: a voucher, a bank transfer, a card's second factor.
     Waiting,
     /// The money is on its way.
     Processing,
-    /// The money is held for the shop, who must capture it.
+    /// The money is held for the shop, which must capture it.
     Held,
     /// The money was taken.
     Succeeded,
@@ -223,20 +222,20 @@ impl Intent {
     }
 }
 
-/// What is known of one charge: of its versions the greatest, and what a version does not say.
+/// What is known of one charge: the greatest of its versions, and what no version says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct KnownCharge {
     /// `None` for a charge of which only the id is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<Charge>,
-    /// When it was last heard to have failed; it may have succeeded before.
+    /// When it last failed, as far as is known; it may have succeeded before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<UnixSeconds>,
-    /// It was once held or on its way.
+    /// What it once waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) waited: Option<Wait>,
-    /// The intent that it is an attempt of.
+    /// The intent that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) intent: Option<StripeId>,
 }
@@ -247,7 +246,7 @@ pub(crate) struct KnownCharge {
 pub(crate) enum Wait {
     /// The bank.
     Bank,
-    /// The shop, who must capture it.
+    /// The shop, which must capture it.
     Capture,
 }
 
@@ -274,17 +273,17 @@ pub(crate) struct Charge {
     pub(crate) is_captured: bool,
     /// When Stripe made the event, or when Stripe was asked.
     pub(crate) at: UnixSeconds,
-    /// What was captured, in minor units, if it says so: versions before 2020-08-27 do not.
+    /// What was captured, in minor units. API versions before 2020-08-27 do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) captured: Option<i64>,
     /// Running total of what was given back or released, in minor units.
     pub(crate) refunded: i64,
     /// What was charged or held, in minor units.
     pub(crate) amount: i64,
-    /// Of all the amounts.
+    /// The currency of all its amounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) currency: Option<Box<str>>,
-    /// Stripe was asked for it; an event of that second may be newer.
+    /// Stripe was asked for it. An event of that second may be newer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_asked: bool,
 }
@@ -293,7 +292,7 @@ pub(crate) struct Charge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ChargeStatus {
-    /// On its way, or a word that we do not know.
+    /// On its way, or an unknown word.
     Pending,
     /// Declined, or come back.
     Failed,
@@ -331,7 +330,7 @@ pub(crate) struct Refund {
     /// The intent that it gives back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) intent: Option<StripeId>,
-    /// When Stripe was last asked for all refunds of that charge or intent: no older one is untold.
+    /// When Stripe was last asked for all refunds of that charge or intent: none older is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) listed: Option<UnixSeconds>,
 }
@@ -341,7 +340,7 @@ pub(crate) struct Refund {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RefundStatus {
-    /// `pending`, `requires_action`, or a word that we do not know.
+    /// `pending`, `requires_action`, or an unknown word.
     Pending,
     /// `succeeded`; it may still fail up to 30 days later.
     Succeeded,
@@ -350,7 +349,7 @@ pub(crate) enum RefundStatus {
 }
 
 impl Refund {
-    /// Of a failure it counts when it was first told: the charge may have been told anew since.
+    /// A failure keeps the time when it was first told: the charge may have been told again since.
     pub(super) fn join(&mut self, other: Refund) {
         let both_failed = self.status == RefundStatus::Failed && other.status == self.status;
         let at = self.at.min(other.at);
@@ -383,10 +382,10 @@ pub(crate) struct Dispute {
     pub(crate) at: UnixSeconds,
     /// How far it is.
     pub(crate) status: DisputeStatus,
-    /// What is contested; not always what was charged, nor in its currency.
+    /// What is contested. It may differ from what was charged, in amount and in currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amount: Option<i64>,
-    /// Of the amount.
+    /// The currency of the amount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) currency: Option<Box<str>>,
 }
@@ -396,7 +395,7 @@ pub(crate) struct Dispute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DisputeStatus {
-    /// Somebody must answer or decide: also an inquiry, an appeal, or a word that we do not know.
+    /// Somebody must answer or decide: also an inquiry, an appeal, or an unknown word.
     Open,
     /// An inquiry that was closed or a dispute that was prevented: no money moved.
     Closed,
@@ -407,7 +406,7 @@ pub(crate) enum DisputeStatus {
 }
 
 impl DisputeStatus {
-    /// Reads Stripe's word; `None` for one that we do not know.
+    /// Reads Stripe's word; `None` for an unknown one.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<DisputeStatus> {
         Some(match text {
@@ -436,7 +435,7 @@ pub(crate) struct Invoice {
     /// What it asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) due: Option<Money>,
-    /// What was paid of it, through Stripe or out of band.
+    /// What was paid of it, through Stripe or outside of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid: Option<Money>,
 }
@@ -446,7 +445,7 @@ pub(crate) struct Invoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InvoiceStatus {
-    /// Stripe still tries to collect it, or a word that we do not know.
+    /// Stripe still tries to collect it, or an unknown word.
     Open,
     /// The shop has given up.
     Uncollectible,
@@ -456,13 +455,13 @@ pub(crate) enum InvoiceStatus {
     Paid,
 }
 
-/// Whether somebody must still decide if the payment is honest.
+/// Whether somebody must still decide if a payment is honest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Review {
     /// It waits for a human.
     Open,
-    /// It was decided.
+    /// Somebody decided.
     Closed,
 }
 

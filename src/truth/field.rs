@@ -23,8 +23,8 @@ pub(super) enum Field<'a> {
     Other,
 }
 
-/// What we look for inside an object: the id of an expanded one, the session or invoice in
-/// `payment_details`, what an invoice was paid with.
+/// What we read of an object inside an object: the id of an expanded one, the session or invoice in
+/// `payment_details`, what paid an invoice.
 #[derive(Default)]
 pub(super) struct Inner<'a> {
     pub(super) id: Field<'a>,
@@ -33,7 +33,7 @@ pub(super) struct Inner<'a> {
     pub(super) charge: Field<'a>,
 }
 
-/// The shop's own texts on an object; of values that are no text only their keys.
+/// The shop's own texts on an object.
 /// <https://docs.stripe.com/metadata>
 #[derive(Default)]
 pub(super) struct Metadata<'a>(Vec<(Cow<'a, str>, Field<'a>)>);
@@ -53,7 +53,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
 
 struct MetadataVisitor;
 
-/// What is no object has no texts.
+/// Anything but an object has no texts.
 impl<'de> Visitor<'de> for MetadataVisitor {
     type Value = Metadata<'de>;
 
@@ -141,7 +141,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// An id, written as text or as the object that it stands for.
+    /// An id, written as text or expanded to its object.
     pub(super) fn id(&self) -> Option<StripeId> {
         let text = self
             .text()

@@ -1,48 +1,48 @@
-//! The event types that tell us something, one row each. Help pages, `paidup doctor` and the lists in the
-//! documents come from here or are compared with it.
+//! The event types that tell us something, one row each. `paidup doctor` and the help of `send-test` read them
+//! here; a test compares the lists in the documents with them.
 
 /// One type of event.
 #[derive(Debug)]
 pub struct Kind {
     /// Stripe's name for it.
     pub name: &'static str,
-    /// What it tells of, as that object's own `object` calls it.
+    /// The object that it tells of, as that object's `object` field says.
     pub(crate) object: &'static str,
-    /// Whose endpoint must list it, and what is lost without it.
+    /// Who needs it, and what is lost without it.
     pub need: Need,
 }
 
-/// Whose endpoint must list a type.
+/// Who needs a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Every shop's.
+    /// Every shop.
     Every {
         /// What is lost without it.
         lost: &'static str,
-        /// The runbook's case that this is behind, or empty.
+        /// The runbook's case that this leads to, or empty.
         case: &'static str,
     },
-    /// Those that capture payments by hand.
+    /// Shops that capture payments by hand.
     ManualCapture,
-    /// Those with subscriptions or invoices.
+    /// Shops with subscriptions or invoices.
     Invoices,
-    /// Those that ship goods should: warnings, reviews, debits that come back.
+    /// Shops that ship goods: warnings, reviews, debits that come back.
     Goods,
-    /// Nobody's: it tells of payments without a session, and of cancellations.
+    /// Optional: payments without a session, and cancellations.
     Useful,
-    /// Nobody's: other types tell the same.
+    /// Not needed: other types tell the same.
     Spare,
-    /// It is in no list of Stripe's: it is taken because runbooks name it.
+    /// Stripe has no such type. Some runbooks name it, so it is understood.
     Unlisted,
 }
 
 impl Need {
-    /// The types that are needed like that.
+    /// The types that are needed so.
     pub(crate) fn kinds(self) -> impl Iterator<Item = &'static Kind> {
         KINDS.iter().filter(move |kind| kind.need == self)
     }
 
-    /// What is lost where such payments are and their types are not listed.
+    /// What is lost when a shop has such payments and its endpoint does not list their types.
     #[must_use]
     pub(crate) fn lost(self) -> &'static str {
         match self {
@@ -62,124 +62,44 @@ impl Need {
 pub(crate) const REFUND: &str = "Refund not applied";
 
 /// All of them, in the order in which an endpoint should list them.
+#[rustfmt::skip] // one line a row
 pub const KINDS: &[Kind] = &[
-    every(
-        "checkout.session.completed",
-        "checkout.session",
-        "no order becomes paid",
-        "",
-    ),
-    every(
-        "checkout.session.async_payment_succeeded",
-        "checkout.session",
-        "bank debits stay processing for ever",
-        "",
-    ),
-    every(
-        "checkout.session.async_payment_failed",
-        "checkout.session",
-        "failed bank debits stay processing for ever",
-        "",
-    ),
-    every(
-        "checkout.session.expired",
-        "checkout.session",
-        "abandoned orders stay pending for ever",
-        "",
-    ),
-    every(
-        "charge.refunded",
-        "charge",
-        "refunded orders stay paid",
-        REFUND,
-    ),
-    every(
-        "refund.created",
-        "refund",
-        "refunds show late or not at all",
-        REFUND,
-    ),
-    every(
-        "refund.updated",
-        "refund",
-        "refunds that are canceled still count",
-        REFUND,
-    ),
-    every(
-        "refund.failed",
-        "refund",
-        "an order stays refunded although the money came back",
-        REFUND,
-    ),
-    every(
-        "charge.dispute.created",
-        "dispute",
-        "disputes are not seen",
-        "",
-    ),
-    every(
-        "charge.dispute.updated",
-        "dispute",
-        "disputes stay as they began",
-        "",
-    ),
-    every(
-        "charge.dispute.closed",
-        "dispute",
-        "disputes stay open for ever",
-        "",
-    ),
-    every(
-        "charge.dispute.funds_withdrawn",
-        "dispute",
-        "disputes may show late",
-        "",
-    ),
-    every(
-        "charge.dispute.funds_reinstated",
-        "dispute",
-        "disputes that were won may show late",
-        "",
-    ),
-    some("payment_intent.succeeded", "payment_intent", Need::Useful),
-    some(
-        "payment_intent.payment_failed",
-        "payment_intent",
-        Need::Useful,
-    ),
-    some("payment_intent.canceled", "payment_intent", Need::Useful),
-    some("payment_intent.processing", "payment_intent", Need::Useful),
-    some(
-        "payment_intent.amount_capturable_updated",
-        "payment_intent",
-        Need::ManualCapture,
-    ),
-    some("payment_intent.refunded", "payment_intent", Need::Unlisted),
-    some("charge.succeeded", "charge", Need::Spare),
-    some("charge.captured", "charge", Need::ManualCapture),
-    some("charge.failed", "charge", Need::Goods),
-    some("charge.pending", "charge", Need::Spare),
-    some("charge.updated", "charge", Need::Spare),
-    some("charge.expired", "charge", Need::Spare),
+    every("checkout.session.completed", "checkout.session", "no order becomes paid", ""),
+    every("checkout.session.async_payment_succeeded", "checkout.session", "bank debits stay processing for ever", ""),
+    every("checkout.session.async_payment_failed", "checkout.session", "failed bank debits stay processing for ever", ""),
+    every("checkout.session.expired", "checkout.session", "abandoned orders stay pending for ever", ""),
+    every("charge.refunded", "charge", "refunded orders stay paid", REFUND),
+    every("refund.created", "refund", "refunds show late or not at all", REFUND),
+    every("refund.updated", "refund", "refunds that are canceled still count", REFUND),
+    every("refund.failed", "refund", "an order stays refunded although the money came back", REFUND),
+    every("charge.dispute.created", "dispute", "disputes are not seen", ""),
+    every("charge.dispute.updated", "dispute", "disputes stay as they began", ""),
+    every("charge.dispute.closed", "dispute", "disputes stay open for ever", ""),
+    every("charge.dispute.funds_withdrawn", "dispute", "disputes may show late", ""),
+    every("charge.dispute.funds_reinstated", "dispute", "disputes that were won may show late", ""),
+    row("payment_intent.succeeded", "payment_intent", Need::Useful),
+    row("payment_intent.payment_failed", "payment_intent", Need::Useful),
+    row("payment_intent.canceled", "payment_intent", Need::Useful),
+    row("payment_intent.processing", "payment_intent", Need::Useful),
+    row("payment_intent.amount_capturable_updated", "payment_intent", Need::ManualCapture),
+    row("payment_intent.refunded", "payment_intent", Need::Unlisted),
+    row("charge.succeeded", "charge", Need::Spare),
+    row("charge.captured", "charge", Need::ManualCapture),
+    row("charge.failed", "charge", Need::Goods),
+    row("charge.pending", "charge", Need::Spare),
+    row("charge.updated", "charge", Need::Spare),
+    row("charge.expired", "charge", Need::Spare),
     // The older name of `refund.updated`.
-    some("charge.refund.updated", "refund", Need::Spare),
-    some("invoice.paid", "invoice", Need::Invoices),
-    some("invoice_payment.paid", "invoice_payment", Need::Invoices),
-    some("invoice.payment_failed", "invoice", Need::Invoices),
-    some("invoice.voided", "invoice", Need::Invoices),
-    some("invoice.marked_uncollectible", "invoice", Need::Invoices),
-    some(
-        "radar.early_fraud_warning.created",
-        "radar.early_fraud_warning",
-        Need::Goods,
-    ),
-    some(
-        "radar.early_fraud_warning.updated",
-        "radar.early_fraud_warning",
-        Need::Spare,
-    ),
-    some("review.opened", "review", Need::Goods),
-    some("review.closed", "review", Need::Goods),
+    row("charge.refund.updated", "refund", Need::Spare),
+    row("invoice.paid", "invoice", Need::Invoices),
+    row("invoice_payment.paid", "invoice_payment", Need::Invoices),
+    row("invoice.payment_failed", "invoice", Need::Invoices),
+    row("invoice.voided", "invoice", Need::Invoices),
+    row("invoice.marked_uncollectible", "invoice", Need::Invoices),
+    row("radar.early_fraud_warning.created", "radar.early_fraud_warning", Need::Goods),
+    row("radar.early_fraud_warning.updated", "radar.early_fraud_warning", Need::Spare),
+    row("review.opened", "review", Need::Goods),
+    row("review.closed", "review", Need::Goods),
 ];
 
 const fn every(
@@ -192,7 +112,7 @@ const fn every(
     Kind { name, object, need }
 }
 
-const fn some(name: &'static str, object: &'static str, need: Need) -> Kind {
+const fn row(name: &'static str, object: &'static str, need: Need) -> Kind {
     Kind { name, object, need }
 }
 
@@ -209,7 +129,7 @@ impl Kind {
     }
 }
 
-/// The names of those that Stripe can be asked for: it refuses a type that it does not know.
+/// The types that Stripe can be asked for. It refuses a type that it does not know.
 #[must_use]
 pub fn listable() -> Vec<&'static str> {
     let listed = KINDS.iter().filter(|kind| kind.need != Need::Unlisted);

@@ -25,7 +25,7 @@ const WITH_THREE: [&str; 5] = ["bhd", "jod", "kwd", "omr", "tnd"];
 const SENT_WITH_TWO: [&str; 2] = ["isk", "ugx"];
 
 /// `25.00 EUR`, `2500 JPY`, `2.500 KWD`, from an amount in minor units and Stripe's lower-case
-/// code. A currency that is not known yet is said to be so.
+/// code. An unknown currency is named as such.
 #[must_use]
 pub fn written(minor: i64, currency: Option<&str>) -> String {
     let Some(currency) = currency else {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::id::OrderId;
 
-/// Where an object carries the shop's order id; the smallest is the best.
+/// Where an object carries the shop's order id. The smallest source is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Source(u8);
@@ -27,18 +27,18 @@ pub(crate) enum Carrier {
 }
 
 impl Source {
-    /// Kinds of [`Carrier`], with room.
+    /// More than there are [`Carrier`]s.
     const CARRIERS: u8 = 8;
-    /// Greatest rank that a source can have.
+    /// The greatest rank of a source.
     pub(crate) const RANK_MAX: u8 = u8::MAX / Source::CARRIERS - 1;
 
-    /// The `rank`th place in which an order id is looked for, and what was found to carry it there.
+    /// The place of rank `rank`, with the `carrier` that the order id was found in.
     #[must_use]
     pub(crate) fn new(rank: u8, carrier: Carrier) -> Source {
         Source(rank.min(Source::RANK_MAX) * Source::CARRIERS + carrier as u8)
     }
 
-    /// A reference may be a customer's, so it contradicts nothing.
+    /// A reference may be a customer's id, so it contradicts nothing.
     pub(super) fn is_reference(self) -> bool {
         self.0 % Source::CARRIERS == Carrier::Reference as u8
     }
@@ -48,9 +48,9 @@ impl Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Names {
-    /// The smallest that each source gave.
+    /// For each source the smallest id that it gave.
     pub(super) best: BTreeMap<Source, OrderId>,
-    /// One source gave two.
+    /// One source gave two ids.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) several: bool,
 }
@@ -78,18 +78,18 @@ impl Names {
     }
 }
 
-/// Whose a payment is, where several shops share one Stripe account (`OUR_ORDERS`); of two that are
-/// told the greater stays.
+/// Whose a payment is, when several shops share one Stripe account (`OUR_ORDERS`). Of two answers the
+/// greater stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Belongs {
-    /// Nothing has told of it that must carry the mark.
+    /// No object that must carry the mark is known.
     Unknown,
-    /// What begins the sale does not carry the mark.
+    /// The session or invoice of the sale does not carry the mark.
     Other,
     /// One of its objects carries the mark.
     Ours,
 }
 
-/// The key of metadata by which a session is known that `paidup api` has made: its value is the attempt.
+/// The metadata key that marks a session made by `paidup api`. Its value is the attempt.
 pub(crate) const MADE_HERE: &str = "paidup_attempt";

@@ -1,8 +1,8 @@
-//! What a shop asks `POST /orders` for: read strictly, and every mistake told at once, each with the
+//! What a shop sends to `POST /orders`, read strictly. All mistakes are reported at once, each with the
 //! path of its field.
 //!
-//! The limits are Stripe's (<https://docs.stripe.com/api/checkout/sessions/create>), so that what we
-//! take Stripe takes as well; whether a price exists only Stripe can tell.
+//! The limits are Stripe's (<https://docs.stripe.com/api/checkout/sessions/create>), so Stripe
+//! accepts what we accept, except that only Stripe knows whether a price exists.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,20 +11,20 @@ use super::money::Money;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 use crate::base::time;
 
-/// An order that is to be paid on a page of Stripe's.
+/// An order to be paid on Stripe's page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct NewOrder {
-    /// The shop's name for it; one is made when there is none.
+    /// The shop's id for it; one is made if there is none.
     pub order: Option<OrderId>,
     /// What is bought, 1 to 100 lines.
     pub lines: Vec<Line>,
-    /// The shop's own notes, in the order of their names.
+    /// The shop's own notes, sorted by name.
     pub metadata: Vec<(Box<str>, Box<str>)>,
-    /// Where the buyer comes after paying.
+    /// Where the buyer goes after paying.
     pub success_url: Option<Box<str>>,
-    /// Where the buyer comes by going back.
+    /// Where the buyer goes when leaving the page.
     pub cancel_url: Option<Box<str>>,
-    /// When the page ends.
+    /// When the page expires.
     pub expires_at: Option<UnixSeconds>,
 }
 
@@ -40,9 +40,9 @@ pub struct Line {
 /// What is bought in a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Item {
-    /// A price that the Dashboard has.
+    /// A price from the Dashboard.
     Price(StripeId),
-    /// A name and an amount of the shop's.
+    /// A name and an amount.
     Named {
         /// As the buyer reads it.
         name: Box<str>,
@@ -51,16 +51,16 @@ pub enum Item {
     },
 }
 
-/// A mistake in what a shop sent. It quotes nothing of it.
+/// A mistake in what a shop sent. It quotes nothing that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FieldError {
     /// Where, such as `lineItems[0].quantity`; empty for the whole.
     pub(crate) field: String,
-    /// What is wrong and what is right.
+    /// What it must be.
     pub message: String,
 }
 
-/// How far ahead Stripe lets a page end, in seconds.
+/// How far ahead a page may expire at Stripe, in seconds.
 const EXPIRES_MIN_SECONDS: i64 = 30 * 60;
 const EXPIRES_MAX_SECONDS: i64 = 24 * 3600;
 
@@ -78,8 +78,8 @@ impl NewOrder {
         }
     }
 
-    /// What is wrong with the end of its page for a page made now; a page that was made before may
-    /// well be asked for again later.
+    /// Checks when the page expires, for a page that is made now. One that was made before may be asked
+    /// for again later.
     ///
     /// # Errors
     /// The mistake.
@@ -97,7 +97,7 @@ impl NewOrder {
     }
 }
 
-/// An address that a buyer's browser can be sent to.
+/// Whether a buyer's browser can be sent to this address.
 #[must_use]
 pub(crate) fn is_page(url: &str) -> bool {
     let rest = url.strip_prefix("https://");
@@ -121,7 +121,7 @@ fn amount_max(currency: &str) -> u64 {
     }
 }
 
-/// What amounts must be a multiple of: <https://docs.stripe.com/currencies#three-decimal> and its
+/// Amounts must be a multiple of this: <https://docs.stripe.com/currencies#three-decimal> and its
 /// special cases, which are sent with two decimals that are always 00.
 fn amount_step(currency: &str) -> u64 {
     match currency {
@@ -139,7 +139,7 @@ const NOTE_NAME_MAX_CHARS: usize = 40;
 const NOTE_MAX_CHARS: usize = 500;
 const URL_MAX_BYTES: usize = 2048;
 
-/// Reads one field after the other and collects what is wrong.
+/// Reads field after field and collects the mistakes.
 #[derive(Default)]
 struct BodyReader {
     errors: Vec<FieldError>,
@@ -177,7 +177,7 @@ impl BodyReader {
         })
     }
 
-    /// A field that may be left out; null is the same.
+    /// A field that may be missing or null.
     fn optional<T>(
         &mut self,
         fields: &Fields,
@@ -347,7 +347,7 @@ impl BodyReader {
         self.refuse(path, &message)
     }
 
-    /// A misspelt field would otherwise be a wish that is not heard.
+    /// A misspelt field would otherwise be ignored without a word.
     fn refuse_unknown(&mut self, path: &str, fields: &Fields, known: &[&str]) {
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let dot = if path.is_empty() { "" } else { "." };

@@ -93,11 +93,11 @@ impl Status {
     }
 }
 
-/// Whether the buyer's bank contests the payment. It leaves the status as it is.
+/// Whether the buyer's bank contests the payment. This does not change the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dispute {
-    /// Nobody does, or an inquiry was closed without money moving.
+    /// It does not, or an inquiry was closed and no money moved.
     #[default]
     None,
     /// Somebody must answer or decide.
@@ -132,7 +132,7 @@ impl Dispute {
     }
 }
 
-/// Something that a human must look at. None of them changes the status.
+/// Something that a human must look at. It does not change the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
@@ -144,7 +144,7 @@ pub enum Flag {
     CurrencyMismatch,
     /// A payment names two orders, or one that another session was made for.
     NameConflict,
-    /// The card's issuer takes the payment for a fraud: a dispute is likely.
+    /// The card's issuer takes the payment for fraud: a dispute is likely.
     /// <https://docs.stripe.com/disputes/measuring#early-fraud-warnings>
     FraudWarning,
     /// Somebody must still decide whether the payment is honest.
@@ -180,7 +180,7 @@ impl Flag {
         }
     }
 
-    /// Reads the words of a list separated by commas; words that are none are passed over.
+    /// Reads words separated by commas; unknown words are skipped.
     #[must_use]
     pub(crate) fn parse_list(text: &str) -> Vec<Flag> {
         let known = |word: &str| Flag::ALL.into_iter().find(|flag| flag.as_str() == word);
@@ -221,19 +221,19 @@ pub struct State {
     pub amount: i64,
     /// What was given back, in minor units.
     pub refunded: i64,
-    /// The part of `refunded` that is not through yet.
+    /// The part of `refunded` that is still pending.
     pub pending: i64,
     /// What open and lost disputes hold, in minor units.
     pub disputed: i64,
-    /// What lost disputes hold of what was not given back otherwise.
+    /// What lost disputes took of what was not refunded.
     pub lost: i64,
-    /// Of all the amounts; `None` while no event told.
+    /// The currency of all amounts; `None` while it is not known.
     pub currency: Option<Box<str>>,
     /// What a human must look at.
     pub flags: Vec<Flag>,
-    /// What the payment says that it is for, where that is not the order: a buyer may have written it.
+    /// What the payment says it is for, if that is not this order: a buyer may have written it.
     pub reference: Option<OrderId>,
-    /// The Checkout Session of the payment that counts most: a kept one, then the first one.
+    /// The Checkout Session of the payment that counts most.
     pub session: Option<StripeId>,
     /// The intent of that payment.
     pub intent: Option<StripeId>,
@@ -242,7 +242,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of an order that the shop asked for at `since` and of whose payment nobody has told.
+    /// The state of an order that the shop asked for at `since`, before any payment is known.
     #[must_use]
     pub(crate) fn before_payment(since: UnixSeconds, is_contested: bool) -> State {
         State {
@@ -265,7 +265,7 @@ impl State {
         }
     }
 
-    /// What the shop has of it: what was taken, less what was given back and what disputes were lost.
+    /// What the shop keeps: what was taken, less refunds and lost disputes.
     #[must_use]
     pub fn kept(&self) -> i64 {
         self.amount
@@ -273,8 +273,8 @@ impl State {
             .saturating_sub(self.lost)
     }
 
-    /// What the log says of the step from `before` to this state, most important first. Empty
-    /// when nothing that it would tell has changed.
+    /// What the log says of the change from `before` to this state, most important first. Empty if
+    /// nothing worth a line has changed.
     #[must_use]
     pub fn news(&self, before: Option<&State>) -> Vec<(Level, Message)> {
         let mut news = Vec::new();

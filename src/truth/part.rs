@@ -39,7 +39,7 @@ impl<'a> Part<'a> {
         versions.filter(|version| version.status != ChargeStatus::Failed)
     }
 
-    /// Nobody will pay it any more: its intent was canceled, or all its charges were holds that were
+    /// It can no longer be paid: its intent was canceled, or all its charges were holds that were
     /// released.
     pub(super) fn is_over(&self) -> bool {
         let is_released = |version: &Charge| !version.is_captured && version.refunded > 0;
@@ -47,7 +47,7 @@ impl<'a> Part<'a> {
             || self.tried().next().is_some() && self.tried().all(is_released)
     }
 
-    /// How its latest attempt stands. A charge that is pending or has failed is one, too.
+    /// How its latest attempt stands. A charge that is pending or has failed is an attempt, too.
     pub(super) fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
         let of_charge = |charge: &&KnownCharge| {
             let version = charge.version.as_ref();
@@ -70,13 +70,13 @@ impl<'a> Part<'a> {
         is_latest || self.tried().any(holds)
     }
 
-    /// A debit that had succeeded, at `paid` if its session says so, came back.
+    /// A debit that had succeeded (at `paid`, if its session says so) came back.
     pub(super) fn has_come_back(&self, paid: Option<Since>) -> bool {
         let intent = self.intent.map(|(_, intent)| intent);
         let taken = least(paid, intent.and_then(|intent| intent.succeeded));
         let later = |at: UnixSeconds| taken.is_some_and(|taken| at > taken.at());
         let one_took = self.charges.iter().any(|charge| charge.took());
-        // While another charge took the money, this one was declined before.
+        // If another charge took the money, this one was declined before it.
         let by_charge = |charge: &&KnownCharge| {
             let failed = charge.failed;
             failed.is_some_and(|at| charge.took() || !one_took && later(at))
@@ -97,7 +97,7 @@ impl<'a> Part<'a> {
         let received = received.map(|money| money.minor);
         match self.version.filter(|version| version.takes()) {
             Some(version) => match version.captured {
-                // What is captured later is heard of by the intent first.
+                // The intent is the first to tell of a later capture.
                 Some(captured) => Some(captured.max(received.unwrap_or(0))),
                 None => received.or(Some(version.amount)),
             },

@@ -27,7 +27,7 @@ use super::part::Part;
 use super::refund::Refunded;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 
-/// Everything known of one payment. This is what the database keeps; the rest is computed.
+/// Everything known of one payment. The database keeps this; the rest is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Payment {
@@ -55,15 +55,15 @@ pub struct Payment {
     fraud_warnings: BTreeSet<StripeId>,
     #[serde(skip_serializing_if = "Names::is_empty")]
     names: Names,
-    /// Those that count even for the session of a Payment Link.
+    /// The names that count even for the session of a Payment Link.
     #[serde(skip_serializing_if = "Names::is_empty")]
     link_names: Names,
-    /// `None` while nothing is asked about that.
+    /// `None` without `OUR_ORDERS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     belongs: Option<Belongs>,
 }
 
-/// Where a payment stands that took no money, best first: an order is what the best of its payments is.
+/// Where a payment stands that took no money, best first. An order stands where its best payment does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// The money is held for the shop, which must capture it.
@@ -125,7 +125,7 @@ impl Payment {
         self.join(news);
     }
 
-    /// Joins all that is known of another group of objects, which turned out to be this payment.
+    /// Joins another group of objects, which turned out to be of this payment.
     pub fn join(&mut self, other: Payment) {
         self.since = least(self.since, other.since);
         for (id, session) in other.sessions {
@@ -156,12 +156,11 @@ impl Payment {
         raise(&mut self.belongs, other.belongs);
     }
 
-    /// The order that this payment is for: the best name that it was given, else the first session
-    /// that told of itself, else the first invoice. `None` while there is none of them: then its
-    /// events are parked.
+    /// The order that this payment is for: its best name, else its first session that is known, else its
+    /// first invoice. `None` if it has none of them: then its events are parked.
     ///
-    /// The session of a Payment Link has names that its buyer may have written, so they count only
-    /// where the shop says so.
+    /// The buyer may have written the names of a Payment Link's session, so they count only if the shop
+    /// says so.
     #[must_use]
     pub fn order(&self) -> Option<OrderId> {
         let named = self.names_that_count().best.values().next().cloned();
@@ -178,7 +177,7 @@ impl Payment {
             .map(OrderId::from)
     }
 
-    /// What its objects say that it is for, where that is not what it is for; the buyer's own first.
+    /// A name that its objects carry, whether it counts or not; the buyer's own reference first.
     #[must_use]
     pub(crate) fn reference(&self) -> Option<&OrderId> {
         let names = &self.names.best;
@@ -189,13 +188,13 @@ impl Payment {
             .map(|(_, name)| name)
     }
 
-    /// One of its sessions is of a Payment Link.
+    /// A Payment Link made one of its sessions.
     #[must_use]
     pub(crate) fn is_of_link(&self) -> bool {
         self.told_sessions().any(|(_, session)| session.of_link)
     }
 
-    /// Two different order ids were given for it. A reference beside them is none.
+    /// It was given two different order ids. A reference does not count as one.
     #[must_use]
     pub(crate) fn is_named_twice(&self) -> bool {
         let names = self.names_that_count();
@@ -207,7 +206,7 @@ impl Payment {
         names.several || metadata.any(|(_, name)| first.is_some_and(|(_, first)| first != name))
     }
 
-    /// Whose it is, where several shops share the account; `None` where none does.
+    /// Whose it is; `None` without `OUR_ORDERS`.
     #[must_use]
     pub(crate) fn belongs(&self) -> Option<Belongs> {
         self.belongs
@@ -220,7 +219,7 @@ impl Payment {
         }
     }
 
-    /// One of its sessions was made by `paidup api` for the order that it names.
+    /// `paidup api` made one of its sessions, for the order that it names.
     #[must_use]
     pub(crate) fn is_made_here(&self) -> bool {
         self.told_sessions().any(|(_, session)| session.made_here)
@@ -248,13 +247,12 @@ impl Payment {
             .chain(&self.fraud_warnings)
     }
 
-    /// Its Checkout Sessions, hardly ever more than one; also those that are only named by another
-    /// object.
+    /// Its Checkout Sessions, rarely more than one; also one that only another object names.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &StripeId> {
         self.sessions.keys()
     }
 
-    /// Its intents: hardly ever more than one, but an invoice may be paid in parts.
+    /// Its intents, rarely more than one; but an invoice may be paid in parts.
     pub(crate) fn intents(&self) -> impl Iterator<Item = &StripeId> {
         self.intents.keys()
     }
@@ -264,12 +262,12 @@ impl Payment {
         self.charges.keys()
     }
 
-    /// Its invoices, hardly ever more than one.
+    /// Its invoices, rarely more than one.
     pub(crate) fn invoices(&self) -> impl Iterator<Item = &StripeId> {
         self.invoices.keys()
     }
 
-    /// Money was taken, or nothing was to pay.
+    /// Money was taken, or there was nothing to pay.
     #[must_use]
     pub(crate) fn is_paid(&self) -> bool {
         self.told_sessions()
@@ -287,8 +285,8 @@ impl Payment {
                 .any(|refund| self.proves_payment(refund))
     }
 
-    /// A refund proves that money was taken, unless what is known of its charge or its intent says that
-    /// the money was only held, or never came: then it is the release of the hold.
+    /// A refund proves that money was taken, unless its charge or intent says that the money was only
+    /// held or never came: then the refund is the release of the hold.
     fn proves_payment(&self, refund: &Refund) -> bool {
         let of_hold = |charge: &KnownCharge| {
             charge
@@ -354,7 +352,7 @@ impl Payment {
         parts.iter().any(|part| part.has_come_back(paid))
     }
 
-    /// The shop decides what is captured, so that need not be what the session asked for.
+    /// The shop decides how much is captured: it may be less than what the session asked for.
     #[must_use]
     pub(crate) fn is_captured_by_hand(&self) -> bool {
         let by_hand = |intent: &Intent| {
@@ -409,7 +407,7 @@ impl Payment {
         asked.cloned().or_else(of_charges)
     }
 
-    /// What was taken, as far as a charge, an intent or an invoice says so.
+    /// What was taken, if a charge, an intent or an invoice says so.
     #[must_use]
     pub(crate) fn taken(&self) -> Option<Money> {
         let takings = self
@@ -458,7 +456,7 @@ impl Payment {
         sum.within(taken)
     }
 
-    /// The disputes' joint state: one that is open wins, then one that is lost, then one that is won.
+    /// The state of its disputes together: an open one counts first, then a lost one, then a won one.
     #[must_use]
     pub(crate) fn dispute(&self) -> Option<DisputeStatus> {
         let statuses = || self.disputes.values().map(|dispute| dispute.status);
@@ -472,8 +470,8 @@ impl Payment {
         .find(|wanted| statuses().any(|status| status == *wanted))
     }
 
-    /// What the disputes of that status hold of what was taken. One whose amount is not known or in
-    /// another currency holds all of it: what is kept must not contain what was lost.
+    /// How much of what was taken the disputes of that status hold. One with an unknown amount or another
+    /// currency holds all of it: what is kept must not contain what was lost.
     #[must_use]
     pub(crate) fn disputed(&self, wanted: DisputeStatus, taken: &Money) -> i64 {
         let disputes = self
@@ -505,7 +503,7 @@ impl Payment {
             .max()
     }
 
-    /// When the buyer had finished, as far as is known.
+    /// When the buyer finished, as far as is known.
     fn completed(&self) -> Option<UnixSeconds> {
         self.told_sessions()
             .filter_map(|(_, session)| session.completed)
@@ -513,7 +511,7 @@ impl Payment {
             .map(Since::at)
     }
 
-    /// How the best of its parts stands. What has failed before it was canceled has failed.
+    /// How the best of its parts stands. What failed before it was canceled has failed.
     fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
         let parts = self.parts();
         let counts = |part: &Part<'_>, attempt| !part.is_over() || attempt <= Attempt::Failed;
@@ -526,8 +524,8 @@ impl Payment {
 
     /// A delayed payment did not arrive, or the shop has given up its invoice.
     ///
-    /// A card that is declined is none: the buyer may try again, and while an invoice is open, Stripe
-    /// does. What tells them apart is that the buyer had finished, or that the money was on its way.
+    /// A declined card is not a failure: the buyer may try again, and while an invoice is open, Stripe
+    /// does. It is a failure if the buyer had finished or the money was on its way.
     fn has_failed(&self, completed: Option<UnixSeconds>) -> bool {
         let came_back = match self.attempt() {
             Some((at, Attempt::Idle | Attempt::Failed)) => match completed {
@@ -602,15 +600,15 @@ impl Payment {
         parts.into_values().collect()
     }
 
-    /// Those that took money.
+    /// The parts that took money.
     fn takings(&self) -> Vec<Part<'_>> {
         let mut parts = self.parts();
         parts.retain(Part::took);
         parts
     }
 
-    /// Whether a refund is of that taking: it names its charge or its intent, or neither and there is
-    /// no other.
+    /// Whether a refund is of that taking: it names its charge or intent, or it names neither and there
+    /// is no other taking.
     fn is_of(&self, refund: &Refund, taking: &Part<'_>, is_only: bool) -> bool {
         let intent_of = |id| {
             self.charges

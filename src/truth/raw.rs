@@ -1,7 +1,7 @@
 //! Reads a Stripe object to the [`Fact`] that it tells.
 //!
 //! Only the fields named here are read, and all but the object's own id may be missing, of another type,
-//! or an expanded object: one of a version that we have never seen is read as far as it goes.
+//! or an expanded object. So an object of an unknown API version is read as far as possible.
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ use super::names::{Belongs, Carrier, MADE_HERE, Source};
 use super::reading::{Place, Reading};
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 
-/// The field that is missing, or that is not what it must be.
+/// The name of a field that is missing or not valid.
 pub(super) struct Unusable(pub(super) &'static str);
 
 /// Where an object comes from.
@@ -28,7 +28,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// When something that is true has become so, as far as is known.
+    /// When what it tells became true, as far as is known.
     fn since(&self) -> Since {
         if self.is_asked {
             Since::Found(UnixSeconds(self.at.0.saturating_sub(1)))
@@ -41,7 +41,7 @@ impl Origin<'_> {
 /// Largest amount taken, in minor units: no sum of a payment's amounts can overflow.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 
-/// The fields of all the objects that we read, together.
+/// The fields of all the objects that we read.
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct Raw<'a> {
@@ -55,7 +55,7 @@ pub(super) struct Raw<'a> {
     payment_details: Field<'a>,
     payment_link: Field<'a>,
     invoice: Field<'a>,
-    /// Of an invoice payment: what it was paid with.
+    /// What an invoice payment was paid with.
     payment: Field<'a>,
     capture_method: Field<'a>,
     livemode: Field<'a>,
@@ -77,7 +77,7 @@ pub(super) struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// Nobody is to pay for it: a session that only saves a card, an invoice that asks for nothing.
+    /// There is nothing to pay: a session that only saves a card, an invoice that asks for nothing.
     pub(super) fn sells_nothing(&self, object: &str) -> bool {
         match object {
             "checkout.session" => self.mode.text() == Some("setup"),
@@ -88,8 +88,8 @@ impl Raw<'_> {
         }
     }
 
-    /// What is told of this `object`, to which `news` happened: the end of the type of an event, or
-    /// the object's own status where Stripe was asked.
+    /// What this `object` tells. `news` is the last word of the event's type or, if Stripe was asked, the
+    /// object's own status.
     pub(super) fn fact(
         &self,
         object: &str,
@@ -140,9 +140,9 @@ impl Raw<'_> {
         Ok(fact)
     }
 
-    /// The object that an intent is for. Checkout puts its session's id there, and billing its
-    /// invoice's. Stripe does not promise it, so a shop's own text may stand there as well: the one place
-    /// where a prefix is looked at.
+    /// The session or invoice that an intent is for: Checkout and billing put its id into
+    /// `order_reference`. Stripe does not promise that, and a shop may put its own text there, so the
+    /// prefix decides. No other id's prefix is looked at.
     fn order_reference(&self, prefix: &str) -> Option<StripeId> {
         let details = self.payment_details.inner()?;
         let reference = details.order_reference.id();
@@ -152,7 +152,7 @@ impl Raw<'_> {
     fn session(&self, news: &str, origin: &Origin<'_>) -> Result<Session, Unusable> {
         let status = self.payment_status.text();
         let is_complete = news == "completed" || news == "complete";
-        // Nothing to pay is paid, but not before the buyer has finished.
+        // A session with nothing to pay is paid once the buyer has finished.
         let is_free = is_complete && status == Some("no_payment_required");
         let is_paid = is_free || status == Some("paid") || news == "async_payment_succeeded";
         Ok(Session {
@@ -199,7 +199,7 @@ impl Raw<'_> {
         // A hold that expires is released, whether its object shows that already or not.
         let refunded = if has_expired { Some(amount) } else { refunded };
         let status = self.charge_status(news);
-        // When a charge failed that Stripe was asked for, is not known: at the earliest when it was made.
+        // Stripe, when asked, does not say when a charge failed: at the earliest when it was made.
         let failed = if origin.is_asked {
             self.created.whole().map_or(origin.at, UnixSeconds)
         } else {
@@ -256,7 +256,7 @@ impl Raw<'_> {
     }
 
     fn dispute(&self, news: &str, at: UnixSeconds) -> Result<Dispute, Unusable> {
-        // A word of a later version must not keep a dispute open that is closed.
+        // An unknown status must not keep a closed dispute open.
         let unknown = match news {
             "closed" => DisputeStatus::Closed,
             _ => DisputeStatus::Open,
@@ -284,7 +284,7 @@ impl Raw<'_> {
         };
         let due = self.money(&self.amount_due, "data.object.amount_due")?;
         let paid = self.money(&self.amount_paid, "data.object.amount_paid")?;
-        // What was paid outside of Stripe need not be in `amount_paid`.
+        // `amount_paid` may lack what was paid outside of Stripe.
         let paid = match paid {
             Some(paid) if paid.minor == 0 => due.clone(),
             paid => paid,
@@ -311,7 +311,7 @@ impl Raw<'_> {
         let Some(ours) = &reading.ours else { return };
         let metadata = |key: &str| self.metadata.get(key);
         let is_ours = ours.is_marked(&metadata, fact.names.iter().map(|(_, name)| name));
-        // What begins a sale must carry the mark; an intent or a charge may have got none.
+        // A session or invoice must carry the mark; an intent or a charge need not.
         let must = matches!(carrier, Carrier::Session | Carrier::Invoice);
         fact.belongs = Some(match (is_ours, must) {
             (true, _) => Belongs::Ours,
@@ -320,8 +320,8 @@ impl Raw<'_> {
         });
     }
 
-    /// The names that stand in `places`, and whether one is too long. A blank one says nothing; one that
-    /// is too long is not used, and the log says so.
+    /// The names in these places, and whether one was too long. A blank name is skipped; one that is too
+    /// long is not used, and the log says so.
     fn names(&self, places: &[(u8, Place)], carrier: Carrier) -> (Vec<(Source, OrderId)>, bool) {
         let mut names: Vec<(Source, OrderId)> = Vec::new();
         let mut is_too_long = false;

@@ -1,16 +1,15 @@
-//! How the shop's settings say that events are to be read: of which mode, whose orders are ours, and
-//! where their names stand.
+//! The shop's settings for reading events: which mode, which orders are ours, and where their ids are.
 
 use std::fmt;
 
 use crate::base::id::OrderId;
 
-/// Stripe's two worlds. <https://docs.stripe.com/keys#test-live-modes>
+/// Stripe's two modes. <https://docs.stripe.com/keys#test-live-modes>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Real money.
     Live,
-    /// Test cards; sandboxes are of this mode too.
+    /// Test cards; sandboxes too.
     Test,
 }
 
@@ -38,9 +37,9 @@ impl Mode {
 pub struct Reading {
     /// `STRIPE_MODE`: events of the other mode are ignored.
     pub mode: Option<Mode>,
-    /// `ORDER_ID_FROM`: where the order ids stand.
+    /// `ORDER_ID_FROM`: where order ids are looked for.
     pub names: NamePlaces,
-    /// `OUR_ORDERS`: which orders are this shop's; all of them when it is not set.
+    /// `OUR_ORDERS`: which orders are this shop's; all if it is not set.
     pub ours: Option<Ours>,
 }
 
@@ -53,17 +52,17 @@ pub(crate) enum Place {
     Reference,
 }
 
-/// The places in which order ids are looked for, best first, each with its rank. Keys of metadata that
-/// stand side by side have one rank: then the object decides.
+/// The places where order ids are looked for, best first, each with its rank. Neighbouring metadata keys
+/// share a rank: then the kind of object decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePlaces {
     shop: Vec<(u8, Place)>,
     link: Vec<(u8, Place)>,
 }
 
-/// Most places of a list.
+/// The most places of a list.
 const PLACES_MAX: usize = 16;
-/// Longest key of metadata. <https://docs.stripe.com/metadata>
+/// The longest metadata key. <https://docs.stripe.com/metadata>
 const KEY_MAX_CHARS: usize = 40;
 
 impl Default for NamePlaces {
@@ -83,7 +82,7 @@ impl NamePlaces {
     /// Reads a list such as `metadata.order_number,client_reference_id`.
     ///
     /// # Errors
-    /// The entry that is none, or that there are too many.
+    /// An entry is not valid, or there are too many or none.
     pub fn parse(text: &str) -> Result<NamePlaces, BadPlace> {
         let mut places = NamePlaces {
             shop: Vec::new(),
@@ -122,7 +121,7 @@ impl NamePlaces {
         &self.shop
     }
 
-    /// Where the order id of a Payment Link's session is looked for: nowhere, unless the shop says so.
+    /// Where the order id of a Payment Link's session is looked for; nowhere by default.
     #[must_use]
     pub(crate) fn link_places(&self) -> &[(u8, Place)] {
         &self.link
@@ -141,14 +140,14 @@ impl Place {
     }
 }
 
-/// Why a list names no places.
+/// Why a list of places is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadPlace {
-    /// One of its entries is none.
+    /// An entry is not a place.
     Entry,
     /// There are over 16.
     TooMany,
-    /// There is none for the shop's own sessions.
+    /// There is no place for the shop's own sessions.
     Empty,
 }
 
@@ -165,7 +164,7 @@ impl fmt::Display for BadPlace {
     }
 }
 
-/// What tells this shop's orders from those of others that share the Stripe account.
+/// What marks this shop's orders when others share the Stripe account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ours {
     /// `metadata.KEY=VALUE`.

@@ -64,8 +64,8 @@ impl Refunded {
 /// What was given back according to a running `total` as of `at`. A refund that failed after that is
 /// still in it (`gone`); one made after it is not yet in it (`new`).
 fn by_total(at: UnixSeconds, total: i64, charge: Option<&Charge>, refunds: &[&Refund]) -> i64 {
-    // A list that is not older than the total has all that it may sum up: what failed need not be
-    // taken out of it yet.
+    // A list of refunds that is not older than the total has every refund that the total sums up. One
+    // that has failed may still be in the total.
     let is_asked = charge.is_some_and(|charge| charge.is_asked);
     let is_listed = |refund: &Refund| {
         let listed = refund.listed;

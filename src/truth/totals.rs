@@ -77,10 +77,10 @@ impl State {
     }
 }
 
-/// How much a payment counts in its order: the least counts most.
+/// How much a payment counts in its order. The least counts most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
-    /// It took money that the shop still has, at least in part; or nothing was to pay.
+    /// The shop still has some of its money; or there was nothing to pay.
     Kept,
     /// It took money, and all of it was given back.
     GivenBack,
@@ -155,14 +155,14 @@ impl Share {
         self.since
     }
 
-    /// The ids of its first objects, which no other payment has: of two payments that count the same
-    /// and began in the same second, the one with the lesser text counts more.
+    /// The ids of its first objects, which no other payment has. They decide between two payments that
+    /// count the same and began in the same second.
     #[must_use]
     pub(crate) fn lead(&self) -> &str {
         &self.lead
     }
 
-    /// The one that counts more; of two that count the same, the one that Stripe told of first.
+    /// The one that counts more; of two that count the same, the one that Stripe told us of first.
     #[must_use]
     pub(crate) fn or_better(self, other: Option<Share>) -> Share {
         let key = |share: &Share| (share.weight, share.since, share.lead.clone());
@@ -180,7 +180,7 @@ struct Sums {
     /// Payments.
     #[serde(skip_serializing_if = "is_zero")]
     payments: i64,
-    /// Those that took money: a free one is no payment too many.
+    /// Payments that took money: a free one does not make a double payment.
     #[serde(skip_serializing_if = "is_zero")]
     takings: i64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -225,7 +225,7 @@ impl Sums {
     }
 }
 
-/// What the payments of one order add up to. A share that was added can be taken out again.
+/// What the payments of one order add up to. A share that was added can be removed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Totals {
@@ -257,7 +257,7 @@ impl Totals {
         self.count(share, 1);
     }
 
-    /// Takes out what was added.
+    /// Removes what was added.
     pub(crate) fn remove(&mut self, share: &Share) {
         self.count(share, -1);
     }
@@ -384,7 +384,7 @@ fn lead_of(payment: &Payment) -> String {
     first.join(" ")
 }
 
-/// What is to be looked at in one payment, of which `taken` was taken.
+/// What a human must look at in one payment, of which `taken` was taken.
 fn flags_of(payment: &Payment, taken: Option<&Money>, is_of_other: bool) -> Vec<Flag> {
     // What the session asked for against what was taken, where both are known.
     let pair = payment.session_total().zip(taken);
