@@ -1,55 +1,56 @@
--- The whole database. Facts are stored (event, object, payment); status is computed from them and
--- kept beside them only to be read and counted (orders, change, tally).
+-- The whole database: schema 1. Facts are stored (event, object, payment). The
+-- status is computed from them and kept beside them only to be read and counted (orders, change,
+-- tally).
 --
 -- Personal data has no place here: no name, no email, no body of an event. An order id is the
 -- shop's own text and is kept as it is.
 --
--- Times are Unix seconds. `…_at` without more is this host's clock, `created` is Stripe's.
+-- Times are Unix seconds. A column that ends in `_at` has this host's clock, `created` has Stripe's.
 -- Amounts are whole numbers of the currency's smallest unit and never negative.
 --
--- Keys and indexes are chosen so that a delivery costs with five million events what it costs with
--- none. What is our own is a number that grows (payment, event, orders, change): new rows go to the
--- end of their trees, where the pages are in memory already. What is Stripe's is text that begins
--- with a time, which comes to the same. Only a session's id is random from its start: among five
--- million, each new one would have to read, log and write a page that nobody else needs. So sessions
--- are kept by month, and those of a month are on few pages (src/store/object.rs). The names of the
--- orders are the shop's: if they are random, each order touches a page of its own in their index.
--- Partial indexes hold only what is asked for. Nothing is indexed that no delivery, command or
--- metric looks up, as each index is one more page that a delivery writes.
+-- Keys and indexes are chosen so that a delivery costs the same with five million events as with
+-- none. Our own keys are numbers that grow (payment, event, orders, change): new rows go to the end of
+-- their trees, where the pages are in memory already. Stripe's ids begin with a time, which has the
+-- same effect. Only a session's id is random from its start: among five million, each new one would
+-- have to read, log and write a page that nobody else needs. So sessions are filed by month, and those
+-- of one month are on few pages (src/store/object.rs). The names of the orders are the shop's: if they
+-- are random, each order touches a page of its own in their index. Partial indexes hold only what is
+-- asked for. Nothing is indexed that no delivery, command or metric looks up, as each index is one more
+-- page for a delivery to write.
 
--- One Stripe payment: a session, its intent, its charges, refunds and disputes. Which objects
--- belong together follows from what they name, so two payments may turn out to be one.
+-- One Stripe payment: a session, its intent, its charges, refunds and disputes. Which objects belong
+-- together follows from the ids in them, so two payments may turn out to be one.
 CREATE TABLE payment (
     id         INTEGER PRIMARY KEY,
-    order_id   INTEGER REFERENCES orders (id),   -- NULL while no event has told: parked
-    weight     INTEGER,                          -- how much it counts in its order: the least most
+    order_id   INTEGER REFERENCES orders (id),   -- NULL while no event has named it: parked
+    weight     INTEGER,                          -- how much it counts in its order: the lowest most
     since      INTEGER,                          -- Stripe's time of its first event
-    lead       TEXT,                             -- its first objects: settles a draw
-    other_shop INTEGER NOT NULL,                 -- 1: of another shop that shares the account
+    lead       TEXT,                             -- its first objects: breaks a tie
+    other_shop INTEGER NOT NULL,                 -- 1: it belongs to another shop on the account
     facts      TEXT NOT NULL                     -- JSON: src/truth/payment.rs
 );
--- The payment of an order that counts most is the first of it.
+-- An order's first payment in this index is the one that counts most.
 CREATE INDEX payment_by_order ON payment (order_id, weight, since, lead) WHERE order_id IS NOT NULL;
 -- Counted at each scrape.
 CREATE INDEX payment_parked ON payment (id) WHERE order_id IS NULL AND other_shop = 0;
 
 -- Finds the payment of any Stripe object. The key is the table (WITHOUT ROWID): no second tree.
 CREATE TABLE object (
-    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session src/store/object.rs
+    id      BLOB PRIMARY KEY,                    -- pi_…, ch_…, re_…, du_…; of a session: src/store/object.rs
     payment INTEGER NOT NULL REFERENCES payment (id)
 ) WITHOUT ROWID;
 
--- The ledger: every event that Stripe proved to have sent, once. `seq` is the order of arrival.
+-- The ledger: every event that Stripe has sent or listed, once. `seq` is the order of arrival.
 CREATE TABLE event (
     seq         INTEGER PRIMARY KEY,
     id          TEXT NOT NULL UNIQUE,            -- evt_…
     type        TEXT NOT NULL,
     created     INTEGER,                         -- NULL for thin events
     received_at INTEGER NOT NULL,
-    object      TEXT,                            -- what it is about; NULL when it is ignored
+    object      TEXT,                            -- what it is about; NULL when it was ignored
     outcome     TEXT NOT NULL,                   -- applied, duplicate, parked, ignored
     reason      TEXT,                            -- why it was ignored: type, account, thin, mode, no_sale, other_shop
-    request_id  TEXT,                            -- finds its log lines; NULL when we fetched it
+    request_id  TEXT,                            -- finds its log lines; NULL if we fetched it
     sha256      BLOB NOT NULL                    -- of the body
 );
 
@@ -60,46 +61,46 @@ CREATE TABLE orders (
     name       TEXT NOT NULL UNIQUE,             -- the shop's order id, or the session's id
     status     TEXT NOT NULL,                    -- src/truth/order.rs
     dispute    TEXT NOT NULL,                    -- none, open, won, lost
-    amount     INTEGER NOT NULL,                 -- taken, or asked for before that
+    amount     INTEGER NOT NULL,                 -- taken or, before that, asked for
     refunded   INTEGER NOT NULL,
-    pending    INTEGER NOT NULL,                 -- the part of refunded that is not through yet
-    disputed   INTEGER NOT NULL,                 -- what open and lost disputes hold
-    lost       INTEGER NOT NULL,                 -- what lost disputes hold and no refund gave back
+    pending    INTEGER NOT NULL,                 -- the part of `refunded` that is still pending
+    disputed   INTEGER NOT NULL,                 -- held by open and lost disputes
+    lost       INTEGER NOT NULL,                 -- held by lost disputes and not refunded
     currency   TEXT,                             -- of all amounts
     flags      TEXT NOT NULL,                    -- words separated by commas
-    reference  TEXT,                             -- what it says that it is for, where that does not count
-    totals     TEXT,                             -- JSON: what several payments add up to (src/truth/order.rs)
+    reference  TEXT,                             -- the order that it names, where that does not decide
+    totals     TEXT,                             -- JSON: the sums of several payments (src/truth/order.rs)
     session    TEXT,
     intent     TEXT,
-    created    INTEGER NOT NULL,                 -- of the first event that told of the order
+    created    INTEGER NOT NULL,                 -- of its first event
     updated_at INTEGER NOT NULL,
     changed    INTEGER NOT NULL                  -- greater than that of every earlier change, and
                                                  -- than the clock's seconds times 2^20
 );
 CREATE INDEX orders_by_status ON orders (status, id);
 CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
--- For those who poll: what has changed since I asked last?
+-- For those who poll: what has changed since I last asked?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
 
--- And what is no more? An order that took its real name, or whose payments turned out to be for
--- another one. Whoever keeps a copy of the orders removes it (src/store/feed.rs).
+-- And what is gone? The old name of an order that took its real one, and an order whose payments
+-- turned out to be for another. Whoever keeps a copy of the orders removes it (src/store/feed.rs).
 CREATE TABLE gone (
-    changed INTEGER PRIMARY KEY,                 -- among the numbers of orders
+    changed INTEGER PRIMARY KEY,                 -- from the same numbers as orders.changed
     name    TEXT NOT NULL,
-    became  TEXT                                 -- the order's name from then on
+    became  TEXT                                 -- the name of the order that it became
 );
 
--- When a server began to write this file. A number between `after`, the last that the file had given
--- then, and `began` is of a history that an older backup has undone.
+-- When a server began to write this file. `after` is the last number that the file had given then. A
+-- number between the two is of a history that restoring an older backup has undone.
 CREATE TABLE history (
-    began INTEGER PRIMARY KEY,                   -- among the numbers of orders
+    began INTEGER PRIMARY KEY,                   -- from the same numbers as orders.changed
     after INTEGER NOT NULL
 );
 
--- The greatest number that was given to anything.
+-- The greatest number given so far.
 CREATE VIEW last_number AS SELECT max((SELECT coalesce(max(changed), 0) FROM orders),
     (SELECT coalesce(max(changed), 0) FROM gone), (SELECT coalesce(max(began), 0) FROM history)) AS number;
--- No order goes without a word, whoever removes it.
+-- No order disappears unrecorded, whoever removes it.
 CREATE TRIGGER gone_rename AFTER UPDATE OF name ON orders WHEN OLD.name <> NEW.name BEGIN
     INSERT INTO gone SELECT number + 1, OLD.name, NEW.name FROM last_number;
 END;
@@ -107,15 +108,15 @@ CREATE TRIGGER gone_delete AFTER DELETE ON orders BEGIN
     INSERT INTO gone SELECT number + 1, OLD.name, NULL FROM last_number;
 END;
 
--- The story of each order: at most one change an event, in the order of arrival. An order that
--- takes its real name takes its story along.
+-- The story of each order: at most one change for each event, in the order of arrival. An order that
+-- takes its real name keeps its story.
 CREATE TABLE change (
     order_id    INTEGER NOT NULL REFERENCES orders (id),
-    seq         INTEGER NOT NULL,                -- of the event; stays when the ledger is pruned
+    seq         INTEGER NOT NULL,                -- of the event; stays when that is pruned
     at          INTEGER NOT NULL,
     from_status TEXT,                            -- NULL when the order was first heard of
     to_status   TEXT NOT NULL,
-    dispute     TEXT NOT NULL,                   -- this and the next three: after the change
+    dispute     TEXT NOT NULL,                   -- after the change, as are the next three
     amount      INTEGER NOT NULL,
     refunded    INTEGER NOT NULL,
     flags       TEXT NOT NULL,
@@ -125,23 +126,23 @@ CREATE TABLE change (
     PRIMARY KEY (order_id, seq)
 ) WITHOUT ROWID;
 
--- What the shop has asked for through `paidup api`: written before Stripe is called, so that one
+-- What the shop has asked for through `paidup api`. Written before Stripe is called, so that one
 -- request makes one session wherever it is cut off (src/store/checkout.rs).
 CREATE TABLE checkout (
     key        TEXT PRIMARY KEY,                 -- the shop's Idempotency-Key, or the order's name
     order_name TEXT NOT NULL,
-    sha256     BLOB,                             -- of what is asked for; NULL: Stripe refused that
-    attempt    INTEGER NOT NULL,                 -- with the name: Stripe's idempotency key
+    sha256     BLOB,                             -- of the request; NULL once Stripe has refused it
+    attempt    INTEGER NOT NULL,                 -- part of Stripe's idempotency key
     made_at    INTEGER NOT NULL,                 -- when this attempt began
-    expires_at INTEGER NOT NULL,                 -- when the page ends
+    expires_at INTEGER NOT NULL,                 -- when the page expires
     session    TEXT,                             -- NULL until Stripe has answered
     url        TEXT                              -- of the page
 ) WITHOUT ROWID;
 CREATE INDEX checkout_by_order ON checkout (order_name);
 CREATE INDEX checkout_by_session ON checkout (session) WHERE session IS NOT NULL;
 
--- Orders by status, counted as they change: counting five million rows would make each scrape of
--- the metrics slower as the shop grows.
+-- Orders by status, counted as they change: counting all rows would make each scrape of the metrics
+-- slower as the shop grows.
 CREATE TABLE tally (
     status TEXT PRIMARY KEY,
     orders INTEGER NOT NULL
@@ -157,7 +158,7 @@ CREATE TRIGGER tally_delete AFTER DELETE ON orders BEGIN
     UPDATE tally SET orders = orders - 1 WHERE status = OLD.status;
 END;
 
--- Stripe's world that everything here is of: live or test. Settled by STRIPE_MODE or by the first event.
+-- Whether everything here is live or test data. Settled by STRIPE_MODE or by the first event.
 CREATE TABLE mode (
     id   INTEGER PRIMARY KEY CHECK (id = 1),
     word TEXT NOT NULL
@@ -170,7 +171,7 @@ CREATE TABLE probe (
 );
 INSERT INTO probe VALUES (1, 0);
 
--- When each of the operator's chores was last done well.
+-- When each of the operator's chores last succeeded.
 CREATE TABLE chore (
     name TEXT PRIMARY KEY,                       -- backup, check, prune
     at   INTEGER NOT NULL

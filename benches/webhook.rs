@@ -39,9 +39,10 @@ use std::time::{Duration, Instant};
 
 use paidup::config::serve::Config;
 use paidup::host::logger;
-use paidup::http::edge::{self, Edge, Limits};
+use paidup::http::edge::{Edge, Limits};
 use paidup::http::exchange::Http;
-use paidup::http::metrics::Metrics;
+use paidup::http::listen;
+use paidup::serve::metrics::Metrics;
 use paidup::serve::public::Public;
 use paidup::serve::webhook::Webhook;
 use paidup::store::Store;
@@ -408,8 +409,13 @@ fn serve(batch_max: usize, database: &str) {
         webhook: Webhook::new(&config, Arc::new(writer), Arc::clone(&metrics)),
         checkout_status: None,
     };
-    let http = Http::new(Arc::new(public), metrics, config.trusted_proxies.clone()).unwrap();
-    let listener = edge::listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let http = Http::new(
+        Arc::new(public),
+        metrics.requests(),
+        config.trusted_proxies.clone(),
+    )
+    .unwrap();
+    let listener = listen::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let limits = Limits {
         connections: config.http_connections,

@@ -6,19 +6,16 @@
 //! story of a delivery), [`store::writer`] and [`store`] (how it gets onto the disk), [`http::edge`]
 //! and [`http::exchange`] (how it came in).
 //!
-//! Each room may use those below it, and none above:
+//! Each room may use those on the lines below its own:
 //!
 //! ```text
-//! command   what can be asked for on the command line
-//! api       `paidup api`: answers the shop's own back end
-//! serve     `paidup serve`: receives webhooks
-//! stripe    Stripe's API as its client                    ureq
-//! http      one strict reader for every server of ours    httparse, socket2
-//! store     the SQLite file, and all SQL                  rusqlite
-//! config    the environment variables
-//! truth     what is true of an order: no I/O
-//! host      clock, files, log, service manager            rustix, listenfd, env_logger
-//! base      words that every room uses
+//! command      what can be asked for on the command line
+//! api, serve   the two servers: for the shop's own back end, and for Stripe
+//! stripe       Stripe's API as its client                        ureq
+//! http, store  how requests come in; the SQLite file, all SQL    httparse, socket2; rusqlite
+//! config       the environment variables
+//! host, truth  this machine; what is true of an order, no I/O    rustix, listenfd, env_logger
+//! base         words that every room uses
 //! ```
 
 #![forbid(unsafe_code)]

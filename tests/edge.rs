@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use paidup::base::log_line::{LogFields, Message};
 use paidup::host::clock::Now;
-use paidup::http::edge::{Edge, Limits, listen_tcp, listen_unix};
+use paidup::http::edge::{Edge, Limits};
 use paidup::http::exchange::{App, Http, Reply, Request};
-use paidup::http::metrics::Metrics;
+use paidup::http::listen;
+use paidup::http::metrics::{OTHER, RequestCounters};
 use socket2::{SockRef, Socket};
 
 // ── What is one request and what is not ──
@@ -273,11 +274,11 @@ fn a_cut_request_is_a_bad_one_and_a_silent_connection_is_none() {
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(Answer::read(&mut stream).status, 400, "{cut:?}");
     }
-    let before = edge.metrics.render(None);
+    let before = edge.counters.render();
     let mut stream = edge.connect();
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_all(&mut stream), "");
-    assert_eq!(edge.metrics.render(None), before);
+    assert_eq!(edge.counters.render(), before);
 }
 
 // ── Clients that are slow, many or malicious ──
@@ -285,7 +286,7 @@ fn a_cut_request_is_a_bad_one_and_a_silent_connection_is_none() {
 #[test]
 fn slow_clients_hold_their_threads_until_the_deadline_and_not_longer() {
     let _guard = together();
-    let edge = TestEdge::with(listen_tcp(LOCALHOST).unwrap(), 4, REQUEST_TIMEOUT);
+    let edge = TestEdge::with(listen::tcp(LOCALHOST).unwrap(), 4, REQUEST_TIMEOUT);
     let began = Instant::now();
     let slow = [
         "GET / HT",
@@ -311,7 +312,7 @@ fn slow_clients_hold_their_threads_until_the_deadline_and_not_longer() {
 #[test]
 fn dripping_does_not_extend_the_deadline() {
     let _guard = together();
-    let edge = TestEdge::with(listen_tcp(LOCALHOST).unwrap(), 1, REQUEST_TIMEOUT);
+    let edge = TestEdge::with(listen::tcp(LOCALHOST).unwrap(), 1, REQUEST_TIMEOUT);
     let mut stream = edge.connect();
     stream
         .set_read_timeout(Some(Duration::from_millis(50)))
@@ -429,12 +430,12 @@ fn a_client_behind_a_trusted_proxy_or_a_unix_socket_has_its_own_address() {
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("http.sock");
-    drop(listen_unix(&path, None).unwrap()); // what a killed process leaves behind
-    let edge = TestEdge::on(listen_unix(&path, None).unwrap(), 2);
+    drop(listen::unix(&path, None).unwrap()); // what a killed process leaves behind
+    let edge = TestEdge::on(listen::unix(&path, None).unwrap(), 2);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(Answer::read(&mut stream).body, r#""203.0.113.7""#);
-    let error = listen_unix(&path, None).unwrap_err();
+    let error = listen::unix(&path, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     drop(edge);
 }
@@ -444,7 +445,7 @@ fn a_client_behind_a_trusted_proxy_or_a_unix_socket_has_its_own_address() {
 #[test]
 fn restarts_under_load_lose_no_request() {
     let _guard = together();
-    let listener = listen_tcp(LOCALHOST).unwrap();
+    let listener = listen::tcp(LOCALHOST).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicUsize::new(0));
@@ -532,6 +533,10 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
 struct TestApp;
 
 impl App for TestApp {
+    fn route(&self, _: &str) -> &'static str {
+        OTHER
+    }
+
     fn answer(&self, request: &Request<'_>, _: Now, _: &mut LogFields) -> Reply {
         let json = |json: String| Reply::json(200, Message::RequestServed, json);
         match request.path {
@@ -550,12 +555,12 @@ impl App for TestApp {
 struct TestEdge {
     address: Option<SocketAddr>,
     edge: Option<Edge>,
-    metrics: Arc<Metrics>,
+    counters: Arc<RequestCounters>,
 }
 
 impl TestEdge {
     fn start(connections: usize) -> TestEdge {
-        TestEdge::on(listen_tcp(LOCALHOST).unwrap(), connections)
+        TestEdge::on(listen::tcp(LOCALHOST).unwrap(), connections)
     }
 
     fn on(listener: Socket, connections: usize) -> TestEdge {
@@ -563,9 +568,9 @@ impl TestEdge {
     }
 
     fn with(listener: Socket, connections: usize, request_timeout: Duration) -> TestEdge {
-        let metrics = Arc::new(Metrics::new());
+        let counters = Arc::new(RequestCounters::new(&[], &[]));
         let proxies = vec!["127.0.0.0/8".parse().unwrap()];
-        let http = Http::new(Arc::new(TestApp), Arc::clone(&metrics), proxies).unwrap();
+        let http = Http::new(Arc::new(TestApp), Arc::clone(&counters), proxies).unwrap();
         let limits = Limits {
             connections: NonZeroUsize::new(connections).unwrap(),
             request_timeout,
@@ -574,7 +579,7 @@ impl TestEdge {
         TestEdge {
             address: listener.local_addr().unwrap().as_socket(),
             edge: Some(Edge::start(listener, limits, Arc::new(http)).unwrap()),
-            metrics,
+            counters,
         }
     }
 

@@ -1,3 +1,8 @@
-//! `paidup api`: answers the shop's own back end.
+//! `paidup api`: answers the shop's back end.
 
+mod create;
+mod orders;
 pub mod process;
+mod query;
+mod replies;
+pub mod token;

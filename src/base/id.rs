@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 #[serde(transparent)]
 pub struct UnixSeconds(pub i64);
 
-/// Why a text is no identifier.
+/// Why a text is not a valid identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadId {
-    /// It is empty, or nothing but blanks.
+    /// It is empty or blank.
     Empty,
     /// It is longer than this kind of identifier may be.
     TooLong,
-    /// It has a character that this kind of identifier never has.
+    /// It has a character that this kind of identifier may not have.
     BadCharacter,
 }
 
@@ -42,7 +42,7 @@ pub struct StripeId(Box<str>);
 impl StripeId {
     /// Longest id that Stripe announces, in bytes:
     /// <https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backwards-compatible>.
-    pub const MAX_BYTES: usize = 255;
+    pub(crate) const MAX_BYTES: usize = 255;
 
     /// Checks `text`.
     ///
@@ -73,18 +73,18 @@ impl From<StripeId> for Box<str> {
     }
 }
 
-/// The name of an order: the shop's own, which is any text of 1 to 200 characters that is not all
-/// blank, or, while nobody has named it, the id of its Checkout Session.
+/// The id of an order: the shop's own, which is any text of 1 to 200 characters that is not blank,
+/// or, until an event names that, the id of the order's Checkout Session.
 ///
-/// It comes from outside and is kept as it is, so it may be an email address or worse: the log
-/// takes it only through [`LogText`](super::log_line::LogText).
+/// It comes from outside and is kept as it is, so it may be an email address or worse: it gets into
+/// the log only through [`LogText`](super::log_line::LogText).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Box<str>", into = "Box<str>")]
 pub struct OrderId(Box<str>);
 
 impl OrderId {
     /// Longest order id, in characters: that of Stripe's `client_reference_id`.
-    pub const MAX_CHARS: usize = 200;
+    pub(crate) const MAX_CHARS: usize = 200;
 
     /// Checks `text`.
     ///
@@ -100,7 +100,7 @@ impl OrderId {
         Ok(OrderId(text.into()))
     }
 
-    /// Takes back a name that was stored: it was checked when it came.
+    /// An id from the database, which was checked before it was stored.
     #[must_use]
     pub fn stored(text: String) -> OrderId {
         OrderId(text.into())
@@ -133,7 +133,7 @@ impl From<OrderId> for Box<str> {
     }
 }
 
-/// What ties an answer's `x-request-id` to its log lines: 8 to 64 of `[A-Za-z0-9_-]`.
+/// Ties an answer's `x-request-id` to its log lines: 8 to 64 of `[A-Za-z0-9_-]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequestId(Box<str>);
 
@@ -146,20 +146,20 @@ impl RequestId {
         plain(text, 8, 64).map(|text| RequestId(text.into()))
     }
 
-    /// The id that this process, `process` being its random number, gives its `number`th request.
+    /// The id of a process's `number`th request; `process` is the process's random number.
     #[must_use]
-    pub fn numbered(process: u64, number: u64) -> RequestId {
+    pub(crate) fn numbered(process: u64, number: u64) -> RequestId {
         RequestId(format!("{process:016x}-{number:08x}").into())
     }
 
-    /// The id as it stands in the header and in the log.
+    /// The id as it appears in the header and in the log.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What makes Stripe do a thing once, however often it is asked: 1 to 255 of `[A-Za-z0-9_-]`.
+/// Makes Stripe do a thing once, however often it is asked: 1 to 255 of `[A-Za-z0-9_-]`.
 /// <https://docs.stripe.com/api/idempotent_requests>
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(Box<str>);
@@ -173,15 +173,15 @@ impl IdempotencyKey {
         plain(text, 1, 255).map(|text| IdempotencyKey(text.into()))
     }
 
-    /// The key of the `attempt`th session of an order, the same whenever it is asked for. An order id
-    /// may be any text, hence the digest.
+    /// The key of the `attempt`th session of an order, which is always the same. An order id may be
+    /// any text, hence the digest.
     #[must_use]
-    pub fn of_attempt(order: &OrderId, attempt: i64) -> IdempotencyKey {
+    pub(crate) fn of_attempt(order: &OrderId, attempt: i64) -> IdempotencyKey {
         let digest = hex::encode(Sha256::digest(order.as_str().as_bytes()));
         IdempotencyKey(format!("paidup-{digest}-{attempt}").into())
     }
 
-    /// The key as it stands in the header.
+    /// The key as it appears in the header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,7 +1,7 @@
-//! What may ever be logged: six fields, and messages and codes from two lists.
+//! What may be logged: six fields, and messages and codes from two fixed lists.
 //!
-//! The allow-list is a type. There is no `String` in [`LogFields`] and no way to put a header, a
-//! body or a formatted text into a line, so nothing personal can slip in by a careless edit:
+//! The allow-list is a type. [`LogFields`] has no `String`, and no header, body or formatted text fits
+//! into a line, so no careless edit can log anything personal:
 //!
 //! ```compile_fail
 //! use paidup::base::log_line::LogFields;
@@ -11,7 +11,7 @@
 //! ```compile_fail
 //! use paidup::base::log_line::{LogFields, Message, render};
 //! let message = format!("order of {}", "ada@example.com");
-//! render(log::Level::Info, "2026-11-24T05:46:26.000Z", &message, &LogFields::default()); // not a Message
+//! render("2026-11-24T05:46:26.000Z", &message, &LogFields::default()); // not a Message
 //! ```
 
 use std::fmt;
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::id::{OrderId, RequestId, StripeId};
 
-/// Text that may stand in the log: an identifier that cannot be personal, or a short digest.
+/// Text that may be logged: an identifier that cannot be personal, or a short digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogText(Box<str>);
 
@@ -33,7 +33,7 @@ impl LogText {
     /// An order id, or `sha256:` and 12 hex digits of its SHA-256 when it could be personal: it has
     /// an `@`, white space, a control or non-ASCII character, or is over 64 characters long.
     #[must_use]
-    pub fn order(id: &OrderId) -> LogText {
+    pub(crate) fn order(id: &OrderId) -> LogText {
         let text = id.as_str();
         let plain = |c: char| c.is_ascii_graphic() && c != '@';
         if text.len() <= Self::SHOWN_MAX_CHARS && text.chars().all(plain) {
@@ -43,12 +43,6 @@ impl LogText {
         digest.truncate(12);
         LogText(format!("sha256:{digest}").into())
     }
-
-    /// The text as the log shows it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl From<&StripeId> for LogText {
@@ -57,7 +51,7 @@ impl From<&StripeId> for LogText {
     }
 }
 
-/// The fields of a log line: these six, ever.
+/// The fields of a log line: these six and no others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogFields {
@@ -83,7 +77,10 @@ pub struct LogFields {
 
 /// What happened, in fixed words. Alerts match these texts, so changing one is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is its text, in `text` below")]
+#[expect(
+    missing_docs,
+    reason = "each variant is its level and text, in `row` below"
+)]
 pub enum Message {
     // The process
     Ready,
@@ -97,8 +94,12 @@ pub enum Message {
     Panicked,
     // A request
     RequestServed,
+    /// A look at the health or the metrics.
+    HealthServed,
     RequestRefused,
     RequestFailed,
+    /// `/readyz` says no.
+    NotReady,
     // A delivery
     WebhookApplied,
     WebhookDuplicate,
@@ -120,6 +121,8 @@ pub enum Message {
     // A request of the shop
     CheckoutMade,
     NotRefreshed,
+    /// The shop's back end is refused: somebody should look at its token or its order.
+    ShopRefused,
     // An order
     OrderPending,
     OrderAuthorized,
@@ -148,69 +151,92 @@ pub enum Message {
 impl Message {
     /// The exact text.
     #[must_use]
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
+        self.row().1
+    }
+
+    /// How much it matters.
+    pub(crate) fn level(self) -> Level {
+        self.row().0
+    }
+
+    fn row(self) -> (Level, &'static str) {
+        use Level::{Debug, Error, Info, Warn};
         match self {
-            Message::Ready => "Ready",
-            Message::Stopping => "Stopping: serving what was accepted",
-            Message::Stopped => "Stopped",
-            Message::AddressNotUsed => {
-                "Address not used: the service manager passes sockets, and they count"
-            }
-            Message::StoreReplaced => {
-                "Database files were deleted or replaced: nothing is stored. Stop, paidup restore, start"
-            }
-            Message::StoreBroken => {
-                "Database failed: stopping, because what is on disk is not known"
-            }
-            Message::AcceptFailed => "Cannot accept connections",
-            Message::LinesDropped => "Log lines dropped: whoever reads the log stood still",
-            Message::Panicked => "Panic",
-            Message::RequestServed => "Request served",
-            Message::RequestRefused => "Request refused",
-            Message::RequestFailed => "Request failed",
-            Message::WebhookApplied => "Webhook applied",
-            Message::WebhookDuplicate => "Webhook duplicate",
-            Message::WebhookIgnored => "Webhook ignored",
-            Message::WebhookParked => "Webhook parked: its order is not known yet",
-            Message::ThinEventIgnored => "Webhook ignored: thin event (thin_event_ignored)",
-            Message::OtherModeIgnored => "Webhook ignored: other mode than STRIPE_MODE",
-            Message::NoSaleIgnored => "Webhook ignored: it sells nothing",
-            Message::OtherShopIgnored => "Webhook ignored: another shop's, says OUR_ORDERS",
-            Message::AccountEventIgnored => "Webhook ignored: event of a connected account",
-            Message::SignatureFailed => "Stripe webhook signature verification failed",
-            Message::RateLimited => "Webhook rate limit exceeded (429)",
-            Message::EventUnreadable => "Stripe webhook event could not be read",
-            Message::StoreUnavailable => "Webhook not stored: Stripe will retry",
-            Message::ApiVersionDiffers => "Event has another API release than STRIPE_API_VERSION",
-            Message::ClockBehind => "Clock is behind Stripe's: check timedatectl",
-            Message::ProxyNamesNobody => {
-                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there"
-            }
-            Message::OrderIdTooLong => "Order id over 200 characters is not used",
-            Message::CheckoutMade => "Checkout Session made",
-            Message::NotRefreshed => "Order not refreshed: Stripe cannot be asked",
-            Message::OrderPending => "Order pending",
-            Message::OrderAuthorized => "Order authorized",
-            Message::OrderProcessing => "Order processing",
-            Message::OrderPaid => "Order paid",
-            Message::OrderPartiallyRefunded => "Order partially refunded",
-            Message::OrderRefunded => "Order refunded",
-            Message::OrderRefundReversed => "Order refund failed: paid again",
-            Message::OrderFailed => "Order payment failed",
-            Message::OrderCanceled => "Order canceled",
-            Message::OrderExpired => "Order expired",
-            Message::OrderRenamed => "Order took its real name",
-            Message::DisputeOpened => "Order dispute opened",
-            Message::DisputeWon => "Order dispute won",
-            Message::DisputeLost => "Order dispute lost",
-            Message::DisputeClosed => "Order dispute closed",
-            Message::DoublePayment => "Order paid twice",
-            Message::AmountMismatch => "Order paid with another amount",
-            Message::CurrencyMismatch => "Order paid in another currency",
-            Message::NameConflict => "Payment names two orders",
-            Message::FraudWarning => "Order has a fraud warning",
-            Message::InReview => "Order payment is in review",
-            Message::FailedAfterPaid => "Order payment failed after it was paid",
+            Message::Ready => (Info, "Ready"),
+            Message::Stopping => (Info, "Stopping: serving what was accepted"),
+            Message::Stopped => (Info, "Stopped"),
+            Message::AddressNotUsed => (
+                Warn,
+                "Address not used: the service manager passes sockets, and they count",
+            ),
+            Message::StoreBroken => (
+                Error,
+                "Database failed: stopping, because what is on disk is not known",
+            ),
+            Message::StoreReplaced => (
+                Error,
+                "Database files were deleted or replaced: nothing is stored. Stop, paidup restore, start",
+            ),
+            Message::AcceptFailed => (Error, "Cannot accept connections"),
+            Message::LinesDropped => (
+                Error,
+                "Log lines dropped: whoever reads the log stood still",
+            ),
+            Message::Panicked => (Error, "Panic"),
+            Message::RequestServed => (Info, "Request served"),
+            Message::HealthServed => (Debug, "Request served"),
+            Message::RequestRefused => (Info, "Request refused"),
+            Message::RequestFailed => (Error, "Request failed"),
+            Message::NotReady => (Warn, "Request failed"),
+            Message::WebhookApplied => (Info, "Webhook applied"),
+            Message::WebhookDuplicate => (Info, "Webhook duplicate"),
+            Message::WebhookIgnored => (Info, "Webhook ignored"),
+            Message::WebhookParked => (Info, "Webhook parked: its order is not known yet"),
+            Message::ThinEventIgnored => (Warn, "Webhook ignored: thin event (thin_event_ignored)"),
+            Message::OtherModeIgnored => (Warn, "Webhook ignored: other mode than STRIPE_MODE"),
+            Message::NoSaleIgnored => (Info, "Webhook ignored: it sells nothing"),
+            Message::OtherShopIgnored => (Info, "Webhook ignored: another shop's, says OUR_ORDERS"),
+            Message::AccountEventIgnored => (Warn, "Webhook ignored: event of a connected account"),
+            Message::SignatureFailed => (Warn, "Stripe webhook signature verification failed"),
+            Message::RateLimited => (Warn, "Webhook rate limit exceeded (429)"),
+            Message::EventUnreadable => (Error, "Stripe webhook event could not be read"),
+            Message::StoreUnavailable => (Error, "Webhook not stored: Stripe will retry"),
+            Message::ApiVersionDiffers => (
+                Warn,
+                "Event has another API release than STRIPE_API_VERSION",
+            ),
+            Message::ClockBehind => (Warn, "Clock is behind Stripe's: check timedatectl"),
+            Message::ProxyNamesNobody => (
+                Warn,
+                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there",
+            ),
+            Message::OrderIdTooLong => (Warn, "Order id over 200 characters is not used"),
+            Message::CheckoutMade => (Info, "Checkout Session made"),
+            Message::NotRefreshed => (Warn, "Order not refreshed: Stripe cannot be asked"),
+            Message::ShopRefused => (Warn, "Request refused"),
+            Message::OrderPending => (Info, "Order pending"),
+            Message::OrderAuthorized => (Info, "Order authorized"),
+            Message::OrderProcessing => (Info, "Order processing"),
+            Message::OrderPaid => (Info, "Order paid"),
+            Message::OrderPartiallyRefunded => (Info, "Order partially refunded"),
+            Message::OrderRefunded => (Info, "Order refunded"),
+            Message::OrderRefundReversed => (Info, "Order refund failed: paid again"),
+            Message::OrderFailed => (Info, "Order payment failed"),
+            Message::OrderCanceled => (Info, "Order canceled"),
+            Message::OrderExpired => (Info, "Order expired"),
+            Message::OrderRenamed => (Info, "Order took its real name"),
+            Message::DisputeOpened => (Warn, "Order dispute opened"),
+            Message::DisputeWon => (Info, "Order dispute won"),
+            Message::DisputeLost => (Warn, "Order dispute lost"),
+            Message::DisputeClosed => (Info, "Order dispute closed"),
+            Message::DoublePayment => (Warn, "Order paid twice"),
+            Message::AmountMismatch => (Warn, "Order paid with another amount"),
+            Message::CurrencyMismatch => (Warn, "Order paid in another currency"),
+            Message::NameConflict => (Warn, "Payment names two orders"),
+            Message::FraudWarning => (Warn, "Order has a fraud warning"),
+            Message::InReview => (Warn, "Order payment is in review"),
+            Message::FailedAfterPaid => (Warn, "Order payment failed after it was paid"),
         }
     }
 }
@@ -329,7 +355,7 @@ impl Serialize for ErrorCode {
 
 /// A line as it is written: envelope first, then the fields that are known.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     time: &'a str,
     level: &'a str,
     message: &'a str,
@@ -339,22 +365,21 @@ struct Line<'a> {
 
 /// One line of JSON, without its end. `time` is RFC 3339 in UTC with milliseconds.
 #[must_use]
-pub fn render(level: Level, time: &str, message: Message, fields: &LogFields) -> String {
-    let level = match level {
+pub fn render(time: &str, message: Message, fields: &LogFields) -> String {
+    let level = match message.level() {
         Level::Error => "error",
         Level::Warn => "warn",
         Level::Info => "info",
         Level::Debug => "debug",
         Level::Trace => "trace",
     };
-    let message = message.text();
-    let line = Line {
+    let line = LogLine {
         time,
         level,
-        message,
+        message: message.text(),
         fields,
     };
-    // Texts and a number always have a form in JSON.
+    // Strings and a number can always be written as JSON.
     serde_json::to_string(&line).unwrap_or_default()
 }
 
@@ -382,28 +407,188 @@ mod tests {
             error_code: Some(ErrorCode::RateLimited),
             ..LogFields::default()
         };
-        let line = render(
-            Level::Warn,
-            "2026-11-24T05:46:26.000Z",
-            Message::RateLimited,
-            &fields,
-        );
+        let line = render("2026-11-24T05:46:26.000Z", Message::RateLimited, &fields);
         assert_eq!(
             line,
             r#"{"time":"2026-11-24T05:46:26.000Z","level":"warn","message":"Webhook rate limit exceeded (429)","requestId":"req-0001","status":429,"errorCode":"rate_limited"}"#
         );
     }
 
+    /// Alerts match these texts and levels. A change here is a breaking change, and belongs in the
+    /// changelog.
     #[test]
-    fn the_words_that_operators_search_for_are_pinned() {
-        assert_eq!(
-            Message::RateLimited.text(),
-            "Webhook rate limit exceeded (429)"
-        );
-        assert_eq!(
-            Message::SignatureFailed.text(),
-            "Stripe webhook signature verification failed"
-        );
+    fn every_message_has_its_level_and_its_text() {
+        let pinned = [
+            (Message::Ready, "info", "Ready"),
+            (
+                Message::Stopping,
+                "info",
+                "Stopping: serving what was accepted",
+            ),
+            (Message::Stopped, "info", "Stopped"),
+            (
+                Message::AddressNotUsed,
+                "warn",
+                "Address not used: the service manager passes sockets, and they count",
+            ),
+            (
+                Message::StoreBroken,
+                "error",
+                "Database failed: stopping, because what is on disk is not known",
+            ),
+            (
+                Message::StoreReplaced,
+                "error",
+                "Database files were deleted or replaced: nothing is stored. Stop, paidup restore, start",
+            ),
+            (Message::AcceptFailed, "error", "Cannot accept connections"),
+            (
+                Message::LinesDropped,
+                "error",
+                "Log lines dropped: whoever reads the log stood still",
+            ),
+            (Message::Panicked, "error", "Panic"),
+            (Message::RequestServed, "info", "Request served"),
+            (Message::HealthServed, "debug", "Request served"),
+            (Message::RequestRefused, "info", "Request refused"),
+            (Message::RequestFailed, "error", "Request failed"),
+            (Message::NotReady, "warn", "Request failed"),
+            (Message::WebhookApplied, "info", "Webhook applied"),
+            (Message::WebhookDuplicate, "info", "Webhook duplicate"),
+            (Message::WebhookIgnored, "info", "Webhook ignored"),
+            (
+                Message::WebhookParked,
+                "info",
+                "Webhook parked: its order is not known yet",
+            ),
+            (
+                Message::ThinEventIgnored,
+                "warn",
+                "Webhook ignored: thin event (thin_event_ignored)",
+            ),
+            (
+                Message::OtherModeIgnored,
+                "warn",
+                "Webhook ignored: other mode than STRIPE_MODE",
+            ),
+            (
+                Message::NoSaleIgnored,
+                "info",
+                "Webhook ignored: it sells nothing",
+            ),
+            (
+                Message::OtherShopIgnored,
+                "info",
+                "Webhook ignored: another shop's, says OUR_ORDERS",
+            ),
+            (
+                Message::AccountEventIgnored,
+                "warn",
+                "Webhook ignored: event of a connected account",
+            ),
+            (
+                Message::SignatureFailed,
+                "warn",
+                "Stripe webhook signature verification failed",
+            ),
+            (
+                Message::RateLimited,
+                "warn",
+                "Webhook rate limit exceeded (429)",
+            ),
+            (
+                Message::EventUnreadable,
+                "error",
+                "Stripe webhook event could not be read",
+            ),
+            (
+                Message::StoreUnavailable,
+                "error",
+                "Webhook not stored: Stripe will retry",
+            ),
+            (
+                Message::ApiVersionDiffers,
+                "warn",
+                "Event has another API release than STRIPE_API_VERSION",
+            ),
+            (
+                Message::ClockBehind,
+                "warn",
+                "Clock is behind Stripe's: check timedatectl",
+            ),
+            (
+                Message::ProxyNamesNobody,
+                "warn",
+                "Proxy names no client: all share one rate limit, so set X-Forwarded-For there",
+            ),
+            (
+                Message::OrderIdTooLong,
+                "warn",
+                "Order id over 200 characters is not used",
+            ),
+            (Message::CheckoutMade, "info", "Checkout Session made"),
+            (
+                Message::NotRefreshed,
+                "warn",
+                "Order not refreshed: Stripe cannot be asked",
+            ),
+            (Message::ShopRefused, "warn", "Request refused"),
+            (Message::OrderPending, "info", "Order pending"),
+            (Message::OrderAuthorized, "info", "Order authorized"),
+            (Message::OrderProcessing, "info", "Order processing"),
+            (Message::OrderPaid, "info", "Order paid"),
+            (
+                Message::OrderPartiallyRefunded,
+                "info",
+                "Order partially refunded",
+            ),
+            (Message::OrderRefunded, "info", "Order refunded"),
+            (
+                Message::OrderRefundReversed,
+                "info",
+                "Order refund failed: paid again",
+            ),
+            (Message::OrderFailed, "info", "Order payment failed"),
+            (Message::OrderCanceled, "info", "Order canceled"),
+            (Message::OrderExpired, "info", "Order expired"),
+            (Message::OrderRenamed, "info", "Order took its real name"),
+            (Message::DisputeOpened, "warn", "Order dispute opened"),
+            (Message::DisputeWon, "info", "Order dispute won"),
+            (Message::DisputeLost, "warn", "Order dispute lost"),
+            (Message::DisputeClosed, "info", "Order dispute closed"),
+            (Message::DoublePayment, "warn", "Order paid twice"),
+            (
+                Message::AmountMismatch,
+                "warn",
+                "Order paid with another amount",
+            ),
+            (
+                Message::CurrencyMismatch,
+                "warn",
+                "Order paid in another currency",
+            ),
+            (Message::NameConflict, "warn", "Payment names two orders"),
+            (Message::FraudWarning, "warn", "Order has a fraud warning"),
+            (Message::InReview, "warn", "Order payment is in review"),
+            (
+                Message::FailedAfterPaid,
+                "warn",
+                "Order payment failed after it was paid",
+            ),
+        ];
+        for (place, (message, level, text)) in pinned.into_iter().enumerate() {
+            assert_eq!(message as usize, place, "each once, in the enum's order");
+            let line = render("2026-11-24T05:46:26.000Z", message, &LogFields::default());
+            let expected = format!(
+                r#"{{"time":"2026-11-24T05:46:26.000Z","level":"{level}","message":"{text}"}}"#
+            );
+            assert_eq!(line, expected);
+        }
+        assert_eq!(pinned.len(), Message::FailedAfterPaid as usize + 1, "all");
+    }
+
+    #[test]
+    fn the_codes_that_operators_search_for_are_pinned() {
         for (code, text) in [
             (ErrorCode::SignatureMissing, "Invalid signature (no header)"),
             (

@@ -1,4 +1,4 @@
-//! Words that every room uses: ids, time, secrets, text that is safe to show, log lines.
+//! What every room uses: ids, time, secrets, text that is safe to show, log lines.
 
 pub mod id;
 pub mod log_line;

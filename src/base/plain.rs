@@ -1,13 +1,13 @@
-//! Text from outside, made fit for a terminal.
+//! Makes text from outside safe to show in a terminal.
 //!
 //! An order id is any text, and an answer may come from any server. Written raw, it could move the
-//! cursor, change the title or turn the reading direction, and so show an operator another story.
+//! cursor, change the title or reverse the reading direction, and so mislead an operator.
 
 use std::ops::RangeInclusive;
 
-/// The text, with everything that steers a terminal or hides in one written as `\u{…}`.
+/// The text, with every character that controls a terminal or is invisible in one as `\u{…}`.
 #[must_use]
-pub fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {
@@ -19,14 +19,14 @@ pub fn text(text: &str) -> String {
     plain
 }
 
-/// Rendered JSON, with what JSON itself lets pass (DEL, the C1 controls, whatever is not seen) written
-/// as `\uXXXX`. A compact document has such characters only inside its texts.
+/// Rendered JSON, with the characters that JSON itself allows (DEL, C1 controls, invisible ones)
+/// written as `\uXXXX`. A compact document has them only inside its strings.
 #[must_use]
 pub fn json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         if steers(c) {
-            // Beyond U+FFFF JSON writes two.
+            // Beyond U+FFFF, JSON needs two.
             for unit in c.encode_utf16(&mut [0; 2]) {
                 plain.push_str(&format!("\\u{unit:04x}"));
             }
@@ -37,8 +37,8 @@ pub fn json(json: &str) -> String {
     plain
 }
 
-/// Controls, and what a terminal does not show: line and paragraph separators, format characters (Cf)
-/// and those that are to be ignored by default (`Default_Ignorable_Code_Point`), reserved ones included:
+/// Control characters, and those that a terminal does not show: line and paragraph separators, format
+/// characters (Cf) and default-ignorable code points, reserved ones included:
 /// <https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt>.
 fn steers(c: char) -> bool {
     c.is_control() || UNSEEN.iter().any(|range| range.contains(&c))

@@ -12,15 +12,15 @@ use std::fmt;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Keeps `text` as it stands, byte for byte.
+    /// Keeps `text` as it is, byte for byte.
     #[must_use]
     pub fn new(text: &str) -> Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for computing with it. Whoever calls this must not print it.
+    /// The text itself, to compute with. Never print it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -1,7 +1,7 @@
 //! Dates for people and logs: RFC 3339 in UTC.
 //!
-//! RFC 3339 knows the years 0 to 9999. Beyond them nothing fails; the year is written with as many
-//! digits as it needs.
+//! RFC 3339 covers the years 0 to 9999. Other years do not fail: they are written with as many digits
+//! as they need.
 
 use super::id::UnixSeconds;
 
@@ -13,15 +13,14 @@ pub fn rfc3339(time: UnixSeconds) -> String {
 
 /// `2026-11-24T05:46:26.123Z`, from milliseconds since 1970.
 #[must_use]
-pub fn rfc3339_millis(unix_millis: i64) -> String {
+pub(crate) fn rfc3339_millis(unix_millis: i64) -> String {
     let seconds = date_and_clock(unix_millis.div_euclid(1000));
     format!("{seconds}.{:03}Z", unix_millis.rem_euclid(1000))
 }
 
-/// Reads `2026-11-24T05:46:26Z`, with or without a fraction of a second, which is left out; `None`
-/// when it is not of that form.
+/// Reads `2026-11-24T05:46:26Z`, and drops a fraction of a second; `None` for any other form.
 #[must_use]
-pub fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
     let (seconds, fraction) = text.strip_suffix('Z')?.split_at_checked(19)?;
     let is_fraction = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     if !fraction.is_empty() && !fraction.strip_prefix('.').is_some_and(is_fraction) {
@@ -36,14 +35,13 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixSeconds> {
     };
     let time =
         UnixSeconds(days_from_civil(year, month, day) * DAY + hour * 3600 + minute * 60 + second);
-    // Whatever is no date, such as a 30th of February, is written in another way.
+    // A date that does not exist, such as 30 February, is written differently.
     (rfc3339(time) == format!("{seconds}Z")).then_some(time)
 }
 
-/// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` when it is not of
-/// that form. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
+/// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` for any other form. <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
 #[must_use]
-pub fn http_date(text: &str) -> Option<UnixSeconds> {
+pub(crate) fn http_date(text: &str) -> Option<UnixSeconds> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];

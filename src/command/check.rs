@@ -1,38 +1,91 @@
-//! `paidup check`: whether the server could start and work here, without starting it.
+//! `paidup check`: whether the server would start and work here, without starting it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::iter;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::Socket;
-
-use crate::command::finding::Finding;
-use crate::config::serve::Config;
+use crate::command::environment::{Environment, take_identity};
+use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
+use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
+use crate::config::api::ApiConfig;
+use crate::config::serve::{self, Config};
 use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
-use crate::http::metrics::UNNAMED;
-use crate::store::{Reader, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
+use crate::http::loopback;
+use crate::serve::metrics::UNNAMED;
+use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
 use crate::truth::event::{Ignored, SAMPLE_EVENT};
 use crate::truth::reading::Mode;
 
-/// With less room than this the next busy day may fill the disk.
+pub(crate) const COMMAND: Command = Command {
+    name: "check",
+    arguments: "",
+    summary: "Say whether `serve` would work here: configuration, files, database, disk",
+    details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
+              before each restart. A running server is asked whether its proxy names its clients. When a\n\
+              variable of `api` is set, that configuration is checked as well.",
+    options: &[ENV_FILE, JSON_LINES],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup check --env-file /etc/paidup/paidup.env"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| {
+            let environment = Environment::read(env_file)?;
+            let findings = findings(&environment, &environment.config())?;
+            finding::write(&findings, json, out)?;
+            Ok(finding::exit(&findings))
+        })
+    },
+};
+
+/// With less free than this, the next busy day may fill the disk.
 const FREE_WARNING_BYTES: u64 = 256 * 1024 * 1024;
-/// With less room than this the next hour may.
+/// With less free than this, the next hour may.
 const FREE_PROBLEM_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Events among which those of the other mode are counted.
+/// How many of the last events are searched for those of the other mode.
 const ARRIVALS: u32 = 1_000;
 
-/// How long the running server may take to tell its figures.
-const FIGURES_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the running server may take to give its figures.
+const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the configuration's mistakes and oddities are, each with its remedy.
-#[must_use]
-pub fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+/// Everything that can be found without asking Stripe.
+///
+/// # Errors
+/// [`Failure`] when root cannot act as the owner of the database's folder.
+pub(crate) fn findings(
+    environment: &Environment,
+    config: &Result<Config, Vec<ConfigError>>,
+) -> Result<Vec<Finding>, Failure> {
+    let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
+    let mut findings: Vec<Finding> = environment.problems.iter().map(odd).collect();
+    findings.extend(configuration(config));
+    if ApiConfig::is_wanted(&environment.vars) {
+        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
+        findings.extend(api_configuration(environment.api(), known));
+    }
+    findings.extend(secret_files(environment));
+    if let Ok(path) = serve::database_path(&environment.vars) {
+        take_identity(&path)?;
+        findings.extend(config.iter().flat_map(sockets));
+        let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
+        findings.extend(database(&path, mode));
+    }
+    findings.extend(config.as_ref().ok().and_then(proxy));
+    Ok(findings)
+}
+
+/// The mistakes and oddities of the configuration, each with its remedy.
+fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     match config {
         Ok(config) => {
             let mut findings: Vec<Finding> = config
@@ -51,39 +104,92 @@ pub fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> 
             }
             findings
         }
+        Err(errors) => errors.iter().map(mistake).collect(),
+    }
+}
+
+/// The same for `paidup api`, without the mistakes that are `known` already.
+fn api_configuration(
+    config: Result<ApiConfig, Vec<ConfigError>>,
+    known: &[ConfigError],
+) -> Vec<Finding> {
+    match config {
+        Ok(_) => vec![Finding::good(
+            "configuration",
+            "`paidup api` can use its variables",
+        )],
         Err(errors) => errors
             .iter()
-            .map(|error| {
-                let what = format!("{} {}", error.variable, error.problem);
-                Finding::problem("configuration", what, error.why, &error.remedy)
-            })
+            .filter(|error| !known.contains(error))
+            .map(mistake)
             .collect(),
     }
 }
 
-/// A file that holds secrets must be its owner's alone.
-#[must_use]
-pub fn secret_file(path: &Path) -> Option<Finding> {
+fn mistake(error: &ConfigError) -> Finding {
+    let what = format!("{} {}", error.variable, error.problem);
+    Finding::problem("configuration", what, error.why, &error.remedy)
+}
+
+/// The files that hold secrets: where each is named, why it matters who reads it, and what to replace.
+const SECRET_FILES: [(&str, &str, &str); 3] = [
+    ("STRIPE_WEBHOOK_SECRET_FILE", FORGES, "roll the secret"),
+    (
+        "STRIPE_SECRET_KEY_FILE",
+        "Whoever knows the key can act on the Stripe account, as far as the key may.",
+        "roll the key",
+    ),
+    (
+        "API_TOKEN_FILE",
+        "Whoever knows the token can make orders and read them.",
+        "make a new token (`paidup gen-token`)",
+    ),
+];
+const FORGES: &str = "Whoever knows the signing secret can forge payments.";
+
+fn secret_files(environment: &Environment) -> Vec<Finding> {
+    let env_file = environment.file.as_deref();
+    let env_file = env_file.map(|path| (path, FORGES, "roll the secret"));
+    let named = SECRET_FILES.iter().filter_map(|(variable, why, replace)| {
+        let path = environment.vars.get(*variable)?.trim();
+        (!path.is_empty()).then_some((Path::new(path), *why, *replace))
+    });
+    env_file
+        .into_iter()
+        .chain(named)
+        .filter_map(|(path, why, replace)| secret_file(path, why, replace))
+        .collect()
+}
+
+/// Only its owner may read a file that holds secrets.
+fn secret_file(path: &Path, why: &str, replace: &str) -> Option<Finding> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     let name = path.display();
     Some(if mode & 0o077 == 0 {
         Finding::good(
             "permissions",
-            format!("{name} is for its owner only ({mode:04o})"),
+            format!("only its owner can read {name} ({mode:04o})"),
         )
     } else {
         Finding::problem(
             "permissions",
             format!("{name} can be read by others on this machine ({mode:04o})"),
-            "Whoever knows the signing secret can forge payments.",
-            format!("chmod 600 {name}, and roll the secret if others have accounts here"),
+            why,
+            format!("chmod 600 {name}, and {replace} if others have accounts here"),
         )
     })
 }
 
-/// A Unix socket takes the place of another one only.
-#[must_use]
-pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
+fn sockets(config: &Config) -> Vec<Finding> {
+    let admin = config.admin.as_ref().map(|address| ("ADMIN_ADDR", address));
+    iter::once(("LISTEN_ADDR", &config.listen))
+        .chain(admin)
+        .filter_map(|(name, address)| socket(name, address))
+        .collect()
+}
+
+/// A Unix socket may replace only another socket.
+fn socket(variable: &str, address: &Address) -> Option<Finding> {
     let Address::Unix(path) = address else {
         return None;
     };
@@ -92,17 +198,16 @@ pub fn socket(variable: &str, address: &Address) -> Option<Finding> {
     (!is_socket).then(|| {
         Finding::problem(
             "configuration",
-            format!("{variable}: {name} is there, and is no socket"),
-            "The server does not start: it removes nothing but a socket that nobody uses any more.",
+            format!("{variable}: {name} exists and is not a socket"),
+            "The server does not start: all that it ever removes is a socket that nobody uses any more.",
             format!("Write another path in {variable}, or move away what is there"),
         )
     })
 }
 
-/// The database: there or creatable, ours, not damaged as far as a start would see, of the mode that is
-/// configured, private, with room to grow. Takes no longer as it grows.
-#[must_use]
-pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
+/// The database: it exists or can be created, is ours, is intact as far as the server sees when it starts,
+/// has the configured mode, is private, and has room to grow. A big one takes no longer than a small one.
+fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => {
             let mut findings = contents(path, &store);
@@ -110,11 +215,11 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }
-        // Made here once, and gone.
+        // It was created here once, and is gone.
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
             "database",
             StoreError::Vanished.to_string(),
-            "Its orders are lost, unless it is found. The server does not start.",
+            "Its orders are lost unless the file is found. The server does not start.",
             "",
         )],
         Err(StoreError::Missing) => vec![missing(path)],
@@ -134,9 +239,9 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     findings.extend(uses_another_file(path).map(|pid| {
         Finding::problem(
             "server",
-            format!("process {pid} has another file open than is there now"),
+            format!("process {pid} has another file open than the one that is there now"),
             "The file was deleted or replaced under it. It answers 503, and what it stored last is \
-             only in what it has open.",
+             only in the file that it has open.",
             StoreError::Replaced.to_string(),
         )
     }));
@@ -146,8 +251,8 @@ pub fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // What the server looks at when it starts. A whole check takes minutes in a big shop, and this
-    // stands before each restart.
+    // What the server reads when it starts. A full check takes minutes in a big shop, and this runs
+    // before each restart.
     match store.touch_every_tree() {
         Ok(()) => {
             let name = path.display();
@@ -169,7 +274,7 @@ fn contents(path: &Path, store: &Store) -> Vec<Finding> {
     findings
 }
 
-/// Test and live never mix: which of them the file is of, and whether the other one delivers here.
+/// Test and live never mix: which mode the file has, and whether events of the other one arrive.
 fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     let Ok(Some(mode)) = store.mode() else {
         return Vec::new();
@@ -203,7 +308,7 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
                 "{ignored} of the last {} events were of {other} mode, and were ignored",
                 arrivals.len()
             ),
-            "Whoever pays there is not seen here.",
+            "What is paid in that mode does not show here.",
             format!(
                 "Dashboard, in {other} mode → Webhooks: remove this endpoint, or give that mode a paidup \
                  with a DATABASE_PATH of its own"
@@ -213,9 +318,9 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     findings
 }
 
-/// Somebody reads for long, or did until now.
+/// Somebody has been reading for long, and may still be.
 fn long_log(path: &Path, bytes: i64) -> Finding {
-    let named = |reader: &Reader| match &reader.program {
+    let named = |reader: &Process| match &reader.program {
         Some(program) => format!("{program} (process {})", reader.pid),
         None => format!("process {}", reader.pid),
     };
@@ -224,17 +329,18 @@ fn long_log(path: &Path, bytes: i64) -> Finding {
     let (who, next) = match readers.as_deref() {
         Ok([]) => (
             "nobody reads it now".to_owned(),
-            "Nothing: the next delivery cuts it".to_owned(),
+            "No action needed: the next delivery cuts it".to_owned(),
         ),
         Ok(readers) => {
             let readers: Vec<String> = readers.iter().map(named).collect();
             (
                 format!("read by {}", readers.join(", ")),
-                "End what does not end by itself, as a backup and `paidup db check` do".to_owned(),
+                "End it, unless it ends by itself, as a backup or `paidup db check` does"
+                    .to_owned(),
             )
         }
         Err(_) => (
-            "who reads it is not to be seen from here".to_owned(),
+            "who reads it cannot be seen from here".to_owned(),
             format!(
                 "Run `paidup check` as root outside the sandbox, or `fuser -v {}-shm`",
                 path.display()
@@ -244,7 +350,7 @@ fn long_log(path: &Path, bytes: i64) -> Finding {
     Finding::warning(
         "log",
         format!("the database's log (-wal) has {mib} MiB; {who}"),
-        "It grows until nobody reads what was before. When the disk has no more room than the log has, \
+        "It grows for as long as somebody reads an old state. When the disk has less room than the log takes, \
          deliveries are answered 503 store_full.",
         next,
     )
@@ -255,15 +361,14 @@ fn damaged(what: &str) -> Finding {
         "database",
         format!("damaged: {what}"),
         "Orders may be wrong, and writing to it may damage more.",
-        "Stop the server, keep the file, restore the last backup, and let Stripe send again what is \
+        "Stop the server, keep the file, restore the last backup, and have Stripe resend what is \
          missing (Dashboard → Webhooks → your endpoint → resend)",
     )
 }
 
 fn missing(path: &Path) -> Finding {
     let folder = folder_of(path);
-    // Asking the file system is the only answer that counts: permissions, quotas and read-only
-    // mounts all take part.
+    // Only trying it tells: permissions, quotas and read-only mounts all have a say.
     let probe = folder.join(".paidup-check");
     let made = fs::OpenOptions::new()
         .write(true)
@@ -272,17 +377,20 @@ fn missing(path: &Path) -> Finding {
     match made.map(|_| fs::remove_file(&probe)) {
         Ok(_) => Finding::good(
             "database",
-            format!("{} does not exist yet; the server makes it", path.display()),
+            format!(
+                "{} does not exist yet; the server creates it",
+                path.display()
+            ),
         ),
         Err(error) => Finding::problem(
             "database",
             format!(
-                "{} does not exist and cannot be made: {error}",
+                "{} does not exist and cannot be created: {error}",
                 path.display()
             ),
             "The server does not start without it.",
             format!(
-                "Make the folder {} and give it to the user that paidup runs as, or change \
+                "Create the folder {} and give it to the user that paidup runs as, or change \
                  DATABASE_PATH",
                 folder.display()
             ),
@@ -302,16 +410,15 @@ fn room(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Whether the proxy tells its clients apart, as far as a server that runs has seen.
-#[must_use]
-pub fn proxy(config: &Config) -> Option<Finding> {
+/// Whether the proxy names its clients, as far as the running server has seen.
+fn proxy(config: &Config) -> Option<Finding> {
     let unnamed = ServerFigures::read(config.admin.as_ref()?)?.sum(UNNAMED);
     (unnamed > 0.0).then(|| {
         Finding::warning(
             "proxy",
-            format!("{unnamed} deliveries since the server started came by a trusted proxy that named no client"),
-            "All its clients share one rate limit: a stranger's hundred forgeries a minute make Stripe's \
-             deliveries 429.",
+            format!("{unnamed} deliveries since the server started came through a trusted proxy that named no client"),
+            "All its clients share one rate limit: a hundred forgeries a minute by a stranger, and Stripe's \
+             deliveries are answered 429.",
             "Have it set X-Forwarded-For as systemd/nginx.conf does; if there is no proxy, set \
              TRUSTED_PROXIES=none",
         )
@@ -322,21 +429,10 @@ pub fn proxy(config: &Config) -> Option<Finding> {
 pub(crate) struct ServerFigures(String);
 
 impl ServerFigures {
-    /// From this machine's own admin address; none when nobody answers there.
+    /// From the admin address on this machine; none when nobody answers there.
     pub(crate) fn read(address: &Address) -> Option<ServerFigures> {
-        let mut stream: Socket = match address {
-            Address::Tcp(address) => TcpStream::connect_timeout(address, FIGURES_TIMEOUT)
-                .ok()?
-                .into(),
-            Address::Unix(path) => UnixStream::connect(path).ok()?.into(),
-        };
-        stream.set_read_timeout(Some(FIGURES_TIMEOUT)).ok()?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.take(1024 * 1024).read_to_string(&mut answer).ok()?;
-        answer
-            .starts_with("HTTP/1.1 200")
-            .then_some(ServerFigures(answer))
+        let answer = loopback::get(address, "/metrics", FIGURES_PATIENCE).ok()?;
+        (answer.status == 200).then_some(ServerFigures(answer.body))
     }
 
     /// The sum of the series whose names begin so.

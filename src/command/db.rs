@@ -1,4 +1,4 @@
-//! `paidup db`: is it whole, what does it hold, and make room in it.
+//! `paidup db`: is the database intact, what does it hold, and make room in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +10,84 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::id::UnixSeconds;
-use crate::base::time;
+use crate::base::{plain, time};
 use crate::command::backup;
+use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::words::{
+    CliOption, Command, ENV_FILE, JSON, JSON_LINES, UsageError, Words, does,
+};
+use crate::host::clock::Now;
 use crate::host::files;
 use crate::store::{Chore, SCHEMA_VERSION, Store, StoreError};
 
+pub(crate) const CHECK: Command = Command {
+    name: "db check",
+    arguments: "",
+    summary: "Check the whole database: every page, and every order against its facts",
+    details: "The server may run meanwhile. Reads all of the file.",
+    options: &[JSON_LINES, ENV_FILE],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup db check"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| {
+            let database = Environment::read(env_file)?.database()?;
+            check(&database, Now::read().unix, json, out)
+        })
+    },
+};
+
+pub(crate) const INFO: Command = Command {
+    name: "db info",
+    arguments: "",
+    summary: "Say what the database holds, and when it was last backed up and checked",
+    details: "The server may run meanwhile.",
+    options: &[JSON, ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup db info", "paidup db info --json"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| info(&Environment::read(env_file)?.database()?, json, out))
+    },
+};
+
+pub(crate) const PRUNE: Command = Command {
+    name: "db prune",
+    arguments: "",
+    summary: "Remove old events from the ledger",
+    details: "Orders, the facts about their payments, and their stories stay. A removed event that comes again\n\
+              changes nothing. The server may run meanwhile. The file does not shrink: the space is reused for\n\
+              new events.",
+    options: &[
+        CliOption {
+            name: "older-than",
+            value: "DAYS",
+            help: "such as 90d; at least 35d, because Stripe may send events again for 30 days",
+        },
+        ENV_FILE,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup db prune --older-than 90d"],
+    run: |words| {
+        let days = older_than(words)?;
+        does(move |env_file, out| {
+            let database = Environment::read(env_file)?.database()?;
+            prune(&database, days, Now::read().unix, out)
+        })
+    },
+};
+
 /// Events younger than this stay in the ledger. Stripe retries for three days and resends by hand
 /// for up to 30 (<https://docs.stripe.com/webhooks>), so what is older does not come again.
-pub const PRUNE_DAYS_MIN: u32 = 35;
+const PRUNE_DAYS_MIN: u32 = 35;
 /// How long the database is left to the server between two steps of pruning.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -36,7 +104,7 @@ pub fn check(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let findings = match Store::open_read_only(database).and_then(|store| look_into(&store)) {
+    let findings = match Store::open_query_only(database).and_then(|store| look_into(&store)) {
         Ok(findings) => findings,
         Err(
             error @ (StoreError::Corrupt
@@ -59,11 +127,11 @@ pub fn check(
 /// # Errors
 /// [`Failure`] when the database cannot be read or the output not be written.
 pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let store = Store::open_read_only(database)?;
+    let store = Store::open_query_only(database)?;
     let summary = store.summary()?;
     let noted = |chore| match summary.schema {
         SCHEMA_VERSION => store.noted(chore),
-        // The table came with schema 2.
+        // An older file may not have the table.
         _ => Ok(None),
     };
     let log = fs::metadata(files::beside(database, "-wal"));
@@ -97,11 +165,10 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// `paidup db prune`: removes events that came more than `days` ago, at least [`PRUNE_DAYS_MIN`], from the ledger, in small steps
-/// beside the server. Orders, their facts and their stories stay, and so do parked payments.
+/// `paidup db prune`: removes events that came more than `days` (at least 35) ago from the ledger, in
+/// small steps beside the server. Orders, their facts and their stories stay, and so do parked payments.
 ///
-/// An event that was removed and comes once more is joined to facts that have it already, so it
-/// changes nothing.
+/// A removed event that comes again is joined to facts that include it already, so it changes nothing.
 ///
 /// # Errors
 /// [`Failure`] when the database refuses. What was removed before that stays removed.
@@ -135,14 +202,24 @@ pub fn prune(
     )?;
     writeln!(
         out,
-        "{free} of the file are free for new ones; the file does not shrink."
+        "{free} of the file is free for new ones; the file does not shrink."
     )?;
     Ok(Exit::Done)
 }
 
+fn older_than(words: &Words) -> Result<u32, UsageError> {
+    let text = words.value("older-than").unwrap_or_default();
+    let days = parse_days(text).filter(|days| *days >= PRUNE_DAYS_MIN);
+    days.ok_or_else(|| {
+        let text = plain::text(text);
+        words.error(format!(
+            "--older-than is a number of days such as 90d, at least {PRUNE_DAYS_MIN}d, not {text:?}"
+        ))
+    })
+}
+
 /// `90d` is 90 days.
-#[must_use]
-pub fn parse_days(text: &str) -> Option<u32> {
+fn parse_days(text: &str) -> Option<u32> {
     let digits = text.strip_suffix('d')?;
     let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_plain.then(|| digits.parse().ok()).flatten()
@@ -159,7 +236,7 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     }
     let whole = "whole: every page, index and reference";
     let mut findings = vec![Finding::good("file", whole)];
-    let why = "Whoever asks for this order is told what Stripe did not say.";
+    let why = "Whoever asks about this order gets an answer that Stripe did not give.";
     let problem = |what| Finding::problem("orders", what, why, RESTORE);
     match store.disagreements() {
         Ok(problems) => findings.extend(problems.into_iter().map(problem)),

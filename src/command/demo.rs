@@ -1,6 +1,7 @@
-//! `paidup demo`: a real server, a real file, a real log; only Stripe is played by us.
+//! `paidup demo`: a real server, a real file, a real log; only Stripe is played.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -9,23 +10,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
+use crate::command::environment::all_of;
 use crate::command::exit::{Exit, Failure};
+use crate::command::orders;
 use crate::command::sample::{Document, SamplePayment, Told};
-use crate::command::send_test::{self, Sender, WEBHOOK_PATH};
-use crate::command::show;
+use crate::command::send_test::{self, Sender};
+use crate::command::words::{Command, does};
+use crate::config::Address;
 use crate::config::serve::Config;
 use crate::host::clock::Now;
 use crate::host::logger;
-use crate::serve::process::{self, Stop};
+use crate::http::server::Stop;
+use crate::serve::process;
 use crate::store::Store;
 use crate::truth::signature::SigningSecret;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "demo",
+    arguments: "",
+    summary: "Show everything in a few seconds: no account, no configuration",
+    details: "Starts a real server on free ports of 127.0.0.1 with a real SQLite file in a temporary folder\n\
+              and a throw-away secret, sends it the life of two orders, and shows every answer and what\n\
+              became of the orders. Leaves nothing behind.",
+    options: &[],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+    examples: &["paidup demo"],
+    run: |_| does(|_, out| run(&env::temp_dir(), out)),
+};
 
 /// Runs the demo in a folder of its own below `temporary`, and removes it.
 ///
 /// # Errors
 /// [`Failure`] when the server cannot start or the output cannot be written. An answer that is not
 /// as expected is no error but [`Exit::Failed`].
-pub fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let folder = Folder::make(temporary)?;
     let database = folder.0.join("paidup.db");
     let secret = Secret::new(&format!("whsec_{}", random_hex()?));
@@ -43,7 +61,7 @@ pub fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         "A real server on {address}, a real SQLite file, a throw-away secret. Stripe is played by us.\n"
     )?;
 
-    let sender = Sender::new(&format!("http://{address}{WEBHOOK_PATH}"));
+    let sender = Sender::Here(Address::Tcp(address));
     let is_as_expected = send_all(&sender, &secret, &config.api_version, out)?;
     let store = Store::open_existing(&database)?;
     writeln!(
@@ -51,7 +69,7 @@ pub fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         "\nWhat became of it: `paidup orders show ID`, while the server runs\n"
     )?;
     for name in [PAID.0, EARLY.0] {
-        show::orders_show(&store, name, false, out)?;
+        orders::show(&store, name, false, out)?;
         writeln!(out)?;
     }
     drop(store);
@@ -211,10 +229,7 @@ fn config(database: &Path, secret: &Secret) -> Result<Config, Failure> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    Config::parse(&vars, &|_| Err(io::ErrorKind::NotFound.into())).map_err(|errors| {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Failure::Configuration(errors.join("\n"))
-    })
+    Config::parse(&vars, &|_| Err(io::ErrorKind::NotFound.into())).map_err(|errors| all_of(&errors))
 }
 
 fn random_hex() -> Result<String, Failure> {

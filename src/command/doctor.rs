@@ -1,20 +1,75 @@
-//! `paidup doctor`: asks Stripe what it knows of our endpoint, and says what is wrong, why it matters
+//! `paidup doctor`: asks Stripe what it knows about our endpoint, and says what is wrong, why it matters
 //! and what to do.
 //!
 //! It looks for the causes behind the runbook's incidents: a signature that does not match, a rate
 //! limit, a refund that is not applied. Nothing is changed, here or at Stripe.
 
+use std::io::Write;
+use std::path::Path;
+
 use crate::base::id::{StripeId, UnixSeconds};
 use crate::base::time::rfc3339;
-use crate::command::check::ServerFigures;
-use crate::command::finding::Finding;
+use crate::command::check::{self, ServerFigures};
+use crate::command::environment::{Environment, all_of};
+use crate::command::exit::{Exit, Failure};
+use crate::command::finding::{self, Finding};
+use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::serve::Config;
+use crate::config::stripe::{WEBHOOK_PATH, webhook_url};
+use crate::host::clock::Now;
 use crate::store::Store;
 use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
 use crate::truth::event::release;
 use crate::truth::kind::{KINDS, Need, listable};
 use crate::truth::reading::Mode;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "doctor",
+    arguments: "",
+    summary: "Ask Stripe about the endpoint: what is wrong, why it matters, what to do",
+    details: "Runs `check`, then looks at key, mode, endpoint (PUBLIC_URL), subscriptions, versions,\n\
+              undelivered events, clock, last delivery, and what the running server has refused. Needs\n\
+              STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
+              Nothing is changed.",
+    options: &[ENV_FILE, JSON_LINES],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ],
+    examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
+    run: |words| {
+        let json = words.has("json");
+        does(move |env_file, out| run(env_file, json, out))
+    },
+};
+
+/// `check`, and over it what Stripe says where the configuration can be used.
+fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let config = environment.config();
+    let settings = environment.stripe();
+    let mut findings = check::findings(&environment, &config)?;
+    if let Ok(config) = &config {
+        let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
+        let settings = settings?;
+        let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+        let store = Store::open_existing(&config.database).ok();
+        findings.extend(examine(&Patient {
+            api: &api,
+            key_mode: settings.mode,
+            config,
+            url: url.as_deref(),
+            store: store.as_ref(),
+            now: Now::read().unix,
+        }));
+    }
+    finding::write(&findings, json, out)?;
+    Ok(finding::exit(&findings))
+}
 
 /// The runbook's cases.
 const SIGNATURE: &str = "Webhook 400 signature";
@@ -26,34 +81,33 @@ const ARRIVALS: u32 = 1_000;
 const EVENTS_SECONDS: i64 = 30 * 24 * 3600;
 /// Pages of undelivered events that are counted.
 const PAGES_MAX: usize = 10;
-/// An event that is younger may be on its way.
+/// A younger event may still be on its way.
 const ON_ITS_WAY_SECONDS: i64 = 5 * 60;
-/// A clock that is off by more is worth a word; by more than the tolerance, nothing is accepted.
+/// A clock that is off by more gets a warning; beyond the tolerance, nothing is accepted.
 const SKEW_WARNING_SECONDS: i64 = 30;
 
-/// What the examination needs.
-pub struct Patient<'a> {
+/// What is examined.
+struct Patient<'a> {
     /// Stripe, with the key to ask it.
-    pub api: &'a StripeApi,
+    api: &'a StripeApi,
     /// The key's mode.
-    pub key_mode: Mode,
+    key_mode: Mode,
     /// The configuration of the server.
-    pub config: &'a Config,
-    /// The URL that the endpoint should have, if `PUBLIC_URL` tells.
-    pub url: Option<&'a str>,
+    config: &'a Config,
+    /// The URL that the endpoint should have, if `PUBLIC_URL` is set.
+    url: Option<&'a str>,
     /// The database, if there is one.
-    pub store: Option<&'a Store>,
+    store: Option<&'a Store>,
     /// This host's clock.
-    pub now: UnixSeconds,
+    now: UnixSeconds,
 }
 
 /// Examines everything that Stripe can be asked about.
-#[must_use]
-pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
+fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = vec![mode(patient)];
     match patient.api.webhook_endpoints() {
         Ok(endpoints) => {
-            findings.push(Finding::good("key", "Stripe takes the key"));
+            findings.push(Finding::good("key", "Stripe accepts the key"));
             findings.extend(endpoint(patient, &endpoints));
         }
         Err(error) => findings.push(no_answer("endpoint", &error)),
@@ -66,7 +120,7 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 fn no_answer(subject: &'static str, error: &StripeError) -> Finding {
-    Finding::problem(subject, error.to_string(), "This cannot be looked at.", "")
+    Finding::problem(subject, error.to_string(), "This could not be checked.", "")
 }
 
 fn mode(patient: &Patient<'_>) -> Finding {
@@ -77,7 +131,7 @@ fn mode(patient: &Patient<'_>) -> Finding {
             "mode",
             format!("the key is of {key} mode, {name} {}", mode.as_str()),
             "Endpoints, events and secrets of one mode say nothing about the other.",
-            "Take a key of the same mode (Dashboard → Developers → API keys), or change STRIPE_MODE",
+            "Use a key of the same mode (Dashboard → Developers → API keys), or change STRIPE_MODE",
         )
     };
     match (patient.config.reading.mode, file) {
@@ -88,7 +142,7 @@ fn mode(patient: &Patient<'_>) -> Finding {
         (None, None) => Finding::warning(
             "mode",
             format!("the key is of {key} mode, STRIPE_MODE is not set"),
-            "The first event that comes decides of which mode the database is for good.",
+            "The first event decides the mode of the database for good.",
             format!("Set STRIPE_MODE={key}"),
         ),
     }
@@ -104,7 +158,7 @@ fn endpoint(patient: &Patient<'_>, endpoints: &[Fetched]) -> Vec<Finding> {
         return vec![Finding::warning(
             "endpoint",
             format!("PUBLIC_URL is not set; Stripe has {}", listed(&urls)),
-            "Without it nobody can say which endpoint is this server's.",
+            "Without it there is no telling which endpoint is this server's.",
             "Set PUBLIC_URL=https://HOST, the host of the endpoint's URL",
         )];
     };
@@ -138,12 +192,13 @@ fn endpoint(patient: &Patient<'_>, endpoints: &[Fetched]) -> Vec<Finding> {
 }
 
 fn no_endpoint(patient: &Patient<'_>, url: &str, urls: &[&str]) -> Finding {
-    let path = "/stripe/webhook";
-    let host = url.trim_start_matches("https://").trim_end_matches(path);
+    let host = url
+        .trim_start_matches("https://")
+        .trim_end_matches(WEBHOOK_PATH);
     let near: Vec<&str> = urls
         .iter()
         .copied()
-        .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(path))
+        .filter(|other| other.contains(host) || other.trim_end_matches('/').ends_with(WEBHOOK_PATH))
         .collect();
     let (what, next) = if near.is_empty() {
         (
@@ -160,14 +215,14 @@ fn no_endpoint(patient: &Patient<'_>, url: &str, urls: &[&str]) -> Finding {
              correct PUBLIC_URL",
         )
     };
-    // A destination that was made in Workbench may be missing there, and deliver all the same.
-    const WORKBENCH: &str = "A destination that was made in Workbench may be only in \
+    // A destination that was created in Workbench may be missing there, and deliver all the same.
+    const WORKBENCH: &str = "A destination that was created in Workbench may be only in \
         /v2/core/event_destinations, which is not asked";
     if patient.delivered_at().is_some() {
         return Finding::warning(
             "endpoint",
             what,
-            format!("{WORKBENCH}. Deliveries do come, so this may be such a one."),
+            format!("{WORKBENCH}. Deliveries do come, so this may be one of those."),
             "Dashboard → Webhooks: compare its URL and events with docs/DEPLOYMENT_CHECKLIST.md § 1",
         );
     }
@@ -186,7 +241,7 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &Fetched) -> Vec<Finding> {
             "endpoint",
             "the endpoint receives the events of connected accounts",
             "They are ignored here, and this account's own events do not come.",
-            "Dashboard → Webhooks: make an endpoint for your own account",
+            "Dashboard → Webhooks: add an endpoint for your own account",
         ));
     }
     let enabled = endpoint.texts("enabled_events").unwrap_or_default();
@@ -267,8 +322,8 @@ fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
     }
 }
 
-/// Events that some endpoint has not received, and which of them we lack. One that has just been made
-/// may be on its way.
+/// Events that some endpoint has not received, and how many of them we lack. A new one may still be on its
+/// way.
 fn undelivered(patient: &Patient<'_>) -> Finding {
     let mut events: Vec<Fetched> = Vec::new();
     for types in listable().chunks(TYPES_MAX) {
@@ -299,7 +354,7 @@ fn undelivered(patient: &Patient<'_>) -> Finding {
             "deliveries",
             format!("{missing} of {count} undelivered events of the last 30 days are not here"),
             "Orders are not as Stripe has them.",
-            "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl`",
+            "`paidup reconcile --undelivered` fetches them; then look for the cause in `journalctl --namespace=paidup -u paidup`",
         )
         .in_runbook(SIGNATURE),
     }
@@ -384,8 +439,8 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
         ),
         None => Finding::warning(
             "secret",
-            "no delivery was ever verified here",
-            "Stripe's API does not tell the signing secret: only a delivery shows that it is the right one.",
+            "no delivery has been verified here yet",
+            "Stripe's API does not show the signing secret: only a delivery proves that it is the right one.",
             "Dashboard → Webhooks → endpoint → Send test webhook, and `paidup events list`",
         )
         .in_runbook(SIGNATURE),
@@ -406,9 +461,9 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
         )];
     };
     let limited = figures.sum("paidup_webhook_rate_limited_total");
-    let refused = figures.sum(
-        "paidup_http_requests_total{route=\"/stripe/webhook\",method=\"POST\",status=\"400\"}",
-    );
+    let refused = figures.sum(&format!(
+        "paidup_http_requests_total{{route=\"{WEBHOOK_PATH}\",method=\"POST\",status=\"400\"}}"
+    ));
     let mut findings = vec![Finding::good(
         "server",
         format!("a server answers on {address}"),
@@ -425,7 +480,7 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
         findings.push(Finding::warning(
             "server",
             format!("{refused} deliveries were answered 400 since it started"),
-            "Each is a forgery, or a secret that is not the endpoint's any more.",
+            "Each is a forgery, or the secret is no longer the endpoint's.",
             "`errorCode` in the journal says which; compare STRIPE_WEBHOOK_SECRET with Dashboard → Webhooks → \
              endpoint → Signing secret",
         ).in_runbook(SIGNATURE));

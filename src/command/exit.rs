@@ -1,27 +1,30 @@
-//! How a command ends.
+//! How a command ends, and what the operator is told.
 
-use std::fmt;
-use std::io;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 
-use crate::base::log_line::ErrorCode;
+use crate::host::logger;
 use crate::store::StoreError;
 use crate::stripe::error::StripeError;
+use crate::stripe::fetch::FetchError;
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
     Done,
-    /// It could not be done, or did not go as expected.
+    /// It failed, or did not go as expected.
     Failed,
-    /// The words make no command.
+    /// The command line is wrong.
     Usage,
-    /// It was done, and what it looked at has problems.
+    /// It was done, and found problems.
     Problems,
-    /// The log is lost, and another process gets a new one: `EX_IOERR`.
+    /// The log is lost; the next process gets a new one: `EX_IOERR`.
     LogLost,
     /// The configuration is wrong: `EX_CONFIG` of
-    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd tries again all the same.
+    /// <https://man.freebsd.org/cgi/man.cgi?query=sysexits>. systemd restarts the server all the same.
     Configuration,
 }
 
@@ -41,19 +44,19 @@ impl Exit {
 
     /// What it means, in a few words.
     #[must_use]
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             Exit::Done => "done",
             Exit::Failed => "failed, or not as expected",
-            Exit::Usage => "wrong words or options",
+            Exit::Usage => "the command line is wrong",
             Exit::Problems => "done, and problems were found",
-            Exit::LogLost => "the log is lost; started again it has a new one",
+            Exit::LogLost => "the log is lost; a restart opens a new one",
             Exit::Configuration => "the configuration is wrong",
         }
     }
 }
 
-/// Why a command did not come to its end. Its `Display` is for the operator.
+/// Why a command did not finish. Its `Display` is for the operator.
 #[derive(Debug)]
 pub enum Failure {
     /// The output could not be written.
@@ -64,31 +67,18 @@ pub enum Failure {
     Configuration(String),
     /// Stripe could not be asked.
     Stripe(StripeError),
-    /// The server has no log any more, and is to be started again.
+    /// The server has lost its log, and must be restarted.
     LogLost,
     /// Anything else: what happened and what to do.
     Other(String),
 }
 
 impl Failure {
-    /// The code in the log, where there is one.
-    #[must_use]
-    pub fn error_code(&self) -> Option<ErrorCode> {
-        match self {
-            Failure::Store(error) => Some(error.code()),
-            Failure::Stripe(error) => Some(error.error_code()),
-            Failure::Output(_)
-            | Failure::LogLost
-            | Failure::Configuration(_)
-            | Failure::Other(_) => None,
-        }
-    }
-
     /// The exit code that goes with it.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            // Whoever reads the output (`| head -1`) has what it wanted.
+            // The reader of the output (`| head -1`) has all it wanted.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Failure::Output(_) | Failure::Store(_) | Failure::Stripe(_) | Failure::Other(_) => {
                 Exit::Failed
@@ -99,15 +89,15 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Output(error) => write!(f, "the output cannot be written: {error}"),
             Failure::Store(error) => write!(f, "{error}"),
             Failure::Stripe(error) => write!(f, "{error}"),
             Failure::LogLost => f.write_str(
-                "the log cannot be written: whoever read it has gone, or has stood still for minutes. This \
-                 process leaves, so that the next one gets a new log. If that comes again, look at \
+                "the log cannot be written: its reader has gone, or has not read for minutes. This process exits so \
+                 that the next one gets a new log. If it happens again, look at \
                  `systemctl status systemd-journald@paidup.service`",
             ),
             Failure::Configuration(text) | Failure::Other(text) => f.write_str(text),
@@ -123,8 +113,31 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Failure {
+        match error {
+            FetchError::Store(error) => Failure::Store(error),
+            FetchError::Stripe(error) => Failure::Stripe(error),
+            FetchError::TooManyPayments(_) => Failure::Other(error.to_string()),
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+/// Tells the operator on stderr. When that is closed, or nobody reads it, the command goes on all the same.
+pub fn tell(text: &dyn Display) {
+    let text = format!("{text}\n");
+    let (told, is_told) = mpsc::channel();
+    let write = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = told.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_told.recv_timeout(logger::END_PATIENCE);
     }
 }

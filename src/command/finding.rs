@@ -9,37 +9,37 @@ use crate::command::exit::Exit;
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// It is as it should be.
     Good,
-    /// It works, and may not be meant.
+    /// It works, but may not be intended.
     Warning,
-    /// It must be repaired.
+    /// It must be fixed.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How bad it is.
-    pub severity: Severity,
-    /// What was looked at, in a word or two.
-    pub subject: &'static str,
+    pub(crate) severity: Severity,
+    /// What was checked, in a word or two.
+    pub(crate) subject: &'static str,
     /// What was found.
-    pub what: String,
+    pub(crate) what: String,
     /// Why it matters; empty when it is good.
-    pub why: String,
-    /// What to do: a command, a variable or a Dashboard page; empty when nothing is.
-    pub next: String,
-    /// The case of the runbook that it belongs to; empty when it is none of them.
+    pub(crate) why: String,
+    /// What to do: a command, a variable or a Dashboard page; empty when there is nothing to do.
+    pub(crate) next: String,
+    /// The case of the runbook that it belongs to; empty when there is none.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub runbook: &'static str,
+    pub(crate) runbook: &'static str,
 }
 
 impl Finding {
     /// All is well.
     #[must_use]
-    pub fn good(subject: &'static str, what: impl Into<String>) -> Finding {
+    pub(crate) fn good(subject: &'static str, what: impl Into<String>) -> Finding {
         Finding::new(
             Severity::Good,
             subject,
@@ -49,7 +49,7 @@ impl Finding {
 
     /// Something to look at.
     #[must_use]
-    pub fn warning(
+    pub(crate) fn warning(
         subject: &'static str,
         what: impl Into<String>,
         why: impl Into<String>,
@@ -62,9 +62,9 @@ impl Finding {
         )
     }
 
-    /// Something to repair.
+    /// Something to fix.
     #[must_use]
-    pub fn problem(
+    pub(crate) fn problem(
         subject: &'static str,
         what: impl Into<String>,
         why: impl Into<String>,
@@ -79,7 +79,7 @@ impl Finding {
 
     /// The same, with the case of the runbook that it belongs to.
     #[must_use]
-    pub fn in_runbook(self, runbook: &'static str) -> Finding {
+    pub(crate) fn in_runbook(self, runbook: &'static str) -> Finding {
         Finding { runbook, ..self }
     }
 
@@ -96,9 +96,9 @@ impl Finding {
     }
 }
 
-/// How a command ends that found this.
+/// How a command ends that has found this.
 #[must_use]
-pub fn exit(findings: &[Finding]) -> Exit {
+pub(crate) fn exit(findings: &[Finding]) -> Exit {
     if findings
         .iter()
         .any(|finding| finding.severity == Severity::Problem)
@@ -113,7 +113,7 @@ pub fn exit(findings: &[Finding]) -> Exit {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Result<()> {
     for finding in findings {
         if json {
             writeln!(out, "{}", serde_json::to_string(finding)?)?;

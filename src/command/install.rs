@@ -15,18 +15,84 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 
-/// What to install or remove, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
-    pub root: PathBuf,
-    /// Shows each step and takes none.
-    pub dry_run: bool,
+use crate::command::exit::{Exit, Failure};
+use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
+
+pub(crate) const INSTALL: words::Command = words::Command {
+    name: "install",
+    arguments: "",
+    summary: "Make this machine a server: binary, systemd units, user, settings, nightly backup",
+    details: "Shows each step, and what it is for. What is already right is left alone, and settings are never\n\
+              overwritten: to upgrade, run the same command with the new binary. Needs root and systemd 249\n\
+              or newer.",
+    options: &[DRY_RUN, ROOT],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+    examples: &["paidup install --dry-run", "sudo ./paidup install"],
+    run: |words| {
+        let options = Options::read(words);
+        does(move |_, out| done(install(&options, out)))
+    },
+};
+
+pub(crate) const UNINSTALL: words::Command = words::Command {
+    name: "uninstall",
+    arguments: "",
+    summary: "Stop paidup and remove what `install` put in place",
+    details: "Settings, orders, backups and logs stay, unless --purge is given.",
+    options: &[
+        CliOption {
+            name: "purge",
+            value: "",
+            help: "remove settings, orders, backups, logs and the user as well, for good",
+        },
+        DRY_RUN,
+        ROOT,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage],
+    examples: &[
+        "sudo paidup uninstall",
+        "paidup uninstall --purge --dry-run",
+    ],
+    run: |words| {
+        let (options, purge) = (Options::read(words), words.has("purge"));
+        does(move |_, out| done(uninstall(&options, purge, out)))
+    },
+};
+
+const ROOT: CliOption = CliOption {
+    name: "root",
+    value: "DIR",
+    help: "use DIR in place of /, for building an image; commands are shown, not run",
+};
+
+fn done(steps: Result<(), StepFailed>) -> Result<Exit, Failure> {
+    match steps {
+        Ok(()) => Ok(Exit::Done),
+        Err(failed) => Err(Failure::Other(failed.to_string())),
+    }
 }
 
-/// A step that failed; those before it are done, and doing all of it again does no harm.
+/// What to install or remove, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
+    root: PathBuf,
+    /// Shows each step and takes none.
+    dry_run: bool,
+}
+
+impl Options {
+    fn read(words: &Words) -> Options {
+        Options {
+            root: words.path("root").unwrap_or_else(|| "/".into()),
+            dry_run: words.has("dry-run"),
+        }
+    }
+}
+
+/// A step that failed; those before it are done, and running everything again does no harm.
 #[derive(Debug)]
-pub struct StepFailed {
+struct StepFailed {
     step: String,
     error: io::Error,
 }
@@ -36,14 +102,14 @@ impl fmt::Display for StepFailed {
         write!(f, "{}: {}. ", self.step, self.error)?;
         let kind = self.error.kind();
         f.write_str(if kind == io::ErrorKind::AlreadyExists {
-            "Its upgrades would change nothing while files under /usr/local win over its own. Keep to the \
-             package, or remove it first: apt-get remove paidup, which keeps settings and orders"
+            "Files in /usr/local override the package's, so upgrades would have no effect. Keep the package, or \
+             remove it first: apt-get remove paidup, which keeps settings and orders"
         } else if kind == io::ErrorKind::PermissionDenied {
-            "Only root may do that: put sudo before the command"
+            "Only root may do that: run it with sudo"
         } else if kind == io::ErrorKind::NotFound {
             "paidup's units need systemd 249 or newer"
         } else {
-            "Repair that and give the same command again: what is done stays as it is"
+            "Fix that and run the same command again: what is done stays as it is"
         })
     }
 }
@@ -54,7 +120,7 @@ impl std::error::Error for StepFailed {}
 ///
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
-pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
     if within(&options.root, PACKAGED).exists() {
         return Err(StepFailed {
             step: "install".to_owned(),
@@ -64,8 +130,8 @@ pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed>
             ),
         });
     }
-    // Whatever the shell's is: with 000 everybody could write into the folders, with 077 nobody read them.
-    // The commands that are run have it as well.
+    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
+    // read them. The commands that are run inherit it.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let program = env::current_exe()
         .and_then(fs::read)
@@ -99,7 +165,7 @@ pub fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed>
 ///
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
-pub fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), StepFailed> {
+fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), StepFailed> {
     let mut steps = Vec::new();
     let is_installed = |(path, ..): &&(&str, &str, &str)| within(&options.root, path).exists();
     if FILES.iter().all(|file| is_installed(&file)) {
@@ -336,7 +402,7 @@ fn is_same(path: &Path, mode: u32, content: &[u8]) -> bool {
         && fs::read(path).is_ok_and(|found| found == content)
 }
 
-/// Writes beside the file and renames, so that a running program or a reader never sees half of it.
+/// Writes beside the file and renames, so that no running program or reader ever sees half of it.
 fn write_file(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -360,7 +426,7 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were made for this file alone.
+    // Folders that were created for this file alone.
     if let Some(folder) = path
         .parent()
         .filter(|it| it.extension() == Some("d".as_ref()))
@@ -423,6 +489,18 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn its_options_are_the_folder_and_whether_it_acts() {
+        let usual = Options::read(&crate::command::table::words_of("install"));
+        assert_eq!(usual, options(Path::new("/")));
+        let line = "uninstall --purge --dry-run --root /mnt";
+        let dry = Options {
+            dry_run: true,
+            ..options(Path::new("/mnt"))
+        };
+        assert_eq!(Options::read(&crate::command::table::words_of(line)), dry);
     }
 
     #[test]

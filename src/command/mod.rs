@@ -1,16 +1,26 @@
 //! What can be asked for on the command line: the table, and a file for each command.
 
+mod api;
 pub mod backup;
-pub mod check;
+mod check;
 pub mod db;
-pub mod demo;
-pub mod doctor;
+mod demo;
+mod doctor;
+mod environment;
+mod events;
 pub mod exit;
-pub mod finding;
-pub mod install;
+mod finding;
+mod gen_token;
+pub mod help;
+mod install;
+mod orders;
 pub mod reconcile;
-pub mod rotate;
+pub mod restore;
+mod rotate;
 pub mod sample;
-pub mod send_test;
+mod send_test;
+mod serve;
 pub mod show;
 pub mod table;
+mod version;
+mod words;

@@ -1,34 +1,116 @@
-//! `paidup rotate`: a new signing secret beside the old one, a proof that the running server accepts
-//! both, and the old one away; without one valid delivery refused in between.
+//! `paidup rotate`: adds a new signing secret beside the old one, proves that the running server accepts
+//! both, and drops the old one, without refusing a single valid delivery.
 //!
-//! A secret comes in through a file or standard input, because command lines are seen by every
-//! account of the machine and kept in the shell's history. It is never shown: secrets are told
-//! apart by their place in the file.
+//! A secret comes in through a file or standard input, because every account on the machine can see
+//! command lines, and shells keep them in their history. It is never shown: secrets are told apart by
+//! their place in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process;
 use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::base::secret::Secret;
 use crate::command::exit::{Exit, Failure};
-use crate::command::send_test::WEBHOOK_PATH;
+use crate::command::words::{CliOption, Command, does};
 use crate::config::serve::Config;
+use crate::config::stripe::WEBHOOK_PATH;
 use crate::config::{Address, env_file};
 use crate::host::clock::Now;
 use crate::host::files;
 use crate::host::identity;
+use crate::http::loopback;
 use crate::truth::signature::SigningSecret;
 
+pub(crate) const ADD: Command = Command {
+    name: "rotate add",
+    arguments: "",
+    summary: "Put a new signing secret beside the old one",
+    details: "Reads the secret from standard input (on a terminal: paste it, then Enter; it is not shown) or\n\
+              a file, never from the command line. The new file is checked as the service would read it\n\
+              before it replaces the old one; every other byte, owner and mode stay. No secret is shown.",
+    options: &[
+        CliOption {
+            name: "from",
+            value: "FILE",
+            help: "read the secret from there instead",
+        },
+        RESTART,
+        UNIT_ENV_FILE,
+        SECRET_FILE_OPTION,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &[
+        "paidup rotate add --restart",
+        "paidup rotate add --from new-secret.txt --env-file paidup.env",
+    ],
+    run: |words| {
+        let (from, secret_file) = (words.path("from"), words.path("secret-file"));
+        let has_to_reload = words.has("restart");
+        does(move |env_file, out| {
+            let files = Files::named(env_file, secret_file);
+            let mut input: Box<dyn Read> = match from {
+                Some(path) => Box::new(open(&path)?),
+                None => standard_input()?,
+            };
+            add(&files, &mut input, has_to_reload, out)
+        })
+    },
+};
+
+pub(crate) const VERIFY: Command = Command {
+    name: "rotate verify",
+    arguments: "",
+    summary: "Ask the running server whether it accepts each secret of the file",
+    details: "Sends it one signed event for each, of a type that changes no order. Secrets are told apart by\n\
+              their place in the file; the newest is the last.",
+    options: &[UNIT_ENV_FILE, SECRET_FILE_OPTION],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup rotate verify"],
+    run: |words| {
+        let secret_file = words.path("secret-file");
+        does(move |env_file, out| verify(&Files::named(env_file, secret_file), out))
+    },
+};
+
+pub(crate) const FINISH: Command = Command {
+    name: "rotate finish",
+    arguments: "",
+    summary: "Drop all signing secrets but the newest",
+    details: "Once the old one has expired in the Dashboard: Stripe signs with both until then, for up to 24 hours\n\
+              after a roll. Refused while the running server does not accept the newest.",
+    options: &[RESTART, UNIT_ENV_FILE, SECRET_FILE_OPTION],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup rotate finish --restart"],
+    run: |words| {
+        let (secret_file, has_to_reload) = (words.path("secret-file"), words.has("restart"));
+        does(move |env_file, out| finish(&Files::named(env_file, secret_file), has_to_reload, out))
+    },
+};
+
+const UNIT_ENV_FILE: CliOption = CliOption {
+    name: "env-file",
+    value: "FILE",
+    help: "the service's EnvironmentFile; /etc/paidup/paidup.env unless given",
+};
+const SECRET_FILE_OPTION: CliOption = CliOption {
+    name: "secret-file",
+    value: "FILE",
+    help: "the file that the unit's LoadCredential= reads, when the secrets are a\ncredential",
+};
+const RESTART: CliOption = CliOption {
+    name: "restart",
+    value: "",
+    help: "then reload the server (systemctl reload paidup; the port stays open), and\nask it as `rotate verify` does",
+};
+
 /// The environment file of the unit.
-pub const ENV_FILE: &str = "/etc/paidup/paidup.env";
+const USUAL_ENV_FILE: &str = "/etc/paidup/paidup.env";
 
 const SECRET: &str = "STRIPE_WEBHOOK_SECRET";
 const SECRET_FILE: &str = "STRIPE_WEBHOOK_SECRET_FILE";
@@ -38,23 +120,34 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 const INPUT_MAX_BYTES: u64 = 4096;
 /// How long the server may take for each step of an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Ours has about 300 bytes.
-const ANSWER_MAX_BYTES: u64 = 16 * 1024;
 
 /// The files of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
+struct Files {
     /// Its `EnvironmentFile`.
-    pub env_file: PathBuf,
+    env_file: PathBuf,
     /// The file that the unit's `LoadCredential=` reads, when the secrets are a credential.
-    pub secret_file: Option<PathBuf>,
+    secret_file: Option<PathBuf>,
+}
+
+impl Files {
+    fn named(env_file: Option<&Path>, secret_file: Option<PathBuf>) -> Files {
+        Files {
+            env_file: env_file.unwrap_or(Path::new(USUAL_ENV_FILE)).to_owned(),
+            secret_file,
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
 }
 
 /// `paidup rotate add`: puts the secret that `input` has beside those of the file.
 ///
 /// # Errors
 /// [`Failure`]; then the file is as it was, unless the reload failed, which it says.
-pub fn add(
+fn add(
     files: &Files,
     input: &mut dyn Read,
     has_to_reload: bool,
@@ -91,7 +184,7 @@ pub fn add(
 ///
 /// # Errors
 /// The operating system's.
-pub fn standard_input() -> io::Result<Box<dyn Read>> {
+fn standard_input() -> io::Result<Box<dyn Read>> {
     let terminal = io::stdin();
     if !terminal.is_terminal() {
         return Ok(Box::new(terminal));
@@ -116,7 +209,7 @@ pub fn standard_input() -> io::Result<Box<dyn Read>> {
 /// # Errors
 /// [`Failure`] when the files cannot be used. A secret that is not accepted is no error but
 /// [`Exit::Failed`].
-pub fn verify(files: &Files, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn verify(files: &Files, out: &mut dyn Write) -> Result<Exit, Failure> {
     let kept = Kept::read(files)?;
     let secrets = &kept.config.webhook_secrets;
     let mut exit = Exit::Done;
@@ -126,7 +219,7 @@ pub fn verify(files: &Files, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
             "secret {number} of {}: {}",
             secrets.len(),
-            Told(&answer)
+            Verdict(&answer)
         )?;
         if !matches!(answer, Ok(200)) {
             exit = Exit::Failed;
@@ -139,7 +232,7 @@ pub fn verify(files: &Files, out: &mut dyn Write) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// [`Failure`]; then the file is as it was, unless the reload failed, which it says.
-pub fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let kept = Kept::read(files)?;
     let name = kept.path.display();
     let secrets = kept.secrets();
@@ -153,7 +246,7 @@ pub fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result
         if !matches!(answer, Ok(200)) {
             return Err(Failure::Other(format!(
                 "The newest secret is {}\nThe old ones stay until it is accepted.",
-                Told(&answer)
+                Verdict(&answer)
             )));
         }
         kept.write(files, &[newest])?;
@@ -166,7 +259,7 @@ pub fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result
     reload_and_verify(files, has_to_reload, out, |_| Ok(()))
 }
 
-/// Makes the server read the file and asks it, or says how.
+/// Makes the server read the file and asks it, or says how to.
 fn reload_and_verify(
     files: &Files,
     has_to_reload: bool,
@@ -192,7 +285,7 @@ fn reload_and_verify(
 }
 
 fn reload() -> Result<(), Failure> {
-    let status = Command::new("systemctl")
+    let status = process::Command::new("systemctl")
         .args(["reload", "paidup.service"])
         .status();
     let what = match status {
@@ -201,8 +294,8 @@ fn reload() -> Result<(), Failure> {
         Err(error) => error.to_string(),
     };
     Err(Failure::Other(format!(
-        "systemctl reload paidup did not work ({what}). The file is changed and valid; a server that ran \
-         goes on with the secrets that it knows. Look at `journalctl -u paidup -u paidup-check -n 50`."
+        "systemctl reload paidup did not work ({what}). The file is changed and valid; a running server \
+         goes on with the secrets that it has. Look at `journalctl --namespace=paidup -u paidup -u paidup-check -n 50`."
     )))
 }
 
@@ -306,11 +399,11 @@ fn config_of(files: &Files, path: &Path, text: &str) -> Result<Config, String> {
     .map_err(in_words)
 }
 
-/// A credential's path in the service is no file that can be changed.
+/// The path of a credential inside the service is not a file that can be changed.
 fn real_file(named: &str) -> Result<PathBuf, Failure> {
     if named.contains(['%', '$']) || named.starts_with("/run/credentials/") {
         return Err(Failure::Other(format!(
-            "{SECRET_FILE} is a systemd credential, which is made anew at each start. Name the file that \
+            "{SECRET_FILE} is a systemd credential, which is recreated at each start. Name the file that \
              the unit's LoadCredential= reads, such as --secret-file /etc/paidup/webhook_secret"
         )));
     }
@@ -321,7 +414,7 @@ fn read_file(path: &Path) -> Result<String, Failure> {
     let read = identity::within(path, || fs::read_to_string(path));
     read.flatten().map_err(|error| {
         Failure::Configuration(format!(
-            "{} cannot be read: {error}. It must be there and be readable by who runs this; try sudo.",
+            "{} cannot be read: {error}. It must exist and be readable by whoever runs this; try sudo.",
             path.display()
         ))
     })
@@ -341,15 +434,15 @@ fn read_secret(input: &mut dyn Read) -> Result<String, Failure> {
         return Ok(secret.to_owned());
     }
     Err(Failure::Other(
-        "That is no signing secret, and nothing was changed. One is on a line of its own, starts with \
+        "That is no signing secret; nothing was changed. A secret is on a line of its own, starts with \
          whsec_ and has letters and digits: Dashboard → Webhooks → your endpoint → Signing secret. Give it \
          on standard input or with --from FILE."
             .to_owned(),
     ))
 }
 
-/// The status that the server answers to an event signed with this secret. The event's type is
-/// nobody's, so it is noted in the ledger and changes no order.
+/// The status that the server answers to an event signed with this secret. Its type is one that only we
+/// use, so it goes into the ledger and changes no order.
 fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
     let number = getrandom::u64().map_err(io::Error::other)?;
     let now = Now::read().unix;
@@ -359,43 +452,14 @@ fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
         now.0
     );
     let signature = SigningSecret::new(secret).sign(body.as_bytes(), now);
-    let request = format!(
-        "POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         X-Forwarded-For: 127.0.0.1\r\nStripe-Signature: {signature}\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    match address {
-        Address::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.set_write_timeout(Some(TIMEOUT))?;
-            exchange(stream, &request)
-        }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.set_write_timeout(Some(TIMEOUT))?;
-            exchange(stream, &request)
-        }
-    }
-}
-
-fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<u16> {
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
-    let text = String::from_utf8_lossy(&answer);
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::other("what answers there does not speak HTTP/1.1"))
+    let answer = loopback::post(address, WEBHOOK_PATH, (&signature, &body), TIMEOUT)?;
+    Ok(answer.status)
 }
 
 /// What an answer means for the secret.
-struct Told<'a>(&'a io::Result<u16>);
+struct Verdict<'a>(&'a io::Result<u16>);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Ok(200) => f.write_str("accepted"),
@@ -406,7 +470,7 @@ impl fmt::Display for Told<'_> {
             Ok(429) => f.write_str("not known (429): too many requests in this minute. Ask again in one"),
             Ok(status) => write!(
                 f,
-                "not known ({status}): the server cannot store events, or another one answers. paidup check"
+                "not known ({status}): the server cannot store events, or something else answers there. paidup check"
             ),
             Err(error) => write!(
                 f,

@@ -1,8 +1,7 @@
 //! Event documents as Stripe would send them, for `send-test`, `demo` and the benchmarks.
 //!
-//! They have the shape of API version 2026-10-28.endive with what a real event carries besides what
-//! we read, a buyer's address included, so that what is done with them is what is done with real
-//! ones. All are of test mode.
+//! They have the shape of API version 2026-10-28.endive and carry everything a real event does, a
+//! buyer's address included, so processing them costs the same. All are of test mode.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -88,7 +87,7 @@ impl SamplePayment {
     /// A whole life: declined, paid, refunded in part, disputed, won, refund failed. The order ends
     /// paid.
     #[must_use]
-    pub fn life(&self) -> Vec<(&'static str, Told)> {
+    pub(crate) fn life(&self) -> Vec<(&'static str, Told)> {
         let part = |kind, status| {
             (
                 kind,
@@ -121,17 +120,16 @@ impl SamplePayment {
     #[must_use]
     pub fn event(&self, kind: &'static str, told: Told, at: UnixSeconds, number: u64) -> Document {
         let id = format!("evt_test_{number:016x}");
-        let event = json!({
-            "id": id,
-            "object": "event",
-            "api_version": self.api_version,
-            "created": at.0,
-            "data": {"object": self.object(kind, told, at.0)},
-            "livemode": false,
-            "pending_webhooks": 1,
-            "request": {"id": null, "idempotency_key": null},
-            "type": kind,
-        });
+        let event = self.filled(
+            include_str!("sample/event.json"),
+            &[
+                ("id", json!(id)),
+                ("api_version", json!(self.api_version)),
+                ("at", json!(at.0)),
+                ("object", self.object(kind, told, at.0)),
+                ("type", json!(kind)),
+            ],
+        );
         Document {
             id,
             kind,
@@ -155,66 +153,19 @@ impl SamplePayment {
 
     fn session(&self, name: &str, told: Told, at: i64) -> Value {
         let is_over = name == "expired";
-        let intent = if is_over {
-            Value::Null
-        } else {
-            self.id("pi", 0).into()
-        };
-        let buyer = json!({"address": address(), "business_name": null, "email": EMAIL,
-            "individual_name": null, "name": NAME, "phone": null, "tax_exempt": "none", "tax_ids": []});
-        let mut session = json!({
-            "id": self.id("cs", 0),
-            "object": "checkout.session",
-            "adaptive_pricing": {"enabled": false},
-            "amount_subtotal": self.amount,
-            "amount_total": self.amount,
-            "automatic_tax": {"enabled": false, "liability": null, "provider": null, "status": null},
-            "branding_settings": {"background_color": "#ffffff", "border_style": "rounded",
-                "button_color": "#0074d4", "display_name": "Example Shop", "font_family": "default",
-                "icon": null, "logo": null},
-            "cancel_url": "https://shop.example.com/cart",
-            "client_reference_id": self.order,
-            "collected_information": {"business_name": null, "individual_name": null,
-                "shipping_details": null},
-            "created": at - MINUTE,
-            "currency": self.currency,
-            "custom_fields": [],
-            "custom_text": {"after_submit": null, "shipping_address": null, "submit": null,
-                "terms_of_service_acceptance": null},
-            "customer_creation": "if_required",
-            "customer_details": if is_over { Value::Null } else { buyer },
-            "discounts": [],
-            "expires_at": at - MINUTE + DAY,
-            "invoice_creation": {"enabled": false, "invoice_data": {"account_tax_ids": null,
-                "custom_fields": null, "description": null, "footer": null, "issuer": null,
-                "metadata": {}, "rendering_options": null}},
-            "livemode": false,
-            "locale": "fr",
-            "managed_payments": {"enabled": false},
-            "metadata": {"order_id": self.order},
-            "mode": "payment",
-            "payment_intent": intent,
-            "payment_method_collection": "if_required",
-            "payment_method_configuration_details": {"id": self.id("pmc", 0), "parent": null},
-            "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
-            "payment_method_types": ["card"],
-            "payment_status": told.status,
-            "phone_number_collection": {"enabled": false},
-            "shipping_options": [],
-            "status": if is_over { "expired" } else { "complete" },
-            "success_url": "https://shop.example.com/thanks?session_id={CHECKOUT_SESSION_ID}",
-            "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-            "ui_mode": "hosted_page",
-        });
-        nulls(
-            &mut session,
-            "after_expiration allow_promotion_codes allowed_payment_method_types \
-             billing_address_collection client_secret consent consent_collection \
-             currency_conversion customer customer_account customer_email integration_identifier \
-             invoice origin_context payment_link permissions recovered_from \
-             saved_payment_method_options setup_intent shipping_address_collection shipping_cost \
-             submit_type subscription url wallet_options",
+        let status = if is_over { "expired" } else { "complete" };
+        let mut session = self.filled(
+            include_str!("sample/session.json"),
+            &[
+                ("created", json!(at - MINUTE)),
+                ("expires_at", json!(at - MINUTE + DAY)),
+                ("payment_status", json!(told.status)),
+                ("status", json!(status)),
+            ],
         );
+        if is_over {
+            clear(&mut session, &["customer_details", "payment_intent"]);
+        }
         session
     }
 
@@ -224,164 +175,89 @@ impl SamplePayment {
             "canceled" => ("canceled", 0),
             _ => ("requires_payment_method", 0),
         };
-        let is_canceled = name == "canceled";
-        let charge = if received > 0 {
-            self.id("ch", 0).into()
-        } else {
-            Value::Null
-        };
-        let declined = json!({"advice_code": "try_again_later", "code": "card_declined",
-            "decline_code": "insufficient_funds", "message": "Your card has insufficient funds.",
-            "doc_url": "https://docs.stripe.com/error-codes#card-declined", "type": "card_error"});
-        let mut intent = json!({
-            "id": self.id("pi", 0),
-            "object": "payment_intent",
-            "amount": self.amount,
-            "amount_capturable": 0,
-            "amount_details": {"shipping": {"amount": 0, "from_postal_code": null,
-                "to_postal_code": null}, "tax": {"total_tax_amount": 0}, "tip": {}},
-            "amount_received": received,
-            "canceled_at": if is_canceled { at.into() } else { Value::Null },
-            "cancellation_reason": if is_canceled { "automatic".into() } else { Value::Null },
-            "capture_method": "automatic_async",
-            "client_secret": format!("{}_secret_test", self.id("pi", 0)),
-            "confirmation_method": "automatic",
-            "created": at - MINUTE,
-            "currency": self.currency,
-            "last_payment_error": if name == "payment_failed" { declined } else { Value::Null },
-            "latest_charge": charge,
-            "livemode": false,
-            "managed_payments": {"enabled": false},
-            "metadata": {"order_id": self.order},
-            "payment_details": {"customer_reference": null, "order_reference": self.id("cs", 0)},
-            "payment_method": self.id("pm", 0),
-            "payment_method_options": {"card": {"installments": null, "mandate_options": null,
-                "network": null, "request_three_d_secure": "automatic"}},
-            "payment_method_types": ["card"],
-            "status": status,
-        });
-        nulls(
-            &mut intent,
-            "allowed_payment_method_types application application_fee_amount \
-             automatic_payment_methods customer customer_account description \
-             excluded_payment_method_types next_action on_behalf_of \
-             payment_method_configuration_details payment_record processing receipt_email review \
-             setup_future_usage shipping source statement_descriptor statement_descriptor_suffix \
-             transfer_data transfer_group",
+        let mut intent = self.filled(
+            include_str!("sample/intent.json"),
+            &[
+                ("amount_received", json!(received)),
+                ("canceled_at", json!(at)),
+                (
+                    "client_secret",
+                    json!(format!("{}_secret_test", self.id("pi", 0))),
+                ),
+                ("created", json!(at - MINUTE)),
+                ("status", json!(status)),
+            ],
         );
+        if name != "canceled" {
+            clear(&mut intent, &["canceled_at", "cancellation_reason"]);
+        }
+        if name != "payment_failed" {
+            clear(&mut intent, &["last_payment_error"]);
+        }
+        if received == 0 {
+            clear(&mut intent, &["latest_charge"]);
+        }
         intent
     }
 
     fn charge(&self, told: Told, at: i64) -> Value {
-        let mut charge = json!({
-            "id": self.id("ch", 0),
-            "object": "charge",
-            "amount": self.amount,
-            "amount_captured": self.amount,
-            "amount_refunded": told.refunded,
-            "balance_transaction": self.id("txn", 0),
-            "billing_details": {"address": address(), "email": EMAIL, "name": NAME, "phone": null,
-                "tax_id": null},
-            "calculated_statement_descriptor": "EXAMPLE SHOP",
-            "captured": true,
-            "created": at - MINUTE,
-            "currency": self.currency,
-            "disputed": false,
-            "fraud_details": {},
-            "livemode": false,
-            "metadata": {"order_id": self.order},
-            "outcome": {"advice_code": null, "network_advice_code": null,
-                "network_decline_code": null, "network_status": "approved_by_network",
-                "reason": null, "risk_level": "normal", "risk_score": 33,
-                "seller_message": "Payment complete.", "type": "authorized"},
-            "paid": true,
-            "payment_intent": self.id("pi", 0),
-            "payment_method": self.id("pm", 0),
-            "payment_method_details": {"card": {"amount_authorized": self.amount,
-                "authorization_code": "431025", "brand": "visa", "checks": {
-                    "address_line1_check": null, "address_postal_code_check": "pass",
-                    "cvc_check": "pass"}, "country": "FR", "exp_month": 12, "exp_year": 2034,
-                "fingerprint": "8zzwoqNMPqHF2IIj", "funding": "credit", "last4": "4242",
-                "network": "visa", "network_token": {"used": false}, "three_d_secure": null,
-                "wallet": null}, "type": "card"},
-            "radar_options": {},
-            "receipt_url": "https://pay.stripe.com/receipts/payment/test",
-            "refunded": told.refunded >= self.amount,
-            "status": "succeeded",
-        });
-        nulls(
-            &mut charge,
-            "application application_fee application_fee_amount customer description \
-             failure_balance_transaction failure_code failure_message on_behalf_of receipt_email \
-             receipt_number review shipping source source_transfer statement_descriptor \
-             statement_descriptor_suffix transfer_data transfer_group",
-        );
-        charge
+        self.filled(
+            include_str!("sample/charge.json"),
+            &[
+                ("amount_refunded", json!(told.refunded)),
+                ("created", json!(at - MINUTE)),
+                ("refunded", json!(told.refunded >= self.amount)),
+            ],
+        )
     }
 
     fn refund(&self, told: Told, created: i64) -> Value {
-        let why = match told.status {
-            "failed" => "expired_or_canceled_card".into(),
-            _ => Value::Null,
-        };
-        let mut refund = json!({
-            "id": self.id("re", told.refund),
-            "object": "refund",
-            "amount": told.refunded,
-            "balance_transaction": self.id("txn", told.refund),
-            "charge": self.id("ch", 0),
-            "created": created,
-            "currency": self.currency,
-            "failure_reason": why,
-            "destination_details": {"card": {"reference_status": "pending",
-                "reference_type": "acquirer_reference_number", "type": "refund"}, "type": "card"},
-            "metadata": {},
-            "payment_intent": self.id("pi", 0),
-            "payment_method": self.id("pm", 0),
-            "reason": "requested_by_customer",
-            "status": told.status,
-        });
-        nulls(
-            &mut refund,
-            "customer customer_account receipt_number source_transfer_reversal transfer_reversal",
+        let mut refund = self.filled(
+            include_str!("sample/refund.json"),
+            &[
+                ("amount_refunded", json!(told.refunded)),
+                ("created", json!(created)),
+                ("re", json!(self.id("re", told.refund))),
+                ("status", json!(told.status)),
+                ("txn", json!(self.id("txn", told.refund))),
+            ],
         );
+        if told.status != "failed" {
+            clear(&mut refund, &["failure_reason"]);
+        }
         refund
     }
 
     fn dispute(&self, told: Told, created: i64) -> Value {
-        let mut evidence = json!({"customer_email_address": EMAIL, "customer_name": NAME,
-            "enhanced_evidence": {}});
-        nulls(
-            &mut evidence,
-            "access_activity_log billing_address cancellation_policy customer_communication \
-             customer_purchase_ip customer_signature product_description receipt refund_policy \
-             service_date service_documentation shipping_address shipping_carrier shipping_date \
-             shipping_tracking_number uncategorized_file uncategorized_text",
-        );
-        json!({
-            "id": self.id("du", 0),
-            "object": "dispute",
-            "amount": self.amount,
-            "balance_transactions": [{"id": self.id("txn", 99), "object": "balance_transaction",
-                "amount": -self.amount, "created": created, "currency": self.currency,
-                "description": "Chargeback withdrawal", "fee": 2000, "net": -self.amount - 2000,
-                "reporting_category": "dispute", "status": "pending", "type": "adjustment"}],
-            "charge": self.id("ch", 0),
-            "created": created,
-            "currency": self.currency,
-            "enhanced_eligibility_types": [],
-            "evidence": evidence,
-            "evidence_details": {"due_by": created + 9 * DAY, "enhanced_eligibility": {},
-                "has_evidence": false, "past_due": false, "submission_count": 0},
-            "is_charge_refundable": false,
-            "livemode": false,
-            "metadata": {},
-            "payment_intent": self.id("pi", 0),
-            "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback",
-                "network_reason_code": "10.4"}, "type": "card"},
-            "reason": "fraudulent",
-            "status": told.status,
-        })
+        const TRANSACTION: u8 = 99;
+        self.filled(
+            include_str!("sample/dispute.json"),
+            &[
+                ("created", json!(created)),
+                ("due_by", json!(created + 9 * DAY)),
+                ("minus_amount", json!(-self.amount)),
+                ("minus_amount_and_fee", json!(-self.amount - 2000)),
+                ("status", json!(told.status)),
+                ("txn", json!(self.id("txn", TRANSACTION))),
+            ],
+        )
+    }
+
+    /// The template with a value in the place of each text `$NAME`: one of `values`, what is true of
+    /// the whole payment, or else the id of the payment's object whose prefix that is.
+    fn filled(&self, template: &str, values: &[(&str, Value)]) -> Value {
+        let value = |name: &str| match values.iter().find(|(known, _)| *known == name) {
+            Some((_, value)) => value.clone(),
+            None => match name {
+                "order" => json!(self.order),
+                "amount" => json!(self.amount),
+                "currency" => json!(self.currency),
+                prefix => json!(self.id(prefix, 0)),
+            },
+        };
+        let mut object = serde_json::from_str(template).unwrap_or_default();
+        fill(&mut object, &value);
+        object
     }
 
     /// The id of the payment's object of that kind: always the same for one order.
@@ -396,22 +272,26 @@ impl SamplePayment {
 
 const MINUTE: i64 = 60;
 const DAY: i64 = 24 * 60 * MINUTE;
-const EMAIL: &str = "buyer@example.com";
-const NAME: &str = "Jenny Rosen";
 
-fn address() -> Value {
-    json!({"city": null, "country": "FR", "line1": null, "line2": null, "postal_code": "75011",
-           "state": null})
+fn fill(at: &mut Value, value: &impl Fn(&str) -> Value) {
+    match at {
+        Value::String(text) => {
+            if let Some(name) = text.strip_prefix('$') {
+                *at = value(name);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, value)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| fill(field, value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
-/// Adds the fields that Stripe sends as null, which are most of them.
-fn nulls(object: &mut Value, names: &str) {
-    if let Some(object) = object.as_object_mut() {
-        object.extend(
-            names
-                .split_whitespace()
-                .map(|name| (name.to_owned(), Value::Null)),
-        );
+/// Makes those fields null.
+fn clear(object: &mut Value, names: &[&str]) {
+    for name in names {
+        if let Some(field) = object.get_mut(name) {
+            *field = Value::Null;
+        }
     }
 }
 
@@ -558,7 +438,7 @@ mod tests {
             "{}",
             document.text.len()
         );
-        assert!(document.text.contains(EMAIL));
+        assert!(document.text.contains("buyer@example.com"));
         let event = Event::from_json(&document.text, &Reading::default()).unwrap();
         assert!(matches!(event.meaning, Meaning::Fact(_)));
         assert_ne!(

@@ -1,54 +1,177 @@
-//! `paidup send-test`: makes events, signs them, posts them, and says what came back and what it
-//! means.
+//! `paidup send-test`: makes events, signs them, posts them, and says what the answers mean.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::base::id::{OrderId, UnixSeconds};
+use crate::base::near::nearest;
 use crate::base::plain;
 use crate::base::secret::Secret;
+use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
 use crate::command::sample::{Document, SamplePayment, Told};
+use crate::command::words::{CliOption, Command, ENV_FILE, UsageError, Words, does};
 use crate::config::Address;
 use crate::config::serve::Config;
+use crate::config::stripe::WEBHOOK_PATH;
 use crate::host::clock::Now;
+use crate::http::loopback;
+use crate::truth::kind::{KINDS, Kind};
 use crate::truth::money;
 use crate::truth::signature::SigningSecret;
 
+pub(crate) const COMMAND: Command = Command {
+    name: "send-test",
+    arguments: "[TYPE...]",
+    summary: "Send signed test events to a running server and say what came back",
+    details: "Makes events as Stripe would, signs them with the (first) configured signing secret and posts\n\
+              them: proof that the server runs, can be reached and has this secret. TYPE is one of the\n\
+              types that paidup knows; checkout.session.completed unless given. The events of one order\n\
+              belong to one payment, even over several runs with the same --order.\n\
+              It creates a test order, which is an order like any other. Never name a customer's order: it\n\
+              would count as paid again. All events are in test mode: in a live shop they change nothing.",
+    options: &[
+        CliOption {
+            name: "order",
+            value: "ID",
+            help: "the order; a new one, test_..., unless given",
+        },
+        CliOption {
+            name: "amount",
+            value: "N",
+            help: "in minor units; 2500 unless given",
+        },
+        CliOption {
+            name: "currency",
+            value: "CODE",
+            help: "eur unless given",
+        },
+        CliOption {
+            name: "url",
+            value: "URL",
+            help: "where to; LISTEN_ADDR/stripe/webhook unless given",
+        },
+        CliOption {
+            name: "all",
+            value: "",
+            help: "an order's life: declined, paid, refunded in part, disputed, won, refund failed",
+        },
+        CliOption {
+            name: "duplicate",
+            value: "N",
+            help: "send every event N times, as Stripe may",
+        },
+        CliOption {
+            name: "shuffle",
+            value: "",
+            help: "send in random order, as Stripe may",
+        },
+        CliOption {
+            name: "forged",
+            value: "",
+            help: "sign with another secret: must be refused",
+        },
+        CliOption {
+            name: "stale",
+            value: "",
+            help: "sign with an old time: must be refused",
+        },
+        ENV_FILE,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &[
+        "paidup send-test",
+        "paidup send-test checkout.session.completed charge.refunded --order test_1 --amount 1999",
+        "paidup send-test --all --shuffle --duplicate 2",
+        "paidup send-test --url https://shop.example.com/stripe/webhook",
+    ],
+    run: |words| {
+        let options = Options::read(words)?;
+        does(move |env_file, out| {
+            let config = Environment::read(env_file)?.config();
+            run(&options, &config.map_err(|errors| all_of(&errors))?, out)
+        })
+    },
+};
+
 /// What to send, and where to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
     /// Event types, in this order; the usual one when there are none.
-    pub types: Vec<&'static str>,
+    types: Vec<&'static str>,
     /// The order; a new one if none is given.
-    pub order: Option<OrderId>,
+    order: Option<OrderId>,
     /// In minor units.
-    pub amount: i64,
+    amount: i64,
     /// Three lower-case letters.
-    pub currency: String,
+    currency: String,
     /// Where to; the configured listener if none is given.
-    pub url: Option<String>,
+    url: Option<String>,
     /// A whole life instead of `types`.
-    pub all: bool,
+    all: bool,
     /// How often each event is sent.
-    pub copies: u32,
+    copies: u32,
     /// In a random order.
-    pub shuffle: bool,
+    shuffle: bool,
     /// Signed with another secret.
-    pub forged: bool,
+    forged: bool,
     /// Signed too long ago.
-    pub stale: bool,
+    stale: bool,
 }
 
-/// Where Stripe is told to send.
-pub const WEBHOOK_PATH: &str = "/stripe/webhook";
+impl Options {
+    fn read(words: &Words) -> Result<Options, UsageError> {
+        let order = words.value("order").map(OrderId::parse).transpose();
+        let order = order.map_err(|bad| words.error(format!("--order: {bad}")))?;
+        let currency = words
+            .value("currency")
+            .unwrap_or("eur")
+            .to_ascii_lowercase();
+        if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return Err(words.error("--currency is a code of three letters, such as eur"));
+        }
+        if words.has("all") && !words.arguments().is_empty() {
+            return Err(words.error("--all sends its own types: leave out either"));
+        }
+        if words.has("forged") && words.has("stale") {
+            return Err(words.error("--forged or --stale, not both"));
+        }
+        let types = words.arguments().iter().map(|word| event_type(word, words));
+        Ok(Options {
+            types: types.collect::<Result<_, _>>()?,
+            order,
+            amount: words.number("amount", &AMOUNT_RANGE, 2500)?,
+            currency,
+            url: words.value("url").map(str::to_owned),
+            all: words.has("all"),
+            copies: words.number("duplicate", &COPIES_RANGE, 1)?,
+            shuffle: words.has("shuffle"),
+            forged: words.has("forged"),
+            stale: words.has("stale"),
+        })
+    }
+}
+
+fn event_type(word: &str, words: &Words) -> Result<&'static str, UsageError> {
+    let known = Kind::find(word).map(|kind| kind.name);
+    known.ok_or_else(|| {
+        let near = nearest(word, KINDS.iter().map(|kind| kind.name.to_owned()));
+        words.error(format!("there is no type {:?}{near}", plain::text(word)))
+    })
+}
+
+/// Stripe takes amounts of up to eight digits: <https://docs.stripe.com/currencies>.
+const AMOUNT_RANGE: RangeInclusive<i64> = 1..=99_999_999;
+/// How often one event may be sent.
+const COPIES_RANGE: RangeInclusive<u32> = 1..=100;
 /// The type that is sent when none is given.
 const USUAL_TYPE: &str = "checkout.session.completed";
-/// What a delivery may take. Stripe does not publish its own limit; it is of this order.
+/// What a delivery may take. Stripe does not publish its own limit; it is about this.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Ours has about 100 bytes. Another server's may be anything.
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
@@ -58,12 +181,12 @@ const SHOWN_MAX_CHARS: usize = 60;
 /// Sends what `options` say, signed with the first secret of `config`, and tells what came back.
 ///
 /// # Errors
-/// [`Failure`] when there is no address to send to, or the output cannot be written. An answer that
-/// is not as expected is no error but [`Exit::Failed`].
-pub fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let url = match &options.url {
-        Some(url) => url.clone(),
-        None => url_of(&config.listen)?,
+/// [`Failure`] when nobody answers at the configured Unix socket, or the output cannot be written.
+/// An answer that is not as expected is no error but [`Exit::Failed`].
+fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let sender = match &options.url {
+        Some(url) => Sender::to_url(url),
+        None => Sender::Here(config.listen.clone()),
     };
     let order = match &options.order {
         Some(order) => order.as_str().to_owned(),
@@ -75,82 +198,54 @@ pub fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Ex
         &options.currency,
         &config.api_version,
     );
-    let tells = tells(options, &payment);
-    let deliveries = deliveries(&tells, options, &payment, Now::read().unix)?;
+    let deliveries = deliveries(options, &payment, Now::read().unix)?;
     let signer = signer(options, config)?;
+    let mut report = Report::new(&order, sender.place(), options);
     let amount = money::written(options.amount, Some(&options.currency));
-    writeln!(
-        out,
-        "Test order {}, {amount}, to {}",
-        plain::text(&order),
-        plain::text(&url)
-    )?;
+    let (order, place) = (plain::text(&order), &report.place);
+    writeln!(out, "Test order {order}, {amount}, to {place}")?;
 
-    let sender = Sender::new(&url);
-    let expected = if options.forged || options.stale {
-        400
+    let age = if options.stale {
+        config.tolerance_seconds + 60
     } else {
-        200
+        0
     };
-    let mut accepted = BTreeSet::new();
-    let mut report = Report {
-        order: &order,
-        url: &url,
-        expected,
-        hints: Vec::new(),
-    };
-    let mut is_as_expected = true;
     for document in &deliveries {
         // Signed now, not all at once: a long run must not grow too old.
-        let signed_at = if options.stale {
-            UnixSeconds(Now::read().unix.0 - config.tolerance_seconds - 60)
-        } else {
-            Now::read().unix
-        };
+        let signed_at = UnixSeconds(Now::read().unix.0 - age);
         let answer = sender.post(document, &signer.sign(document.text.as_bytes(), signed_at));
-        write_row(document, &answer, out)?;
-        let was_sent_before = accepted.contains(&document.id);
-        is_as_expected &= report.judge(&answer, was_sent_before);
-        if let Ok(answer) = &answer
-            && answer.status == 200
-        {
-            accepted.insert(document.id.clone());
+        if let (Sender::Here(Address::Unix(path)), Err(error)) = (&sender, &answer) {
+            return Err(no_answer_at(path, error));
         }
+        write_row(document, &answer, out)?;
+        report.judge(document, &answer);
     }
-    writeln!(out)?;
-    for hint in &report.hints {
-        writeln!(out, "{hint}")?;
-    }
-    Ok(if is_as_expected {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    report.write(out)
 }
 
-/// Posts signed documents to one address, as Stripe would: no redirect is followed.
-pub struct Sender {
-    agent: ureq::Agent,
-    url: String,
+/// Posts signed documents to one place, as Stripe would: no redirect is followed.
+pub(crate) enum Sender {
+    /// A server on this machine.
+    Here(Address),
+    /// Whatever has this URL, perhaps by way of a proxy and over TLS.
+    Url(ureq::Agent, String),
 }
 
 /// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The outcome, with the reason if it has one, or the error, in a few words.
-    pub word: String,
+    pub(crate) word: String,
     /// The answer's `x-request-id`, which its log lines have too.
-    pub request_id: Option<String>,
+    request_id: Option<String>,
     /// How long it took.
-    pub took: Duration,
+    took: Duration,
 }
 
 impl Sender {
-    /// Sends to `url`. Proxies of the environment are not used: what is tested is this server.
-    #[must_use]
-    pub fn new(url: &str) -> Sender {
+    /// Proxies of the environment are not used: what is tested is this server.
+    fn to_url(url: &str) -> Sender {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .max_redirects(0)
@@ -164,9 +259,15 @@ impl Sender {
                 " (send-test)"
             ))
             .build();
-        Sender {
-            agent: config.new_agent(),
-            url: url.to_owned(),
+        Sender::Url(config.new_agent(), url.to_owned())
+    }
+
+    /// The place, in words.
+    fn place(&self) -> String {
+        match self {
+            Sender::Here(Address::Tcp(address)) => format!("http://{address}{WEBHOOK_PATH}"),
+            Sender::Here(address @ Address::Unix(_)) => plain::text(&address.to_string()),
+            Sender::Url(_, url) => plain::text(url),
         }
     }
 
@@ -174,37 +275,55 @@ impl Sender {
     ///
     /// # Errors
     /// What the network said when there was no answer.
-    pub fn post(&self, document: &Document, signature: &str) -> Result<Answer, ureq::Error> {
+    pub(crate) fn post(&self, document: &Document, signature: &str) -> io::Result<Answer> {
         let from = Now::read().instant;
-        let request = self
-            .agent
-            .post(&self.url)
-            .header("content-type", "application/json; charset=utf-8")
-            .header("stripe-signature", signature)
-            // What a proxy would say of us; without it we are taken for a proxy that names nobody.
-            .header("x-forwarded-for", "127.0.0.1");
-        let mut response = request.send(&document.text)?;
-        let status = response.status().as_u16();
-        let header = response.headers().get("x-request-id");
-        let request_id = header.and_then(|id| id.to_str().ok()).map(plain::text);
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_MAX_BYTES)
-            .read_to_string();
-        let took = Now::read().instant.duration_since(from);
+        let answer = match self {
+            Sender::Here(address) => {
+                loopback::post(address, WEBHOOK_PATH, (signature, &document.text), TIMEOUT)
+            }
+            Sender::Url(agent, url) => post_to_url(agent, url, &document.text, signature),
+        }?;
         Ok(Answer {
-            status,
-            word: word_of(&body.unwrap_or_default()),
-            request_id,
-            took,
+            status: answer.status,
+            word: word_of(&answer.body),
+            request_id: answer.request_id.as_deref().map(plain::text),
+            took: Now::read().instant.duration_since(from),
         })
     }
 }
 
+fn post_to_url(
+    agent: &ureq::Agent,
+    url: &str,
+    body: &str,
+    signature: &str,
+) -> io::Result<loopback::Answer> {
+    let request = agent
+        .post(url)
+        .header("content-type", "application/json; charset=utf-8")
+        .header("stripe-signature", signature)
+        // What a proxy would say of us; without it we are taken for a proxy that names nobody.
+        .header("x-forwarded-for", "127.0.0.1");
+    let mut response = request.send(body).map_err(|error| {
+        if matches!(error, ureq::Error::Timeout(_)) {
+            io::ErrorKind::TimedOut.into()
+        } else {
+            error.into_io()
+        }
+    })?;
+    let header = response.headers().get("x-request-id");
+    let request_id = header.and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let body = response.body_mut().with_config();
+    let body = body.limit(ANSWER_MAX_BYTES).read_to_string();
+    Ok(loopback::Answer {
+        status: response.status().as_u16(),
+        request_id,
+        body: body.unwrap_or_default(),
+    })
+}
+
 /// `200 applied`, `400 Invalid signature`, `no answer`, then how long it took.
-#[must_use]
-pub fn outcome_and_time(answer: &Result<Answer, ureq::Error>) -> String {
+pub(crate) fn outcome_and_time(answer: &io::Result<Answer>) -> String {
     match answer {
         Ok(answer) => {
             let millis = answer.took.as_secs_f64() * 1000.0;
@@ -215,7 +334,7 @@ pub fn outcome_and_time(answer: &Result<Answer, ureq::Error>) -> String {
     }
 }
 
-/// What each event is to tell.
+/// What each event tells.
 fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)> {
     if options.all {
         return payment.life();
@@ -232,16 +351,15 @@ fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)
         .collect()
 }
 
-/// The documents in the order in which they are sent, each as often as it is to be.
+/// The documents in the order in which they are sent, each as often as asked.
 fn deliveries(
-    tells: &[(&'static str, Told)],
     options: &Options,
     payment: &SamplePayment,
     now: UnixSeconds,
 ) -> Result<Vec<Document>, Failure> {
     let mut documents = Vec::new();
-    for (kind, told) in tells {
-        let document = payment.event(kind, *told, now, random()?);
+    for (kind, told) in tells(options, payment) {
+        let document = payment.event(kind, told, now, random()?);
         documents.extend((0..options.copies).map(|_| document.clone()));
     }
     if options.shuffle {
@@ -272,28 +390,6 @@ fn random() -> Result<u64, Failure> {
         .map_err(|error| Failure::Other(format!("The system gives no random numbers: {error}.")))
 }
 
-/// Where a server that listens on `address` is reached from this machine.
-fn url_of(address: &Address) -> Result<String, Failure> {
-    match address {
-        Address::Tcp(address) => {
-            let ip = match address.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-                ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-            };
-            Ok(format!(
-                "http://{}{WEBHOOK_PATH}",
-                SocketAddr::new(ip, address.port())
-            ))
-        }
-        Address::Unix(path) => Err(Failure::Other(format!(
-            "LISTEN_ADDR is the Unix socket {}, which a proxy serves. Say where the proxy is reached: \
-             --url https://shop.example.com{WEBHOOK_PATH}",
-            path.display()
-        ))),
-    }
-}
-
 /// Our own answers in their words, a stranger's by its beginning.
 fn word_of(body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
@@ -309,7 +405,7 @@ fn word_of(body: &str) -> String {
 
 fn write_row(
     document: &Document,
-    answer: &Result<Answer, ureq::Error>,
+    answer: &io::Result<Answer>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let request = answer
@@ -329,24 +425,55 @@ fn write_row(
 /// Judges answers and gathers what they mean, each meaning once.
 struct Report<'a> {
     order: &'a str,
-    url: &'a str,
+    place: String,
     expected: u16,
+    /// The events that were answered 200.
+    accepted: BTreeSet<&'a str>,
+    is_as_expected: bool,
     hints: Vec<String>,
 }
 
-impl Report<'_> {
-    /// Whether the answer is as expected.
-    fn judge(&mut self, answer: &Result<Answer, ureq::Error>, was_sent_before: bool) -> bool {
+impl<'a> Report<'a> {
+    fn new(order: &'a str, place: String, options: &Options) -> Report<'a> {
+        let is_refused = options.forged || options.stale;
+        Report {
+            order,
+            place,
+            expected: if is_refused { 400 } else { 200 },
+            accepted: BTreeSet::new(),
+            is_as_expected: true,
+            hints: Vec::new(),
+        }
+    }
+
+    fn judge(&mut self, document: &'a Document, answer: &io::Result<Answer>) {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.hint(no_answer(self.url, error));
-                return false;
+                self.is_as_expected = false;
+                self.hint(no_answer(&self.place, error));
+                return;
             }
         };
         self.hint(self.meaning(answer));
-        let is_repeat = answer.word == "duplicate";
-        answer.status == self.expected && (!was_sent_before || is_repeat)
+        let was_accepted = self.accepted.contains(&*document.id);
+        self.is_as_expected &=
+            answer.status == self.expected && (!was_accepted || answer.word == "duplicate");
+        if answer.status == 200 {
+            self.accepted.insert(&document.id);
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
+        writeln!(out)?;
+        for hint in &self.hints {
+            writeln!(out, "{hint}")?;
+        }
+        Ok(if self.is_as_expected {
+            Exit::Done
+        } else {
+            Exit::Failed
+        })
     }
 
     fn hint(&mut self, hint: String) {
@@ -356,7 +483,7 @@ impl Report<'_> {
     }
 
     fn meaning(&self, answer: &Answer) -> String {
-        let log = "its requestId is in the log, with the errorCode: journalctl -u paidup";
+        let log = "its requestId is in the log, with the errorCode: journalctl --namespace=paidup -u paidup";
         match (answer.status, answer.word.as_str()) {
             (200, _) if self.expected == 400 => {
                 "200: the server ACCEPTED an event that it must refuse. Whatever listens there does not \
@@ -367,12 +494,12 @@ impl Report<'_> {
                 "400: refused, as it must be.".to_owned()
             }
             (200, "applied") => format!(
-                "applied: it told something new of the order. Read its story: paidup orders show {}",
+                "applied: it told something new about the order. Its story: paidup orders show {}",
                 plain::text(self.order)
             ),
             (200, "duplicate") => "duplicate: it was known already, and nothing changed.".to_owned(),
             (200, "parked") => {
-                "parked: kept until an event tells which order it is about, such as \
+                "parked: kept until an event says which order it is about, such as \
                  checkout.session.completed of the same order."
                     .to_owned()
             }
@@ -383,7 +510,7 @@ impl Report<'_> {
             }
             (200, _) => "200: accepted.".to_owned(),
             (400, _) => format!(
-                "400: the server did not believe the signature. Either it runs with another \
+                "400: the server refused the signature. Either it runs with another \
                  STRIPE_WEBHOOK_SECRET than the one used here (restart it after a change, or give its file \
                  with --env-file), or a proxy changes the body, or the clocks differ; {log}"
             ),
@@ -391,7 +518,7 @@ impl Report<'_> {
                 "A redirect. Stripe does not follow it: register the address that it leads to.".to_owned()
             }
             (404 | 405, _) => {
-                format!("{}: nothing takes webhooks there. The path is {WEBHOOK_PATH}.", answer.status)
+                format!("{}: nothing accepts webhooks there. The path is {WEBHOOK_PATH}.", answer.status)
             }
             (413, _) => "413: the body is too large for the proxy (client_max_body_size) or for \
                          BODY_MAX_BYTES."
@@ -402,7 +529,7 @@ impl Report<'_> {
                     .to_owned()
             }
             (502 | 504, _) => format!(
-                "{}: the proxy does not reach paidup. Is it running, on the address that the proxy has?",
+                "{}: the proxy cannot reach paidup. Is it running, at the address that the proxy uses?",
                 answer.status
             ),
             (503, _) => format!("503: not stored, Stripe would retry. Run `paidup check`; {log}"),
@@ -412,22 +539,61 @@ impl Report<'_> {
 }
 
 /// What a missing answer means.
-fn no_answer(url: &str, error: &ureq::Error) -> String {
-    let url = plain::text(url);
-    let said = plain::text(&error.to_string());
-    if let ureq::Error::Io(error) = error
-        && error.kind() == io::ErrorKind::ConnectionRefused
-    {
+fn no_answer(place: &str, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
         return format!(
-            "Nothing listens at {url}. Is `paidup serve` running, with this LISTEN_ADDR? \
+            "Nothing listens at {place}. Is `paidup serve` running, with this LISTEN_ADDR? \
              `systemctl status paidup` and `ss -ltn` tell."
         );
     }
-    if let ureq::Error::Timeout(_) = error {
+    if error.kind() == io::ErrorKind::TimedOut {
         return format!(
-            "No answer from {url} within {} s. A firewall that drops packets, or a server that hangs.",
+            "No answer from {place} within {} s. A firewall that drops packets, or a server that hangs.",
             TIMEOUT.as_secs()
         );
     }
-    format!("No answer from {url}: {said}.")
+    format!(
+        "No answer from {place}: {}.",
+        plain::text(&error.to_string())
+    )
+}
+
+/// The same at a Unix socket, which a proxy usually serves.
+fn no_answer_at(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!(
+        "No answer at the Unix socket {} (LISTEN_ADDR): {error}. Is `paidup serve` running, and may this user \
+         open the socket? Or send by way of the proxy: --url https://shop.example.com{WEBHOOK_PATH}",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table::words_of;
+
+    #[test]
+    fn send_test_has_sensible_defaults_and_every_option() {
+        let plain = Options::read(&words_of("send-test")).unwrap();
+        assert_eq!(
+            (plain.amount, plain.currency.as_str(), plain.copies),
+            (2500, "eur", 1)
+        );
+        assert_eq!((plain.order, plain.url, plain.types), (None, None, vec![]));
+        let line = "send-test charge.refunded refund.failed --order test_1 --amount 1999 \
+                    --currency JPY --url http://[::1]:1/x --duplicate 3 --shuffle --stale";
+        let expected = Options {
+            types: vec!["charge.refunded", "refund.failed"],
+            order: OrderId::parse("test_1").ok(),
+            amount: 1999,
+            currency: "jpy".to_owned(),
+            url: Some("http://[::1]:1/x".to_owned()),
+            all: false,
+            copies: 3,
+            shuffle: true,
+            forged: false,
+            stale: true,
+        };
+        assert_eq!(Options::read(&words_of(line)).unwrap(), expected);
+    }
 }

@@ -34,6 +34,21 @@ pub struct ApiConfig {
 }
 
 impl ApiConfig {
+    /// Whether any variable is set that only `paidup api` reads.
+    pub(crate) fn is_wanted(vars: &BTreeMap<String, String>) -> bool {
+        let own = [
+            table::API_ADDR.variable,
+            table::API_TOKEN.variable,
+            table::API_TOKEN_FILE.variable,
+            table::CHECKOUT_SUCCESS_URL.variable,
+            table::CHECKOUT_CANCEL_URL.variable,
+        ];
+        own.iter().any(|variable| {
+            let value = vars.get(variable.name);
+            value.is_some_and(|value| !value.trim().is_empty())
+        })
+    }
+
     /// Checks all of `vars`. `read_file` reads the files that the `*_FILE` variables name, and the
     /// groups for `SOCKET_GROUP`.
     ///

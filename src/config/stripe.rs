@@ -69,13 +69,16 @@ impl StripeConfig {
     }
 }
 
+/// Where Stripe delivers to.
+pub(crate) const WEBHOOK_PATH: &str = "/stripe/webhook";
+
 /// The URL that the endpoint in the Dashboard must have; `None` when `PUBLIC_URL` is not set.
 ///
 /// # Errors
 /// [`ConfigError`] when `PUBLIC_URL` is not `https://HOST[:PORT]`.
 pub fn webhook_url(vars: &BTreeMap<String, String>) -> Result<Option<String>, ConfigError> {
     let base = table::PUBLIC_URL.read(vars)?;
-    Ok(base.map(|base| format!("{base}/stripe/webhook")))
+    Ok(base.map(|base| format!("{base}{WEBHOOK_PATH}")))
 }
 
 pub(super) fn config(checker: &mut Checker<'_>) -> Option<StripeConfig> {

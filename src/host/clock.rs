@@ -1,7 +1,7 @@
 //! The only place that reads a clock; everything else takes the time as an argument.
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the door the clock comes in by"
+    reason = "the clock is read here and nowhere else"
 )]
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::base::id::UnixSeconds;
 pub struct Now {
     /// Never goes back.
     pub instant: Instant,
-    /// May jump: it follows the host's idea of the date.
+    /// May jump when the host's clock is set.
     pub unix: UnixSeconds,
 }
 

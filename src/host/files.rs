@@ -1,5 +1,5 @@
-//! What the file system must do for us, in an order that survives a power cut: whole files under
-//! their final names, or the files of before.
+//! File operations in an order that survives a power cut: it leaves whole files under their final
+//! names, or the files from before.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 /// The folder that a file is in.
 #[must_use]
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         Some(_) | None => Path::new("."),
@@ -26,10 +26,10 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The path with every link followed, whether the file is there yet or not. SQLite names what it
-/// keeps beside a database after this one.
+/// The path with every link followed, whether the file exists yet or not. SQLite derives the names of
+/// the files beside a database from this path.
 #[must_use]
-pub fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     // As many as the kernel follows.
     const LINKS_MAX: u32 = 40;
     let mut path = path.to_owned();
@@ -45,50 +45,50 @@ pub fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes the names in the folder of `path` last. Syncing a file alone keeps what is in it, not that
-/// it is called so: <https://man7.org/linux/man-pages/man2/fsync.2.html>.
+/// Syncs the directory of `path`, so that new file names survive a power cut. Syncing a file keeps its
+/// content, not its name: <https://man7.org/linux/man-pages/man2/fsync.2.html>.
 ///
 /// # Errors
 /// The operating system's.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-/// Which file the name leads to: two names with one answer lead to one file.
+/// Device and inode: two paths with the same pair lead to one file.
 ///
 /// # Errors
 /// The operating system's.
-pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Whether both names lead to one file.
+/// Whether both paths lead to one file.
 #[must_use]
-pub fn are_one(a: &Path, b: &Path) -> bool {
+pub(crate) fn are_one(a: &Path, b: &Path) -> bool {
     match (identity(a), identity(b)) {
         (Ok(a), Ok(b)) => a == b,
         (Err(_), _) | (_, Err(_)) => false,
     }
 }
 
-/// Removes a file that may be there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
-/// The operating system's; that there is none is no error.
-pub fn remove(path: &Path) -> io::Result<()> {
+/// The operating system's; a missing file is not an error.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Lets two files of one folder change their names, with no moment at which one of them has none:
-/// `RENAME_EXCHANGE` of <https://man7.org/linux/man-pages/man2/rename.2.html>.
+/// Swaps the names of two files in one folder, atomically: `RENAME_EXCHANGE` of
+/// <https://man7.org/linux/man-pages/man2/rename.2.html>.
 ///
 /// # Errors
 /// The operating system's; a file system that cannot do this says `InvalidInput`.
-pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     Ok(rustix::fs::renameat_with(
         CWD,
         a,
@@ -98,16 +98,16 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     )?)
 }
 
-/// Puts `content` in place of what is in the file, with the same owner and mode. At every moment
-/// the name leads to the whole old content or the whole new one.
+/// Replaces the content of a file, and keeps its owner and mode. At every moment the file has the
+/// whole old content or the whole new one.
 ///
 /// # Errors
 /// The operating system's; then the old content is still there.
-pub fn replace(path: &Path, content: &str) -> io::Result<()> {
-    // A link stays a link: what it leads to is replaced.
+pub(crate) fn replace(path: &Path, content: &str) -> io::Result<()> {
+    // A link stays a link: its target is replaced.
     let path = fs::canonicalize(path)?;
     let staged = beside(&path, ".new");
-    // Left there by a process that was killed.
+    // A process that was killed may have left it there.
     remove(&staged)?;
     let written = write_like(&staged, &path, content).and_then(|()| fs::rename(&staged, &path));
     if written.is_err() {
@@ -126,7 +126,7 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
         .open(path)?;
     file.write_all(content.as_bytes())?;
     let (is, wanted) = (file.metadata()?, fs::metadata(model)?);
-    // Not being allowed is an error here: the service could not read its own file any more.
+    // A refused chown is an error: the service could no longer read its own file.
     if (is.uid(), is.gid()) != (wanted.uid(), wanted.gid()) {
         chown(path, Some(wanted.uid()), Some(wanted.gid()))?;
     }
@@ -134,11 +134,11 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Bytes that a process without privileges may still write to the folder's file system.
+/// Bytes that an unprivileged process may still write to the folder's file system.
 ///
 /// # Errors
 /// The operating system's.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

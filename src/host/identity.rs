@@ -1,8 +1,8 @@
-//! Root acts on a path as whom that path belongs to.
+//! Root acts on a path as the path's owner.
 //!
-//! Whoever owns a folder may put links into it, also under the names of our own files, and root would
-//! follow them out of it: a lock given to another owner, a key file replaced by a backup. As the
-//! folder's owner, root can do there what that user can do anyway, and the kernel sees to it.
+//! A folder's owner may plant links in it under the names of our files, and root would follow them
+//! elsewhere: it would give a lock to another owner, or replace a key file by a backup. As the
+//! folder's owner, root can do no more than that user could, and the kernel enforces it.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,11 +18,11 @@ use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_groups, set_thread_uid
 /// As many links as the kernel follows: <https://man7.org/linux/man-pages/man7/path_resolution.7.html>.
 const LINKS_MAX: usize = 40;
 
-/// Makes root the owner of what is at `path`, for ever: this thread, and all that it starts. Nothing
-/// changes for others than root, nor where only root can write.
+/// Switches this thread, and all that it starts, from root to the owner of `path`, for good. Changes
+/// nothing for users other than root, or where only root can write.
 ///
 /// # Errors
-/// The operating system's; then nothing may be done there.
+/// The operating system's; then do nothing there.
 pub fn take(path: &Path) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
@@ -30,13 +30,13 @@ pub fn take(path: &Path) -> io::Result<()> {
     let Some((uid, gid)) = owner_of(path)? else {
         return Ok(());
     };
-    // In this order, because afterwards none of it is allowed.
+    // In this order: after the last call, the first ones would not be allowed.
     set_thread_groups(&[])?;
     set_thread_gid(Gid::from_raw(gid))?;
     Ok(set_thread_uid(Uid::from_raw(uid))?)
 }
 
-/// Runs `act` as the owner of what is at `path`, on a thread of its own, and stays root.
+/// Runs `act` as the owner of `path`, on a thread of its own. The calling thread stays root.
 ///
 /// # Errors
 /// As [`take`]; then `act` was not run.
@@ -51,8 +51,8 @@ pub fn within<T: Send>(path: &Path, act: impl FnOnce() -> T + Send) -> io::Resul
     })
 }
 
-/// User and group of the first folder or link on the way to `path` that is not root's: from there on
-/// that user decides where it leads. None when all of the way is root's.
+/// User and group of the first folder or link on the way to `path` that does not belong to root: that
+/// user decides where the rest of the path leads. None when all of them belong to root.
 fn owner_of(path: &Path) -> io::Result<Option<(u32, u32)>> {
     let mut at = PathBuf::from("/");
     let mut ahead = parts(&std::path::absolute(path)?);
@@ -100,7 +100,7 @@ fn parts(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(part).collect()
 }
 
-/// In a user namespace, the owners that it does not have all look like one that nobody can be:
+/// In a user namespace, all owners from outside it look like one user that nobody can be:
 /// <https://man7.org/linux/man-pages/man7/user_namespaces.7.html>.
 fn is_somebody(uid: u32) -> bool {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else {

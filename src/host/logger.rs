@@ -1,14 +1,15 @@
-//! The only way to log: one JSON line a record on stdout, which the service manager keeps.
+//! The only way to log: one JSON line per record on stdout, which the service manager keeps.
 //!
 //! Nothing else in the process writes there. Records of other crates are dropped, because those
 //! crates do not know our allow-list, and `RUST_LOG` is not read, because during an incident
-//! someone will set it. A panic says where it was and nothing of what it said.
+//! someone will set it. A panic logs its place, never its message.
 //!
-//! Whoever logs waits for nobody. Lines queue up, and one thread writes them; a reader that stands
-//! still, or has gone, holds up that thread alone. What then does not fit into the queue is dropped
-//! and counted, and the first line that flows again says how many were. A 429's line is the last to
-//! go: there is to be exactly one for each.
+//! Logging never blocks. Lines queue up and one thread writes them, so a reader that stands still, or
+//! has gone, holds up that thread alone. Lines that do not fit into the queue are dropped and counted,
+//! and the next line that gets out says how many. Lines about a 429 are dropped last: there should be
+//! exactly one for each.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -19,37 +20,37 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Target};
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 
 use crate::base::log_line::{self, ErrorCode, LogFields, Message};
 use crate::base::time;
 use crate::host::clock::{self, Now};
 
-/// What marks a record as ours.
+/// Marks a record as ours.
 const TARGET: &str = "paidup::host::logger";
-/// What marks one that others make room for.
+/// Marks one that others make room for.
 const TARGET_LAST_TO_GO: &str = "paidup::host::logger::last_to_go";
 
-/// Lines that may wait, in bytes: some twenty thousand, of a stall that a burst meets.
+/// Most bytes that may wait: some twenty thousand lines, for a burst during a stall.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// About how much goes out with one call of the operating system.
+/// About how many bytes are written at once.
 const BATCH_BYTES: usize = 32 * 1024;
-/// How long the first line of a burst waits for company: to wake a thread for each would cost whoever
-/// logs more than to write it.
+/// How long the first line of a burst waits for more: waking the thread for each would cost the caller
+/// more than writing it.
 const GATHER_PAUSE: Duration = Duration::from_millis(10);
-/// Between two tries to write what was refused.
+/// Pause before a refused write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// While lines wait, a reader may stand still for this long before the log counts as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// How long a process that ends waits for its last lines to go out.
+/// How long an ending process waits for its last lines to get out.
 pub const END_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
+static QUEUE: Mutex<LogQueue> = Mutex::new(LogQueue::new());
 /// The thread that writes.
 static WRITER: OnceLock<Thread> = OnceLock::new();
-/// Who is told that the reader has gone.
+/// Called when the reader has gone.
 static ON_LOST: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
 /// Opens the log for lines of `level` and above, and makes panics write one. Later calls change
@@ -58,8 +59,8 @@ static ON_LOST: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 /// # Errors
 /// The operating system refuses a thread.
 pub fn start(level: LevelFilter) -> io::Result<()> {
-    // Not `Stdout`, whose lock a thread that waits for the reader would hold: the process could not
-    // end then. A stdout that cannot be had twice is not there.
+    // Not `Stdout`: a thread that waits for the reader would hold its lock, and the process could not
+    // end. If stdout cannot be duplicated, there is none.
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     let sink: Box<dyn Write + Send> = match stdout {
         Ok(stdout) => Box::new(File::from(stdout)),
@@ -68,14 +69,14 @@ pub fn start(level: LevelFilter) -> io::Result<()> {
     start_into(level, sink)
 }
 
-/// As [`start`], with `sink` in the place of stdout: for a program that shows what the log says.
+/// As [`start`], with `sink` instead of stdout: for a program that shows the log itself.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result<()> {
+pub(crate) fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result<()> {
     let opened = Builder::new()
         .filter_module(TARGET, level)
-        // The line is in the queue before its place here is written, which stays empty.
+        // `format` below queues the line and writes nothing here.
         .target(Target::Pipe(Box::new(io::sink())))
         .format(|_, record| {
             let is_last_to_go = record.target() == TARGET_LAST_TO_GO;
@@ -95,27 +96,28 @@ pub fn start_into(level: LevelFilter, sink: Box<dyn Write + Send>) -> io::Result
 }
 
 /// Writes one line.
-pub fn write(level: Level, message: Message, fields: &LogFields) {
-    write_all(&[(level, message, fields)]);
+pub fn write(message: Message, fields: &LogFields) {
+    write_all(&[(message, fields)]);
 }
 
-/// Writes several lines with one time, so that no other thread's line comes between.
+/// Writes several lines with the same time, and no other thread's line between them.
 #[expect(
     clippy::disallowed_macros,
-    reason = "this is the door that log lines leave by"
+    reason = "log lines are written here and nowhere else"
 )]
-pub fn write_all(lines: &[(Level, Message, &LogFields)]) {
-    let shown = |level: &Level| *level <= log::max_level();
-    let Some(most_severe) = lines.iter().map(|(level, ..)| *level).filter(shown).min() else {
+pub fn write_all<F: Borrow<LogFields>>(lines: &[(Message, F)]) {
+    let shown = || {
+        let shown = |(message, _): &&(Message, F)| message.level() <= log::max_level();
+        lines.iter().filter(shown)
+    };
+    let Some(most_severe) = shown().map(|(message, _)| message.level()).min() else {
         return;
     };
     let time = time::rfc3339_millis(clock::unix_millis());
-    let rendered: Vec<String> = lines
-        .iter()
-        .filter(|(level, ..)| shown(level))
-        .map(|(level, message, fields)| log_line::render(*level, &time, *message, fields))
+    let rendered: Vec<String> = shown()
+        .map(|(message, fields)| log_line::render(&time, *message, fields.borrow()))
         .collect();
-    let is_a_429 = |(_, message, _): &(_, Message, _)| *message == Message::RateLimited;
+    let is_a_429 = |(message, _): &(Message, F)| *message == Message::RateLimited;
     let target = match lines.iter().any(is_a_429) {
         true => TARGET_LAST_TO_GO,
         false => TARGET,
@@ -136,22 +138,22 @@ pub fn flush(patience: Duration) {
     }
 }
 
-/// For how long the reader has stood still, if that is longer than a busy one does.
+/// For how long the reader has stood still, if that is longer than a busy one would.
 #[must_use]
-pub fn stalled_for() -> Option<Duration> {
+pub(crate) fn stalled_for() -> Option<Duration> {
     let stall = lock().waits_since?.elapsed();
     (stall >= STALLED_AFTER).then_some(stall)
 }
 
 /// Lines that were dropped so far.
 #[must_use]
-pub fn dropped() -> u64 {
+pub(crate) fn dropped() -> u64 {
     lock().dropped
 }
 
-/// Has `tell` called when the reader has gone, so that only another process can have another one.
-/// Later calls change nothing.
-pub fn when_lost(tell: impl Fn() + Send + Sync + 'static) {
+/// Calls `tell` when the reader has gone: only another process can get a new one. Later calls change
+/// nothing.
+pub(crate) fn when_lost(tell: impl Fn() + Send + Sync + 'static) {
     let _ = ON_LOST.set(Box::new(tell));
     if lock().is_lost {
         tell_lost();
@@ -165,21 +167,21 @@ struct Entry {
 }
 
 /// What waits for the thread that writes.
-struct Queue {
+struct LogQueue {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Since when lines have waited and nothing has moved.
+    /// Since when lines have been waiting without progress.
     waits_since: Option<Instant>,
     dropped: u64,
-    /// How many of them a line has told.
+    /// How many of those a line has reported.
     told: u64,
-    /// The last try said that nobody reads, and nobody will.
+    /// The last write failed because the reader has gone.
     is_lost: bool,
 }
 
-impl Queue {
-    const fn new() -> Queue {
-        Queue {
+impl LogQueue {
+    const fn new() -> LogQueue {
+        LogQueue {
             entries: VecDeque::new(),
             bytes: 0,
             waits_since: None,
@@ -213,8 +215,8 @@ impl Queue {
         self.dropped += u64::try_from(lines).unwrap_or(u64::MAX);
     }
 
-    /// Puts the next lines into `batch`, or none. That it is called says that the last ones are out,
-    /// and so the first are about those that were dropped.
+    /// Fills `batch` with the next lines, if there are any; one about dropped lines comes first. The
+    /// call says that the batch before is out.
     fn take(&mut self, batch: &mut Vec<u8>, now: Instant) {
         batch.clear();
         if self.dropped > self.told {
@@ -231,14 +233,14 @@ impl Queue {
     }
 }
 
-/// At every level, because it is a hole in the log.
+/// It is written whatever the level, because it stands for a hole in the log.
 fn dropped_line(count: u64) -> String {
     let fields = LogFields {
         error_code: Some(ErrorCode::LinesDropped(count)),
         ..LogFields::default()
     };
     let time = time::rfc3339_millis(clock::unix_millis());
-    log_line::render(Level::Error, &time, Message::LinesDropped, &fields) + "\n"
+    log_line::render(&time, Message::LinesDropped, &fields) + "\n"
 }
 
 fn queue_up(text: String, is_last_to_go: bool) {
@@ -252,7 +254,7 @@ fn queue_up(text: String, is_last_to_go: bool) {
     }
 }
 
-/// The thread that writes. Nothing that it meets ends it.
+/// The thread that writes. No error ends it.
 fn write_out(mut sink: Box<dyn Write + Send>) {
     let mut batch = Vec::new();
     loop {
@@ -266,8 +268,8 @@ fn write_out(mut sink: Box<dyn Write + Send>) {
     }
 }
 
-/// Tries until all of it is out: an error is one more way for a reader to stand still, and most of
-/// them pass, as a full disk does.
+/// Tries until everything is out: an error is another way for a reader to stand still, and most errors
+/// pass, as a full disk does.
 fn write_batch(sink: &mut dyn Write, mut rest: &[u8]) {
     while !rest.is_empty() {
         match sink.write(rest) {
@@ -304,7 +306,7 @@ fn tell_lost() {
     }
 }
 
-fn lock() -> MutexGuard<'static, Queue> {
+fn lock() -> MutexGuard<'static, LogQueue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -317,15 +319,15 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         error_code,
         ..LogFields::default()
     };
-    write(Level::Error, Message::Panicked, &fields);
-    // With this one the process ends.
+    write(Message::Panicked, &fields);
+    // A panic of the main thread ends the process.
     if thread::current().name() == Some("main") {
         flush(END_PATIENCE);
     }
 }
 
-/// `file` for as long as the process lives. Only the files that the program was built from can
-/// panic, and each is kept once, so this cannot grow without end.
+/// `file`, for as long as the process lives. It is leaked once, and there are only as many as the
+/// program has source files.
 fn lasting(file: &str) -> &'static str {
     static FILES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -341,7 +343,7 @@ fn lasting(file: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn push(queue: &mut Queue, text: &str, is_last_to_go: bool) {
+    fn push(queue: &mut LogQueue, text: &str, is_last_to_go: bool) {
         let entry = Entry {
             text: text.to_owned(),
             is_last_to_go,
@@ -349,7 +351,7 @@ mod tests {
         queue.push(entry, Now::read().instant);
     }
 
-    fn taken(queue: &mut Queue) -> String {
+    fn taken(queue: &mut LogQueue) -> String {
         let mut batch = Vec::new();
         queue.take(&mut batch, Now::read().instant);
         String::from_utf8(batch).unwrap()
@@ -357,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_one_line_says_how_many() {
-        let mut queue = Queue::new();
+        let mut queue = LogQueue::new();
         let line = "x".repeat(QUEUE_BYTES / 4 - 1) + "\n";
         for _ in 0..6 {
             push(&mut queue, &line, false);
@@ -376,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_429s_line_goes_when_nothing_but_its_like_is_left() {
-        let mut queue = Queue::new();
+        let mut queue = LogQueue::new();
         let line = |mark: &str| mark.repeat(QUEUE_BYTES / 4 - 1) + "\n";
         for mark in ["a", "b", "c", "d"] {
             push(&mut queue, &line(mark), mark == "b");

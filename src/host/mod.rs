@@ -1,4 +1,4 @@
-//! What this machine gives us: its clock, its files, its log, its service manager.
+//! What this machine provides: clock, files, log, service manager.
 
 pub mod clock;
 pub mod files;

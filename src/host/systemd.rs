@@ -1,4 +1,4 @@
-//! What passes between us and the service manager: sockets from it, and signs of life to it.
+//! Talks to the service manager: takes sockets from it, and sends signs of life to it.
 //!
 //! It passes descriptors with a name each
 //! (<https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html>) and reads
@@ -17,11 +17,11 @@ use listenfd::ListenFd;
 use socket2::Socket;
 
 /// The name of the edge's socket: `FileDescriptorName=` of its unit.
-pub const EDGE: &str = "edge";
-/// How long a manager that has no room for our word is waited for.
+pub(crate) const EDGE: &str = "edge";
+/// How long to wait for a manager that does not take our message.
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// What the service manager gave us.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Systemd {
     manager: Manager,
 }
 
-/// Where signs of life go to, if anybody waits for them.
+/// Where signs of life go, if anybody waits for them.
 #[derive(Debug, Default)]
 pub struct Manager {
     address: Option<SocketAddr>,
@@ -48,10 +48,10 @@ pub enum PassedError {
     Unknown(String),
     /// Two sockets of one name.
     Twice(&'static str),
-    /// Sockets came, but none for webhooks: one that we opened ourselves could be one that nobody
-    /// outside our network namespace can reach.
+    /// Sockets were passed, but none for webhooks. One of our own would not do: outside our network
+    /// namespace, nobody might reach it.
     NoEdge,
-    /// Not a socket that connections come in by: its name and what the system says.
+    /// A socket that does not listen: its name and what the system says.
     NotListening(String, io::Error),
 }
 
@@ -76,16 +76,15 @@ impl fmt::Display for PassedError {
         write!(
             f,
             "FileDescriptorName= must be `{EDGE}` in paidup.socket and `{ADMIN}` in \
-             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows what it \
-             is, `systemctl revert` takes changes back"
+             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows the \
+             names, `systemctl revert` undoes changes"
         )
     }
 }
 
 impl Systemd {
-    /// Takes what was passed; `vars` is the process's environment. To be called once, and before
-    /// there are other threads, because the variables that count sockets are removed from the
-    /// environment.
+    /// Takes what was passed; `vars` is the process's environment. Call it once, and before there are
+    /// other threads: it removes the variables that count sockets from the environment.
     ///
     /// # Errors
     /// [`PassedError`] when a socket is not one that we expect.
@@ -116,15 +115,15 @@ impl Systemd {
         Ok(systemd)
     }
 
-    /// Where signs of life go to.
+    /// Where signs of life go.
     #[must_use]
-    pub fn manager(&self) -> &Manager {
+    pub(crate) fn manager(&self) -> &Manager {
         &self.manager
     }
 
-    /// What is left when the sockets have been taken.
+    /// The same, when the sockets have been taken.
     #[must_use]
-    pub fn into_manager(self) -> Manager {
+    pub(crate) fn into_manager(self) -> Manager {
         self.manager
     }
 }
@@ -144,35 +143,35 @@ impl Manager {
         }
     }
 
-    /// Whether there is one, which starts us again when we have left.
+    /// Whether there is one, which starts us again when we exit.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.address.is_some()
     }
 
-    /// After how long without a sign of life we are taken for dead; None when nobody waits for one.
+    /// How long the manager waits for a sign of life; none when it does not.
     #[must_use]
-    pub fn patience(&self) -> Option<Duration> {
+    pub(crate) fn patience(&self) -> Option<Duration> {
         self.patience
     }
 
-    /// All is open and runs.
-    pub fn ready(&self, status: &str) {
+    /// Everything is open and running.
+    pub(crate) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// We live. `status` is what `systemctl status` shows.
-    pub fn alive(&self, status: &str) {
+    /// A sign of life. `status` is what `systemctl status` shows.
+    pub(crate) fn alive(&self, status: &str) {
         self.tell(&format!("WATCHDOG=1\nSTATUS={status}"));
     }
 
-    /// We are about to end.
-    pub fn stopping(&self, status: &str) {
+    /// We are about to exit.
+    pub(crate) fn stopping(&self, status: &str) {
         self.tell(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// A manager that cannot be told does not hear from us and acts on that: nothing is left for us
-    /// to do about it. One that stands still must not hold us up.
+    /// Errors are ignored: a manager that hears nothing from us acts on that. A manager that hangs must
+    /// not hold us up.
     fn tell(&self, text: &str) {
         let Some(address) = &self.address else { return };
         let send = || {

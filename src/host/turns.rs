@@ -1,22 +1,22 @@
-//! Whether what goes into a place comes out again: how the watchdog tells busy from stuck.
+//! How the watchdog tells busy from stuck: whether work that begins also ends.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A place that threads go into, and whose work may take long but never for ever.
+/// Counts pieces of work, each of which may take long but must end.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub(crate) struct Turns {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
-/// A thread is inside until this is dropped.
+/// A piece of work, until this is dropped.
 #[derive(Debug)]
-pub struct Turn<'a>(&'a Turns);
+pub(crate) struct Turn<'a>(&'a Turns);
 
 impl Turns {
-    /// Goes in.
-    pub fn begin(&self) -> Turn<'_> {
+    /// Begins a piece of work.
+    pub(crate) fn begin(&self) -> Turn<'_> {
         self.begun.fetch_add(1, Relaxed);
         Turn(self)
     }
@@ -28,31 +28,31 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// What was seen of a place when it was looked at last.
+/// What the watchdog saw when it looked last.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct LastLook {
     ended: u64,
-    /// Since when nobody is known to have come out although somebody was inside.
+    /// Since when some work has been going on and none is known to have ended.
     since: Instant,
 }
 
-impl Seen {
-    /// Nothing so far.
+impl LastLook {
+    /// Nothing was going on so far.
     #[must_use]
-    pub fn new(now: Instant) -> Seen {
-        Seen {
+    pub(crate) fn new(now: Instant) -> LastLook {
+        LastLook {
             ended: 0,
             since: now,
         }
     }
 
-    /// For how long somebody has been inside `turns` while nobody has come out.
-    pub fn standstill(&mut self, turns: &Turns, now: Instant) -> Duration {
-        // In this order: who comes out in between counts as one who has.
+    /// For how long some work has been going on while none has ended.
+    pub(crate) fn standstill(&mut self, turns: &Turns, now: Instant) -> Duration {
+        // In this order: work that ends in between counts as ended.
         let begun = turns.begun.load(Relaxed);
         let ended = turns.ended.load(Relaxed);
         if ended >= begun || ended != self.ended {
-            *self = Seen { ended, since: now };
+            *self = LastLook { ended, since: now };
         }
         now.saturating_duration_since(self.since)
     }
@@ -68,7 +68,7 @@ mod tests {
         let start = Now::read().instant;
         let at = |seconds| start + Duration::from_secs(seconds);
         let turns = Turns::default();
-        let mut seen = Seen::new(start);
+        let mut seen = LastLook::new(start);
         let mut stuck = |turns, seconds| seen.standstill(turns, at(seconds)).as_secs();
         assert_eq!(stuck(&turns, 100), 0, "idle");
         let long = turns.begin();

@@ -1,8 +1,8 @@
-//! What both servers share: the request, the reply, the request id, and one log line a request.
+//! What every server shares: the request, the reply, the request id, and one log line per request.
 //!
-//! A server reads a request in its own way and gives it to [`Http::serve`], or refuses it with
-//! [`Http::refuse`]. Either way the answer is sent first, with `x-request-id`; then the request is
-//! counted and its line is logged, so neither can stop or delay an answer.
+//! The edge reads a request and gives it to `Http::serve`, or refuses it with `Http::refuse`.
+//! Either way the answer is sent first, with `x-request-id`; then the request is counted and logged,
+//! so neither can stop or delay an answer.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ipnet::IpNet;
-use log::Level;
 
 use crate::base::id::RequestId;
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::turns::Turns;
-use crate::http::client::{Peer, client_address, names_nobody};
-use crate::http::metrics::{Metrics, Route};
+use crate::http::metrics::RequestCounters;
+use crate::http::peer::{Peer, client_address, names_nobody};
+use crate::http::status::reason;
 
 /// One whole request.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// Whom the rate limit counts: see [`client_address`].
     pub client: IpAddr,
-    /// Whether `client` is a proxy that should have named another: see [`names_nobody`].
+    /// Whether `client` is a proxy that should have named its client: see `names_nobody`.
     pub client_is_unnamed: bool,
     headers: &'a [(&'a str, &'a str)],
 }
@@ -47,14 +47,14 @@ impl<'a> Request<'a> {
     /// The value of a header, its lines joined with `, ` when it was sent more than once. The name
     /// may be in any case.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         header(self.headers, name)
     }
 
-    /// Whether the client calls us by a name of this machine. A page in a browser that had its own
-    /// name resolve to 127.0.0.1 calls us by that name (DNS rebinding).
+    /// Whether `Host` is a name of this machine. A web page whose own name resolves to 127.0.0.1 sends
+    /// that name (DNS rebinding).
     #[must_use]
-    pub fn is_for_this_machine(&self) -> bool {
+    pub(crate) fn is_for_this_machine(&self) -> bool {
         if self.peer == Peer::Unix {
             return true;
         }
@@ -67,9 +67,9 @@ impl<'a> Request<'a> {
         name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
     }
 
-    /// Whether it only asks for a representation: GET, or HEAD, which is GET without the body.
+    /// Whether it is GET, or HEAD, which is GET without the body.
     #[must_use]
-    pub fn is_get(&self) -> bool {
+    pub(crate) fn is_get(&self) -> bool {
         self.method == "GET" || self.method == "HEAD"
     }
 }
@@ -79,17 +79,15 @@ impl<'a> Request<'a> {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// How loud its log line is.
-    pub level: Level,
     /// What its log line says.
     pub message: Message,
     /// Why it was refused or failed.
     pub error_code: Option<ErrorCode>,
-    /// The methods that this address does take, with 405.
+    /// The methods that this address takes, with 405.
     pub allow: Option<&'static str>,
     /// When to try again, in seconds.
     pub retry_after: Option<u64>,
-    /// The origin whose pages may read this answer. It is one that the configuration lists.
+    /// The origin whose pages may read this answer: one that the configuration lists.
     pub allow_origin: Option<Box<str>>,
     /// What the client reads.
     pub body: Body,
@@ -107,12 +105,11 @@ pub enum Body {
 }
 
 impl Reply {
-    /// A good answer of rendered JSON, logged at info.
+    /// A good answer of rendered JSON.
     #[must_use]
     pub fn json(status: u16, message: Message, json: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
             status,
-            level: Level::Info,
             message,
             error_code: None,
             allow: None,
@@ -122,9 +119,9 @@ impl Reply {
         }
     }
 
-    /// A refusal, `{"error":text,"requestId":…}`, logged at info as `Request refused`.
+    /// A refusal, `{"error":text,"requestId":…}`.
     #[must_use]
-    pub fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
+    pub(crate) fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
             error_code: Some(code),
             body: Body::Error(text.into()),
@@ -135,15 +132,20 @@ impl Reply {
     /// The process is alive.
     #[must_use]
     pub fn healthy() -> Reply {
+        Reply::json(200, Message::HealthServed, r#"{"status":"ok"}"#)
+    }
+
+    /// The metrics, in Prometheus' text format.
+    pub(crate) fn metrics(text: String) -> Reply {
         Reply {
-            level: Level::Debug,
-            ..Reply::json(200, Message::RequestServed, r#"{"status":"ok"}"#)
+            body: Body::Metrics(text),
+            ..Reply::healthy()
         }
     }
 
-    /// The client calls us by a name that is not this machine's.
+    /// `Host` is not a name of this machine.
     #[must_use]
-    pub fn not_this_machine() -> Reply {
+    pub(crate) fn not_this_machine() -> Reply {
         Reply::error(421, ErrorCode::HostNotLocal, "Host is not this machine")
     }
 
@@ -155,7 +157,7 @@ impl Reply {
 
     /// The address exists, for the methods in `allow` only (as in `GET, HEAD`).
     #[must_use]
-    pub fn method_not_allowed(allow: &'static str) -> Reply {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Reply {
         Reply {
             allow: Some(allow),
             ..Reply::error(405, ErrorCode::MethodNotAllowed, "Method not allowed")
@@ -163,17 +165,26 @@ impl Reply {
     }
 }
 
+/// The path of the health check.
+pub(crate) const HEALTH: &str = "/healthz";
+/// The path of the metrics.
+pub(crate) const METRICS: &str = "/metrics";
+
 /// What a server serves.
 pub trait App: Send + Sync {
-    /// Answers one request. `fields` are those of its log line, with the request id in place; a
-    /// panic in here is a 500 and nothing worse.
+    /// The label by which requests for `path` are counted: one of a fixed list, or
+    /// [`OTHER`](crate::http::metrics::OTHER).
+    fn route(&self, path: &str) -> &'static str;
+
+    /// Answers one request. `fields` are those of its log line, with the request id in place. A panic
+    /// in here becomes a 500 and nothing worse.
     fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply;
 }
 
-/// An application with all that its answers need around it.
+/// An app, and what its answers need around them.
 pub struct Http {
     app: Arc<dyn App>,
-    metrics: Arc<Metrics>,
+    counters: Arc<RequestCounters>,
     trusted_proxies: Vec<IpNet>,
     process: u64,
     requests: AtomicU64,
@@ -184,15 +195,15 @@ impl Http {
     /// Puts `app` behind request ids, counters and log lines.
     ///
     /// # Errors
-    /// The operating system has no random number for us, which it owes to every process.
+    /// The operating system has no random number for us.
     pub fn new(
         app: Arc<dyn App>,
-        metrics: Arc<Metrics>,
+        counters: Arc<RequestCounters>,
         trusted_proxies: Vec<IpNet>,
     ) -> io::Result<Http> {
         Ok(Http {
             app,
-            metrics,
+            counters,
             trusted_proxies,
             process: getrandom::u64()?,
             requests: AtomicU64::new(0),
@@ -202,7 +213,7 @@ impl Http {
 
     /// A request of `peer` without its body, which a server adds when it has read it.
     #[must_use]
-    pub fn request<'a>(
+    pub(crate) fn request<'a>(
         &self,
         method: &'a str,
         target: &'a str,
@@ -227,14 +238,14 @@ impl Http {
         }
     }
 
-    /// The requests that the application is at.
+    /// The requests that the app is working on.
     #[must_use]
-    pub fn turns(&self) -> &Turns {
+    pub(crate) fn turns(&self) -> &Turns {
         &self.turns
     }
 
-    /// Asks the application, sends its answer with `send`, counts it and logs it.
-    pub fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
+    /// Has the app answer, sends the answer with `send`, counts it and logs it.
+    pub(crate) fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
         let answer = |now, fields: &mut LogFields| {
             let _turn = self.turns.begin();
             catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
@@ -243,8 +254,8 @@ impl Http {
         self.exchange(request, answer, send);
     }
 
-    /// Sends the server's own refusal of a request, or of what was to be one.
-    pub fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
+    /// Sends the edge's own refusal of a request, or of what was meant to be one.
+    pub(crate) fn refuse(&self, request: &Request<'_>, refusal: Reply, send: impl FnOnce(&[u8])) {
         self.exchange(request, |_, _| refusal, send);
     }
 
@@ -264,16 +275,16 @@ impl Http {
         send(render(&reply, &id, request.method == "HEAD").as_bytes());
 
         let took = Now::read().instant.duration_since(now.instant);
-        let route = Route::of(request.path);
-        self.metrics
-            .count_request(route, request.method, reply.status, took);
+        let route = (!request.path.is_empty()).then(|| self.app.route(request.path));
+        self.counters
+            .count(route, request.method, reply.status, took);
         fields.request_id = Some(id);
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
-        logger::write(reply.level, reply.message, &fields);
+        logger::write(reply.message, &fields);
     }
 
-    /// The id that a trusted proxy chose, if it is a plain one; else the next of ours.
+    /// The id that a trusted proxy chose, if it is valid; otherwise our own next one.
     fn request_id(&self, request: &Request<'_>) -> RequestId {
         if request.peer.is_trusted(&self.trusted_proxies)
             && let Some(id) = request.header("x-request-id")
@@ -289,7 +300,6 @@ impl Http {
 fn failed() -> Reply {
     let text = "Internal error";
     Reply {
-        level: Level::Error,
         message: Message::RequestFailed,
         ..Reply::error(500, ErrorCode::InternalError, text)
     }
@@ -309,18 +319,10 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
     Some(joined)
 }
 
-/// The whole answer, head and body. Nothing in its head comes from outside except a checked id.
+/// The whole answer, head and body. Only a checked id in its head comes from outside.
 fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     let id = id.as_str();
-    let (content_type, body) = match &reply.body {
-        Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
-        Body::Error(text) => {
-            let text = serde_json::Value::from(text.as_ref());
-            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
-            ("application/json", Cow::Owned(json))
-        }
-        Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
-    };
+    let (content_type, body) = content(&reply.body, id);
     let mut answer = String::with_capacity(HEAD_BYTES + body.len());
     let (status, reason, length) = (reply.status, reason(reply.status), body.len());
     // Writing to a String cannot fail.
@@ -355,42 +357,34 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     answer
 }
 
-/// Room for the head of an answer, in bytes.
-const HEAD_BYTES: usize = 384;
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "", // the reason is optional and nobody reads it
+/// The body of an answer, and its type.
+fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
+    match body {
+        Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
+        Body::Error(text) => {
+            let text = serde_json::Value::from(text.as_ref());
+            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            ("application/json", Cow::Owned(json))
+        }
+        Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
     }
 }
+
+/// Room for the head of an answer, in bytes.
+const HEAD_BYTES: usize = 384;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::metrics::OTHER;
 
     struct Echo;
 
     impl App for Echo {
+        fn route(&self, _: &str) -> &'static str {
+            OTHER
+        }
+
         fn answer(&self, request: &Request<'_>, _: Now, fields: &mut LogFields) -> Reply {
             assert!(fields.request_id.is_some());
             assert!(request.path != "/panic", "canary@example.com");
@@ -400,7 +394,12 @@ mod tests {
 
     fn http() -> Http {
         let proxies = vec!["127.0.0.0/8".parse().unwrap()];
-        Http::new(Arc::new(Echo), Arc::new(Metrics::new()), proxies).unwrap()
+        Http::new(
+            Arc::new(Echo),
+            Arc::new(RequestCounters::new(&[], &[])),
+            proxies,
+        )
+        .unwrap()
     }
 
     fn peer(address: &str) -> Peer {
@@ -450,6 +449,25 @@ mod tests {
         let http = http();
         let request = http.request("GET", "/a?b?c", &[], Peer::Unix);
         assert_eq!((request.path, request.query), ("/a", Some("b?c")));
+    }
+
+    #[test]
+    fn a_request_without_a_path_is_counted_as_unread() {
+        let http = http();
+        served(&http, &http.request("GET", "/", &[], Peer::Unix));
+        http.refuse(
+            &http.request("", "", &[], Peer::Unix),
+            Reply::not_found(),
+            |_| {},
+        );
+        let text = http.counters.render();
+        for labels in [
+            r#"route="other",method="GET",status="200""#,
+            r#"route="unread",method="other",status="404""#,
+        ] {
+            let line = format!("\npaidup_http_requests_total{{{labels}}} 1\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[test]

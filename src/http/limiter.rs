@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use lru::LruCache;
 
 /// Most clients that are remembered, in about 1 MB. The one that has been quiet for longest is
-/// forgotten first; should it come back, it starts with a full bucket.
+/// forgotten first, and has a full bucket if it comes back.
 const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
 /// The time in which an empty bucket fills.
@@ -26,15 +26,15 @@ const TOKEN: u128 = MINUTE.as_nanos();
 
 /// A client has no token left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
-    /// When the next token is there, in whole seconds from now, at least 1: the value of the
+pub(crate) struct Exceeded {
+    /// When the next token arrives, in whole seconds from now, at least 1: the value of the
     /// `Retry-After` header.
     pub retry_after_seconds: u64,
 }
 
 /// The buckets of all clients.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     per_minute: NonZeroU32,
     exempt: Vec<IpNet>,
     buckets: LruCache<IpAddr, Bucket>,
@@ -43,7 +43,7 @@ pub struct Limiter {
 impl Limiter {
     /// Allows each client `per_minute` requests a minute, and those in `exempt` any number.
     #[must_use]
-    pub fn new(per_minute: NonZeroU32, exempt: Vec<IpNet>) -> Limiter {
+    pub(crate) fn new(per_minute: NonZeroU32, exempt: Vec<IpNet>) -> Limiter {
         Limiter {
             per_minute,
             exempt,
@@ -55,7 +55,7 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Exceeded`] when it has none; asking costs it nothing, so waiting that long is enough.
-    pub fn take(&mut self, client: IpAddr, now: Instant) -> Result<(), Exceeded> {
+    pub(crate) fn take(&mut self, client: IpAddr, now: Instant) -> Result<(), Exceeded> {
         if self.is_exempt(client) {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl Limiter {
 
     /// Whether `client` has no token left. This takes none.
     #[must_use]
-    pub fn is_exhausted(&self, client: IpAddr, now: Instant) -> bool {
+    pub(crate) fn is_exhausted(&self, client: IpAddr, now: Instant) -> bool {
         if self.is_exempt(client) {
             return false;
         }
@@ -87,7 +87,7 @@ impl Limiter {
 }
 
 /// Who counts as one client: an IPv4 address, however it is written, or an IPv6 network of /64,
-/// since whoever has one IPv6 address has all of its network.
+/// since a host with one IPv6 address usually has its whole network.
 fn key(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -114,8 +114,8 @@ impl Bucket {
         }
     }
 
-    /// Adds what came in since the last time. A `now` before that, as from a thread that read the
-    /// clock and then waited, adds nothing and takes nothing back.
+    /// Adds the refill since the last time. A `now` before that, from a thread that read the clock and
+    /// then waited, adds nothing and takes nothing back.
     fn fill(&mut self, rate: u128, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).min(MINUTE);
         self.credit = (self.credit + elapsed.as_nanos() * rate).min(rate * TOKEN);

@@ -1,25 +1,25 @@
-//! Health and metrics for the machine's own processes, by the strict reader, with a pool of its own:
-//! neither is kept waiting by the other's clients.
+//! Health and metrics for this machine's own processes. The admin server has its own threads, so it and
+//! the edge do not wait for each other's clients.
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Level;
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::host::clock::Now;
 use crate::http::edge::{Edge, Limits};
-use crate::http::exchange::{App, Body, Http, Reply, Request};
-use crate::http::metrics::Metrics;
+use crate::http::exchange::{App, HEALTH, Http, METRICS, Reply, Request};
+use crate::http::metrics::OTHER;
+use crate::serve::metrics::{Metrics, READY};
 use crate::store::Figures;
 
-/// Tells whether deliveries can be taken now, or the reason why not.
-pub type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
-/// Reads the figures of the database; None when that fails.
-pub type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
+/// Whether deliveries can be stored now, or why not.
+pub(crate) type Readiness = dyn Fn() -> Result<(), ErrorCode> + Send + Sync;
+/// Reads the figures of the database; none when that fails.
+pub(crate) type ReadFigures = dyn Fn() -> Option<Figures> + Send + Sync;
 
 /// `GET /healthz`, `GET /readyz` and `GET /metrics`.
 pub struct AdminApp {
@@ -32,20 +32,21 @@ pub struct AdminApp {
 }
 
 impl App for AdminApp {
+    fn route(&self, path: &str) -> &'static str {
+        let mut known = [HEALTH, READY, METRICS].into_iter();
+        known.find(|known| *known == path).unwrap_or(OTHER)
+    }
+
     fn answer(&self, request: &Request<'_>, _: Now, _: &mut LogFields) -> Reply {
         if !request.is_for_this_machine() {
             return Reply::not_this_machine();
         }
-        if !matches!(request.path, "/healthz" | "/readyz" | "/metrics") {
-            return Reply::not_found();
-        }
-        if !request.is_get() {
-            return Reply::method_not_allowed("GET, HEAD");
-        }
         match request.path {
-            "/metrics" => self.metrics(),
-            "/readyz" => self.ready(),
-            _ => Reply::healthy(),
+            HEALTH | READY | METRICS if !request.is_get() => Reply::method_not_allowed("GET, HEAD"),
+            HEALTH => Reply::healthy(),
+            READY => self.ready(),
+            METRICS => self.metrics(),
+            _ => Reply::not_found(),
         }
     }
 }
@@ -55,8 +56,7 @@ impl AdminApp {
         match (self.ready)() {
             Ok(()) => Reply::healthy(),
             Err(code) => Reply {
-                level: Level::Warn,
-                message: Message::RequestFailed,
+                message: Message::NotReady,
                 ..Reply::error(503, code, code.to_string())
             },
         }
@@ -64,14 +64,11 @@ impl AdminApp {
 
     fn metrics(&self) -> Reply {
         let figures = (self.figures)();
-        Reply {
-            body: Body::Metrics(self.metrics.render(figures.as_ref())),
-            ..Reply::healthy()
-        }
+        Reply::metrics(self.metrics.render(figures.as_ref()))
     }
 }
 
-/// No address of ours takes a body, and whoever asks is on this machine.
+/// None of its addresses takes a body, and every client is on this machine.
 const LIMITS: Limits = Limits {
     connections: NonZeroUsize::MIN.saturating_add(15),
     request_timeout: Duration::from_secs(5),
@@ -105,17 +102,18 @@ fn refuse_public(listener: &Socket) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::client::Peer;
+    use crate::http::peer::Peer;
 
     fn status(method: &str, path: &str, host: Option<&str>, ready: Result<(), ErrorCode>) -> u16 {
+        let metrics = Arc::new(Metrics::new());
         let app = AdminApp {
             ready: Box::new(move || ready),
             figures: Box::new(|| None),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
         };
         let peer = Peer::Address("127.0.0.1".parse().unwrap());
         let headers: Vec<_> = host.iter().map(|host| ("Host", *host)).collect();
-        let http = Http::new(Arc::new(app), Arc::new(Metrics::new()), Vec::new()).unwrap();
+        let http = Http::new(Arc::new(app), metrics.requests(), Vec::new()).unwrap();
         let mut answer = Vec::new();
         http.serve(&http.request(method, path, &headers, peer), |bytes| {
             answer.extend_from_slice(bytes);

@@ -1,13 +1,11 @@
-//! Tells a success page how the payment of its Checkout Session stands.
+//! Tells a success page the status of its Checkout Session's payment.
 //!
-//! Whoever came back from Stripe's page has the session's id in the address, and nobody else can
-//! guess it: it is the permission to read one word, and nothing more is ever told here. A page of
-//! another site reads the answer only if its origin is listed
+//! A buyer who comes back from Stripe's page has the session's id in the URL, and nobody can guess it:
+//! the id is the permission to read one word, and this never says more. A page of another site may
+//! read the answer only if its origin is listed
 //! (<https://developer.mozilla.org/docs/Web/HTTP/Guides/CORS>).
 
 use std::sync::{Mutex, PoisonError};
-
-use log::Level;
 
 use crate::base::id::StripeId;
 use crate::base::log_line::{ErrorCode, LogFields, LogText, Message};
@@ -28,7 +26,7 @@ pub struct CheckoutStatus {
 impl CheckoutStatus {
     /// Reads from `reader`, a connection of its own: a page does not wait for a commit.
     #[must_use]
-    pub fn new(config: &CheckoutStatusConfig, reader: Store) -> CheckoutStatus {
+    pub(super) fn new(config: &CheckoutStatusConfig, reader: Store) -> CheckoutStatus {
         CheckoutStatus {
             origins: config.origins.clone(),
             limiter: Mutex::new(Limiter::new(config.rate_limit_max, Vec::new())),
@@ -36,11 +34,11 @@ impl CheckoutStatus {
         }
     }
 
-    /// `{"status":"paid"}`: how the payment of the session `id` stands, in the words of
-    /// `paidup orders show --json`. Not how its order stands: that may have been paid on another page.
-    /// 404 while no event has told of the session.
+    /// `{"status":"paid"}`: the status of the session's own payment, in the words of `paidup orders
+    /// show --json`. It is not the order's status: that may have been paid on another page. 404 until
+    /// an event has named the session.
     #[must_use]
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         id: &str,
         request: &Request<'_>,
@@ -82,7 +80,6 @@ impl CheckoutStatus {
             }
             Ok(None) => Reply::not_found(),
             Err(error) => Reply {
-                level: Level::Error,
                 message: Message::RequestFailed,
                 retry_after: Some(1),
                 ..Reply::error(503, error.code(), "The database cannot be read")

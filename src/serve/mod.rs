@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod checkout_status;
+pub mod metrics;
 pub mod process;
 pub mod public;
 pub mod webhook;

@@ -1,127 +1,49 @@
 //! Puts the parts of `paidup serve` together, waits for a reason to stop, and stops.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use log::Level;
 use rustix::process::{Resource, getrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::base::log_line::{ErrorCode, LogFields, Message};
+use crate::config::Address;
 use crate::config::serve::Config;
-use crate::config::{Address, ConfigError};
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};
-use crate::host::turns::Seen;
-use crate::http::edge::{self, Edge, Limits};
-use crate::http::exchange::Http;
-use crate::http::metrics::Metrics;
+use crate::host::turns::LastLook;
+use crate::http::edge::{Edge, Limits};
+use crate::http::exchange::{App, Http};
+use crate::http::listen;
+use crate::http::server::{StartError, Stop, stop_on_signals, stop_without_log};
 use crate::serve::admin::{self, AdminApp};
 use crate::serve::checkout_status::CheckoutStatus;
+use crate::serve::metrics::Metrics;
 use crate::serve::public::Public;
 use crate::serve::webhook::Webhook;
 use crate::store::writer::{BATCH_MAX, WriteError, Writer};
 use crate::store::{Chore, ServeLock, Store, StoreError};
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     edge: Edge,
     admin: Option<Edge>,
     public: Arc<Http>,
     writer: Arc<Writer>,
     edge_address: Option<SocketAddr>,
-    admin_address: Option<SocketAddr>,
     notice: Box<str>,
     manager: Manager,
     stops: Receiver<Stop>,
-    /// Held until the process ends or all of it has stopped.
+    /// Held until everything has stopped, or the process ends.
     _lock: ServeLock,
 }
 
-/// Why a server stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// SIGTERM or SIGINT, or the program that started it.
-    Asked,
-    /// The database has failed; the process must end without touching it again.
-    Broken(StoreError),
-    /// Whoever read the log has gone or stands still, and another process gets a new reader.
-    LogLost,
-}
-
-/// Why a server does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The database cannot be used.
-    Store(StoreError),
-    /// An address cannot be listened on: the variable, its value, and what the system says.
-    Listen(&'static str, Address, io::Error),
-    /// Another process serves this database: its lock.
-    Served(PathBuf),
-    /// The lock of the database cannot be taken: which file, and what the system says.
-    Lock(PathBuf, io::Error),
-    /// The limit of descriptors is too low for the pool: the limit, and what is needed.
-    Descriptors(u64, u64),
-    /// A setting cannot be used after all.
-    Configuration(ConfigError),
-    /// The operating system refuses threads, signals or random numbers.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Store(error) => write!(f, "{error}"),
-            StartError::Listen(variable, address, error) => {
-                write!(f, "{variable}: cannot listen on {address}: {error}. ")?;
-                if error.kind() == io::ErrorKind::AddrInUse {
-                    f.write_str("Is another paidup running? `ss -ltnp` shows who holds the port")
-                } else {
-                    write!(f, "Mend that, or choose another address in {variable}")
-                }
-            }
-            StartError::Served(lock) => write!(
-                f,
-                "another paidup serves or restores this database ({} is locked). Two would answer for \
-                 one file: stop the other one, or give this one its own DATABASE_PATH",
-                lock.display()
-            ),
-            StartError::Lock(lock, error) => write!(
-                f,
-                "{} cannot be locked: {error}. Check that the folder exists and that it and the file \
-                 belong to the user that paidup runs as",
-                lock.display()
-            ),
-            StartError::Configuration(error) => write!(f, "{error}"),
-            StartError::Descriptors(limit, needed) => write!(
-                f,
-                "HTTP_CONNECTIONS: that many need {needed} open files, and the limit is {limit}. The \
-                 admin server would have none left. Raise LimitNOFILE= of the unit (`ulimit -n` in a \
-                 shell), or lower HTTP_CONNECTIONS"
-            ),
-            StartError::System(error) => write!(
-                f,
-                "the system refuses what a server needs: {error}. Raise TasksMax= and LimitNOFILE= \
-                 of the unit, or lower HTTP_CONNECTIONS"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// Starts all of it: when this returns, deliveries are served.
+/// Starts everything: when this returns, deliveries are served.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
@@ -129,14 +51,14 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     start_with(config, Systemd::default(), mpsc::channel())
 }
 
-/// As [`start`], on the sockets that the service manager has passed if it has, and telling it how we
-/// are. SIGTERM and SIGINT are a reason to stop, and the second one ends the process at once.
+/// As [`start`], but on the sockets that the service manager has passed, if any, and with signs of life
+/// to it. SIGTERM and SIGINT stop the server, and a second one ends the process at once.
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub fn start_under_manager(config: &Config, systemd: Systemd) -> Result<Running, StartError> {
     let (stop, stops) = mpsc::channel();
-    // Before the first connection is accepted: from then on a stop must not lose one.
+    // Before the first connection is accepted: from then on, a stop must not lose one.
     stop_on_signals(stop.clone()).map_err(StartError::System)?;
     stop_without_log(systemd.manager(), stop.clone());
     start_with(config, systemd, (stop, stops))
@@ -148,77 +70,33 @@ fn start_with(
     (stop, stops): (Sender<Stop>, Receiver<Stop>),
 ) -> Result<Running, StartError> {
     check_descriptors(config.http_connections)?;
-    let metrics = Arc::new(Metrics::new());
     let lock = lock(&config.database)?;
-    let mut store = Store::open(&config.database).map_err(StartError::Store)?;
-    if let Some(mode) = config.reading.mode {
-        store.settle_mode(mode).map_err(StartError::Store)?;
-    }
-    begin_history(&mut store)?;
-    let mover = store.open_beside(&config.database);
-    let mover = mover.map_err(StartError::Store)?;
-    let writer = Arc::new(new_writer(store, mover, &metrics, stop));
-    let webhook = Webhook::new(config, Arc::clone(&writer), Arc::clone(&metrics));
-    let http = |app| Http::new(app, Arc::clone(&metrics), config.trusted_proxies.clone());
-
-    let passed = systemd.admin.take();
-    if passed.is_some() && config.admin.is_none() {
-        say_not_used(ErrorCode::AdminAddrNotUsed);
-    }
-    let admin = config.admin.as_ref().map(|address| {
-        let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        let not_used = ErrorCode::AdminAddrNotUsed;
-        let listener = listener("ADMIN_ADDR", address, config.socket_group, passed, not_used)?;
-        let app = admin_app(&writer, reader, Arc::clone(&metrics));
-        let bound = local_address(&listener);
-        let http = http(Arc::new(app)).map_err(StartError::System)?;
-        let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
-        Ok((admin, bound))
-    });
-    let (admin, admin_address) = admin.transpose()?.unzip();
-
-    let passed = systemd.edge.take();
-    let not_used = ErrorCode::ListenAddrNotUsed;
-    let group = config.socket_group;
-    let listener = listener("LISTEN_ADDR", &config.listen, group, passed, not_used)?;
-    let edge_address = local_address(&listener);
+    let metrics = Arc::new(Metrics::new());
+    let writer = Arc::new(open_writer(config, &metrics, stop)?);
+    let admin = start_admin(config, systemd.admin.take(), &writer, &metrics)?;
+    let (admin, admin_address) = admin.unzip();
+    let admin_address = admin_address.flatten();
+    let edge_socket = edge_socket(config, systemd.edge.take())?;
+    let edge_address = listen::local_address(&edge_socket);
+    let public = Arc::new(public(config, &writer, &metrics)?);
     let limits = Limits {
         connections: config.http_connections,
         request_timeout: config.request_timeout,
         body_max_bytes: config.body_max_bytes,
     };
-    let status = config.checkout_status.as_ref().map(|status| {
-        let reader = Store::open_existing(&config.database).map_err(StartError::Store)?;
-        Ok(CheckoutStatus::new(status, reader))
-    });
-    let public = Public {
-        webhook,
-        checkout_status: status.transpose()?,
-    };
-    let public = Arc::new(http(Arc::new(public)).map_err(StartError::System)?);
-    let edge = Edge::start(listener, limits, Arc::clone(&public)).map_err(StartError::System)?;
-    logger::write(Level::Info, Message::Ready, &LogFields::default());
-    let admin_address = admin_address.flatten();
+    let edge = Edge::start(edge_socket, limits, Arc::clone(&public)).map_err(StartError::System)?;
+    logger::write(Message::Ready, &LogFields::default());
     Ok(Running {
         edge,
         admin,
         public,
         writer,
         edge_address,
-        admin_address,
         notice: notice(config, edge_address, admin_address).into(),
         manager: systemd.into_manager(),
         stops,
         _lock: lock,
     })
-}
-
-/// Without room or its turn it is left out: the numbers of changes follow the clock all the same.
-fn begin_history(store: &mut Store) -> Result<(), StartError> {
-    match store.begin_history(Now::read().unix) {
-        Err(error) if error.is_fatal() => Err(StartError::Store(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 impl Running {
@@ -228,14 +106,8 @@ impl Running {
         self.edge_address
     }
 
-    /// Where the admin server listens; none when it is off or on a Unix socket.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
-    }
-
-    /// One line for people, because the log has no place for an address: who serves, where, and
-    /// into which file.
+    /// One line for people, because the log has no field for an address: what serves, where, and into
+    /// which file.
     #[must_use]
     pub fn notice(&self) -> &str {
         &self.notice
@@ -250,9 +122,9 @@ impl Running {
             return self.stops.recv().unwrap_or(Stop::Asked);
         };
         let now = Now::read().instant;
-        let mut seen = [Seen::new(now), Seen::new(now)];
+        let mut seen = [LastLook::new(now), LastLook::new(now)];
         loop {
-            // Twice in the time after which we are taken for dead.
+            // Twice within the time after which the manager takes us for dead.
             match self.stops.recv_timeout(patience / 2) {
                 Ok(stop) => return stop,
                 Err(RecvTimeoutError::Disconnected) => return Stop::Asked,
@@ -267,18 +139,18 @@ impl Running {
         }
     }
 
-    /// A sign of life says that this thread runs, and that whoever uses the database or answers a
-    /// request comes out of it again; not that all is well: no restart gives a full disk room, or
-    /// ends the program that holds the write lock. The status says how the database is.
+    /// A sign of life says that this thread runs, and that work on the database and on requests ends.
+    /// It does not say that all is well: no restart frees a full disk, or ends the program that holds
+    /// the write lock. The status says how the database is.
     ///
-    /// An idle database is written to. A disk that does not answer holds this thread up as well, and
-    /// then the manager ends the process.
-    fn show_life(&self, [at_store, at_work]: &mut [Seen; 2]) -> Result<(), Stop> {
+    /// An idle database gets a write. If the disk does not answer, this thread hangs as well, and the
+    /// manager ends the process.
+    fn show_life(&self, [at_store, at_work]: &mut [LastLook; 2]) -> Result<(), Stop> {
         let store = self.writer.look(Now::read().unix);
         if let Err(WriteError::Store(error)) = &store
             && error.is_fatal()
         {
-            return Err(Stop::Broken(error.clone()));
+            return Err(Stop::Broken(error.to_string()));
         }
         let now = Now::read().instant;
         let at_store = at_store.standstill(self.writer.turns(), now);
@@ -289,11 +161,11 @@ impl Running {
         Ok(())
     }
 
-    /// Serves every connection that was accepted or waits to be, then leaves. The last database
-    /// connection that closes moves the log into the file; one that has failed is never closed,
+    /// Serves every connection that was accepted or waits to be, then stops. Closing the last database
+    /// connection moves the write-ahead log into the file; a database that has failed is never closed,
     /// because that would write to it again.
     pub fn stop(self, why: &Stop) {
-        logger::write(Level::Info, Message::Stopping, &LogFields::default());
+        logger::write(Message::Stopping, &LogFields::default());
         match why {
             Stop::Broken(_) => std::mem::forget(self.writer),
             Stop::Asked | Stop::LogLost => {}
@@ -303,15 +175,15 @@ impl Running {
         if let Some(admin) = self.admin {
             admin.stop();
         }
-        logger::write(Level::Info, Message::Stopped, &LogFields::default());
+        logger::write(Message::Stopped, &LogFields::default());
     }
 }
 
 /// Descriptors beside the pool's: files, listeners, signals, and connections of the admin server.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// A thread that waits in `accept()` has its descriptor reserved, so a pool that is too large takes
-/// all of them from the start, and leaves none to the admin server and to signals.
+/// A thread that waits in `accept()` has its descriptor reserved, so a pool that is too large takes all
+/// of them from the start, and leaves none for the admin server and for signals.
 fn check_descriptors(connections: NonZeroUsize) -> Result<(), StartError> {
     let connections = u64::try_from(connections.get()).unwrap_or(u64::MAX);
     let needed = connections.saturating_add(SPARE_DESCRIPTORS);
@@ -321,7 +193,159 @@ fn check_descriptors(connections: NonZeroUsize) -> Result<(), StartError> {
     }
 }
 
-/// The addresses are those that the system gave, where a port was left to it.
+fn lock(database: &Path) -> Result<ServeLock, StartError> {
+    let lock = ServeLock::path(database);
+    let lock = lock.display();
+    let refused = match ServeLock::take(database) {
+        Ok(Some(lock)) => return Ok(lock),
+        Ok(None) => format!(
+            "another paidup serves or restores this database ({lock} is locked). Two would answer for \
+             one file: stop the other one, or give this one its own DATABASE_PATH"
+        ),
+        Err(error) => format!(
+            "{lock} cannot be locked: {error}. Check that the folder exists and that it and the file \
+             belong to the user that paidup runs as"
+        ),
+    };
+    Err(StartError::Database(refused))
+}
+
+fn open_writer(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    stop: Sender<Stop>,
+) -> Result<Writer, StartError> {
+    let mut store = Store::open(&config.database).map_err(StartError::database)?;
+    if let Some(mode) = config.reading.mode {
+        store.settle_mode(mode).map_err(StartError::database)?;
+    }
+    match store.begin_history(Now::read().unix) {
+        Err(error) if error.is_fatal() => return Err(StartError::database(error)),
+        // On a full or busy database this is skipped: the numbers of changes follow the clock anyway.
+        Ok(()) | Err(_) => {}
+    }
+    let mover = store.open_beside(&config.database);
+    let mover = mover.map_err(StartError::database)?;
+    let metrics = Arc::clone(metrics);
+    let on_commit = move |deliveries| metrics.count_commit(deliveries);
+    let on_broken = move |error| broken(&error, &stop);
+    Ok(Writer::new(store, mover, BATCH_MAX, on_commit, on_broken))
+}
+
+fn broken(error: &StoreError, stop: &Sender<Stop>) {
+    let fields = LogFields {
+        error_code: Some(error.code()),
+        ..LogFields::default()
+    };
+    if error.is_fatal() {
+        logger::write(Message::StoreBroken, &fields);
+        let _ = stop.send(Stop::Broken(error.to_string()));
+    } else {
+        logger::write(Message::StoreReplaced, &fields);
+    }
+}
+
+/// A connection of its own for reading: a scrape or a page does not wait for a commit, nor a commit for
+/// it.
+fn reader(config: &Config) -> Result<Store, StartError> {
+    Store::open_existing(&config.database).map_err(StartError::database)
+}
+
+/// The admin server and its address; none when it is off.
+fn start_admin(
+    config: &Config,
+    passed: Option<Socket>,
+    writer: &Arc<Writer>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Edge, Option<SocketAddr>)>, StartError> {
+    let Some(address) = &config.admin else {
+        if passed.is_some() {
+            say_not_used(ErrorCode::AdminAddrNotUsed);
+        }
+        return Ok(None);
+    };
+    let app = admin_app(writer, reader(config)?, Arc::clone(metrics));
+    let listener = match passed {
+        Some(passed) => passed_at(passed, address, ErrorCode::AdminAddrNotUsed),
+        None => listen::on("ADMIN_ADDR", address, config.socket_group)?,
+    };
+    let bound = listen::local_address(&listener);
+    let http = http(Arc::new(app), config, metrics)?;
+    let admin = admin::start(listener, Arc::new(http)).map_err(StartError::System)?;
+    Ok(Some((admin, bound)))
+}
+
+fn edge_socket(config: &Config, passed: Option<Socket>) -> Result<Socket, StartError> {
+    match passed {
+        Some(passed) => Ok(passed_at(
+            passed,
+            &config.listen,
+            ErrorCode::ListenAddrNotUsed,
+        )),
+        None => listen::on("LISTEN_ADDR", &config.listen, config.socket_group),
+    }
+}
+
+fn public(
+    config: &Config,
+    writer: &Arc<Writer>,
+    metrics: &Arc<Metrics>,
+) -> Result<Http, StartError> {
+    let checkout_status = match &config.checkout_status {
+        Some(status) => Some(CheckoutStatus::new(status, reader(config)?)),
+        None => None,
+    };
+    let public = Public {
+        webhook: Webhook::new(config, Arc::clone(writer), Arc::clone(metrics)),
+        checkout_status,
+    };
+    http(Arc::new(public), config, metrics)
+}
+
+fn http(app: Arc<dyn App>, config: &Config, metrics: &Metrics) -> Result<Http, StartError> {
+    Http::new(app, metrics.requests(), config.trusted_proxies.clone()).map_err(StartError::System)
+}
+
+fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {
+    let writer = Arc::clone(writer);
+    let reader = Mutex::new(reader);
+    let seen = Arc::clone(&metrics);
+    AdminApp {
+        ready: Box::new(move || {
+            let probed = writer.probe(Now::read().unix);
+            probed.map_err(|error| error.code())?;
+            logger::stalled_for().map_or(Ok(()), |_| Err(ErrorCode::LogStalled))
+        }),
+        figures: Box::new(move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(Some(at)) = reader.noted(Chore::Backup) {
+                seen.backup_seen(at);
+            }
+            reader.figures().ok()
+        }),
+        metrics,
+    }
+}
+
+/// The socket that was passed. It is used wherever it is bound.
+fn passed_at(passed: Socket, address: &Address, not_used: ErrorCode) -> Socket {
+    if !listen::is_at(&passed, address) {
+        say_not_used(not_used);
+    }
+    passed
+}
+
+/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But `paidup
+/// send-test` uses the variable.
+fn say_not_used(error_code: ErrorCode) {
+    let fields = LogFields {
+        error_code: Some(error_code),
+        ..LogFields::default()
+    };
+    logger::write(Message::AddressNotUsed, &fields);
+}
+
+/// With the addresses that the system chose, where it was free to choose a port.
 fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) -> String {
     let shown = |address: &Address, bound: Option<SocketAddr>| match bound {
         Some(bound) => bound.to_string(),
@@ -341,11 +365,11 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
 
 /// What `systemctl status` shows when all is well.
 const TAKING_DELIVERIES: &str = "Taking deliveries";
-/// Whoever is inside for so long, while nobody comes out, hangs. A lock of another process's is
-/// waited for a quarter of it.
+/// Work hangs when for so long none of it has ended. Waiting for another process's lock takes at most a
+/// quarter of this.
 const HUNG_AFTER: Duration = Duration::from_secs(20);
-/// A log that has stood still for so many of the manager's patiences is given up: a new process has
-/// a new one. With `WatchdogSec=30s` that is five minutes, and journald's own watchdog has three.
+/// A log that has stood still for this many watchdog timeouts is given up: a new process gets a new
+/// one. With `WatchdogSec=30s` that is five minutes; journald's own watchdog takes three.
 const LOG_PATIENCES: u32 = 10;
 
 /// What `systemctl status` shows.
@@ -367,132 +391,4 @@ fn status(store: Result<(), WriteError>) -> String {
             | WriteError::Broken),
         ) => format!("Deliveries are answered 503: {}", error.code()),
     }
-}
-
-/// Only a manager starts us again, and gives the next process another log.
-pub(crate) fn stop_without_log(manager: &Manager, stop: Sender<Stop>) {
-    if manager.is_there() {
-        logger::when_lost(move || {
-            let _ = stop.send(Stop::LogLost);
-        });
-    }
-}
-
-pub(crate) fn stop_on_signals(stop: Sender<Stop>) -> io::Result<()> {
-    let was_asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag down and raises it.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&was_asked))?;
-        signal_hook::flag::register(signal, Arc::clone(&was_asked))?;
-    }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let watch = move || {
-        for _ in signals.forever() {
-            let _ = stop.send(Stop::Asked);
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(watch)?;
-    Ok(())
-}
-
-fn new_writer(store: Store, mover: Store, metrics: &Arc<Metrics>, stop: Sender<Stop>) -> Writer {
-    let metrics = Arc::clone(metrics);
-    let on_commit = move |deliveries| metrics.count_commit(deliveries);
-    let on_broken = move |error: StoreError| {
-        let error_code = Some(error.code());
-        let fields = LogFields {
-            error_code,
-            ..LogFields::default()
-        };
-        if error.is_fatal() {
-            logger::write(Level::Error, Message::StoreBroken, &fields);
-            let _ = stop.send(Stop::Broken(error));
-        } else {
-            logger::write(Level::Error, Message::StoreReplaced, &fields);
-        }
-    };
-    Writer::new(store, mover, BATCH_MAX, on_commit, on_broken)
-}
-
-fn admin_app(writer: &Arc<Writer>, reader: Store, metrics: Arc<Metrics>) -> AdminApp {
-    let writer = Arc::clone(writer);
-    // A connection of its own: a scrape does not wait for a commit, nor a commit for a scrape.
-    let reader = Mutex::new(reader);
-    let seen = Arc::clone(&metrics);
-    AdminApp {
-        ready: Box::new(move || {
-            let probed = writer.probe(Now::read().unix);
-            probed.map_err(|error| error.code())?;
-            logger::stalled_for().map_or(Ok(()), |_| Err(ErrorCode::LogStalled))
-        }),
-        figures: Box::new(move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Ok(Some(at)) = reader.noted(Chore::Backup) {
-                seen.backup_seen(at);
-            }
-            reader.figures().ok()
-        }),
-        metrics,
-    }
-}
-
-fn lock(database: &Path) -> Result<ServeLock, StartError> {
-    match ServeLock::take(database) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(StartError::Served(ServeLock::path(database))),
-        Err(error) => Err(StartError::Lock(ServeLock::path(database), error)),
-    }
-}
-
-/// The socket that was passed, or else a new one at `address`.
-fn listener(
-    variable: &'static str,
-    address: &Address,
-    group: Option<u32>,
-    passed: Option<Socket>,
-    not_used: ErrorCode,
-) -> Result<Socket, StartError> {
-    let Some(passed) = passed else {
-        return listen(variable, address, group);
-    };
-    if !is_at(&passed, address) {
-        say_not_used(not_used);
-    }
-    Ok(passed)
-}
-
-/// A new socket at `address`, which `variable` has set.
-pub(crate) fn listen(
-    variable: &'static str,
-    address: &Address,
-    group: Option<u32>,
-) -> Result<Socket, StartError> {
-    let listener = match address {
-        Address::Tcp(address) => edge::listen_tcp(*address),
-        Address::Unix(path) => edge::listen_unix(path, group),
-    };
-    listener.map_err(|error| StartError::Listen(variable, address.clone(), error))
-}
-
-/// Deliveries are taken all the same: the proxy knows the socket, not the variable. But
-/// `paidup send-test` looks where the variable says.
-fn say_not_used(error_code: ErrorCode) {
-    let fields = LogFields {
-        error_code: Some(error_code),
-        ..LogFields::default()
-    };
-    logger::write(Level::Warn, Message::AddressNotUsed, &fields);
-}
-
-fn is_at(socket: &Socket, address: &Address) -> bool {
-    socket.local_addr().is_ok_and(|local| match address {
-        Address::Tcp(address) => local.as_socket() == Some(*address),
-        Address::Unix(path) => local.as_pathname() == Some(path),
-    })
-}
-
-pub(crate) fn local_address(listener: &Socket) -> Option<SocketAddr> {
-    listener.local_addr().ok()?.as_socket()
 }

@@ -1,9 +1,8 @@
-//! Takes one delivery from its bytes to a receipt or a refusal.
+//! Takes one delivery from its bytes to its answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::Level;
 use sha2::{Digest, Sha256};
 
 use crate::base::id::UnixSeconds;
@@ -14,15 +13,15 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::http::exchange::{Reply, Request};
 use crate::http::limiter::{Exceeded, Limiter};
-use crate::http::metrics::Metrics;
+use crate::serve::metrics::Metrics;
 use crate::store::writer::{WriteError, Writer};
-use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
+use crate::truth::delivery::{Delivery, Outcome, Receipt, log_lines};
 use crate::truth::event::{Event, EventError, Ignored, Meaning, release};
 use crate::truth::fact::{Fact, Object};
 use crate::truth::reading::Reading;
 use crate::truth::signature::{self, SignatureError, SigningSecret, Verified};
 
-/// API versions warned of. Stripe has far fewer in use for one account; beyond, we are silent.
+/// Most API versions that are warned of. One account uses far fewer.
 const VERSIONS_MAX: usize = 16;
 
 /// Between two warnings of a wrong clock.
@@ -39,8 +38,8 @@ pub struct Webhook {
     api_version: Box<str>,
     counted: Counted,
     limiter: Mutex<Limiter>,
-    /// Where clients that are out of tokens are verified, one at a time, when only what fails
-    /// verification is counted: a flood of forgeries costs one core at most, and a true event
+    /// When only requests that fail verification are counted, those of clients without tokens are
+    /// verified here, one at a time: a flood of forgeries costs one core at most, and a real event
     /// among them is not refused.
     slow_lane: Mutex<()>,
     versions: Mutex<Vec<Box<str>>>,
@@ -52,10 +51,10 @@ pub struct Webhook {
 
 /// Why a delivery is not acknowledged. Each one asks Stripe to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// This client has had its share of requests.
+enum Refusal {
+    /// This client has used up its requests.
     RateLimited(Exceeded),
-    /// It is not proven that Stripe sent this, just now.
+    /// Nothing proves that Stripe has just sent it.
     Signature(SignatureError),
     /// Stripe sent it, and we cannot read it.
     Event(EventError),
@@ -90,8 +89,8 @@ impl Webhook {
         }
     }
 
-    /// Answers a `POST` of Stripe's.
-    pub fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
+    /// Answers a `POST` from Stripe.
+    pub(super) fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply {
         match self.handle(request, now, fields) {
             Ok(receipt) => accepted(receipt.outcome),
             Err(refusal) => {
@@ -103,12 +102,12 @@ impl Webhook {
         }
     }
 
-    /// The story of a webhook: who asks too often is sent away, what Stripe did not sign is
-    /// refused, what it tells is stored, and only what is on disk is acknowledged.
+    /// The story of a delivery: a client that asks too often is turned away, a request that Stripe did
+    /// not sign is refused, what an event tells is stored, and only what is on disk is acknowledged.
     ///
     /// # Errors
     /// [`Refusal`]; then nothing was stored.
-    pub fn handle(
+    fn handle(
         &self,
         request: &Request<'_>,
         now: Now,
@@ -130,7 +129,7 @@ impl Webhook {
         Ok(receipt)
     }
 
-    /// Proves that Stripe signed the body, and counts the request where it counts.
+    /// Proves that Stripe signed the body, and counts the request against the rate limit.
     fn verify<'a>(&self, request: &Request<'a>, now: Now) -> Result<Verified<'a>, Refusal> {
         let header = request.header("stripe-signature");
         let check = || {
@@ -163,8 +162,8 @@ impl Webhook {
         Ok(verified)
     }
 
-    /// Warns, once a minute, when Stripe signs in what is far in the future here. Such a delivery is
-    /// taken all the same; but a clock that is behind also takes replays for new.
+    /// Warns, once a minute, when Stripe's signature is from far in the future by our clock. Such a
+    /// delivery is taken all the same; but with a clock that is behind, old replays look new.
     fn look_at_clock(&self, signed_at: UnixSeconds, now: Now) {
         if signed_at.0.saturating_sub(now.unix.0) <= self.tolerance_seconds {
             return;
@@ -172,8 +171,8 @@ impl Webhook {
         warn_once_a(MINUTE, &self.clock_warned, now, Message::ClockBehind);
     }
 
-    /// Warns, once an hour, of a proxy whose clients cannot be told apart: a stranger's forgeries
-    /// use up the rate limit of Stripe.
+    /// Warns, once an hour, of a proxy whose clients cannot be told apart: a stranger's forgeries use
+    /// up Stripe's rate limit.
     fn look_at_client(&self, request: &Request<'_>, now: Now) {
         if request.client_is_unnamed {
             self.metrics.count_unnamed();
@@ -192,14 +191,14 @@ impl Webhook {
         let mut seen = lock(&self.versions);
         if seen.len() < VERSIONS_MAX && !seen.contains(version) {
             seen.push(version.clone());
-            logger::write(Level::Warn, Message::ApiVersionDiffers, fields);
+            logger::write(Message::ApiVersionDiffers, fields);
         }
     }
 
-    /// Counts what was done, and logs what it did to orders.
+    /// Counts the outcome, and logs what it changed in orders.
     fn tell(&self, receipt: &Receipt, fields: &mut LogFields) {
         self.metrics.count_outcome(receipt.outcome);
-        log_news(&receipt.news, fields);
+        logger::write_all(&log_lines(&receipt.news, fields));
         if let Some(about) = &receipt.about {
             fields.order_id = Some(about.log_text());
             fields.stripe_session_id = about.session.as_ref().map(LogText::from);
@@ -212,85 +211,48 @@ fn warn_once_a(time: Duration, warned: &Mutex<Option<Instant>>, now: Now, messag
     let is_due = |last: Instant| now.instant.saturating_duration_since(last) >= time;
     if warned.is_none_or(is_due) {
         *warned = Some(now.instant);
-        logger::write(Level::Warn, message, &LogFields::default());
+        logger::write(message, &LogFields::default());
     }
-}
-
-/// Logs what was done to orders, each line with the fields of the request beside the order's.
-pub fn log_news(news: &[News], fields: &LogFields) {
-    let lines: Vec<(Level, Message, LogFields)> = news
-        .iter()
-        .map(|news| {
-            let about = LogFields {
-                order_id: Some(news.about.log_text()),
-                stripe_session_id: news.about.session.as_ref().map(LogText::from),
-                ..fields.clone()
-            };
-            (news.level, news.message, about)
-        })
-        .collect();
-    let lines: Vec<_> = lines
-        .iter()
-        .map(|(level, text, about)| (*level, *text, about))
-        .collect();
-    logger::write_all(&lines);
 }
 
 /// The answer to a delivery that is on disk.
 fn accepted(outcome: Outcome) -> Reply {
-    let (level, message) = match outcome {
-        Outcome::Applied => (Level::Info, Message::WebhookApplied),
-        Outcome::Duplicate => (Level::Info, Message::WebhookDuplicate),
-        Outcome::Parked => (Level::Info, Message::WebhookParked),
-        Outcome::Ignored(Ignored::Type) => (Level::Info, Message::WebhookIgnored),
-        Outcome::Ignored(Ignored::NoSale) => (Level::Info, Message::NoSaleIgnored),
-        Outcome::Ignored(Ignored::OtherShop) => (Level::Info, Message::OtherShopIgnored),
-        Outcome::Ignored(Ignored::Account) => (Level::Warn, Message::AccountEventIgnored),
-        Outcome::Ignored(Ignored::Mode) => (Level::Warn, Message::OtherModeIgnored),
-        // Otherwise the owner of a wrongly made destination sees green deliveries and no change.
-        Outcome::Ignored(Ignored::Thin) => (Level::Warn, Message::ThinEventIgnored),
+    let message = match outcome {
+        Outcome::Applied => Message::WebhookApplied,
+        Outcome::Duplicate => Message::WebhookDuplicate,
+        Outcome::Parked => Message::WebhookParked,
+        Outcome::Ignored(Ignored::Type) => Message::WebhookIgnored,
+        Outcome::Ignored(Ignored::NoSale) => Message::NoSaleIgnored,
+        Outcome::Ignored(Ignored::OtherShop) => Message::OtherShopIgnored,
+        Outcome::Ignored(Ignored::Account) => Message::AccountEventIgnored,
+        Outcome::Ignored(Ignored::Mode) => Message::OtherModeIgnored,
+        // Otherwise the owner of a misconfigured destination sees green deliveries and no change.
+        Outcome::Ignored(Ignored::Thin) => Message::ThinEventIgnored,
     };
     let body = match outcome.reason() {
         Some(reason) => format!(r#"{{"received":true,"outcome":"ignored","reason":"{reason}"}}"#),
         None => format!(r#"{{"received":true,"outcome":"{}"}}"#, outcome.as_str()),
     };
-    Reply {
-        level,
-        ..Reply::json(200, message, body)
-    }
+    Reply::json(200, message, body)
 }
 
-/// The answer to a delivery that Stripe is to send again: the only table of its statuses.
+/// The answer to a delivery that Stripe should send again: the only table of its statuses.
 fn refused(refusal: &Refusal) -> Reply {
-    let (status, level, message, code, text) = match refusal {
+    let (status, message, code, text) = match refusal {
         Refusal::RateLimited(_) => (
             429,
-            Level::Warn,
             Message::RateLimited,
             ErrorCode::RateLimited,
             "Too many requests",
         ),
         Refusal::Signature(error) => (
             400,
-            Level::Warn,
             Message::SignatureFailed,
             error.code(),
             "Invalid signature",
         ),
-        Refusal::Event(error) => (
-            400,
-            Level::Error,
-            Message::EventUnreadable,
-            error.code(),
-            "Invalid event",
-        ),
-        Refusal::NotStored(error) => (
-            503,
-            Level::Error,
-            Message::StoreUnavailable,
-            error.code(),
-            "Not stored",
-        ),
+        Refusal::Event(error) => (400, Message::EventUnreadable, error.code(), "Invalid event"),
+        Refusal::NotStored(error) => (503, Message::StoreUnavailable, error.code(), "Not stored"),
     };
     let retry_after = match refusal {
         Refusal::RateLimited(exceeded) => Some(exceeded.retry_after_seconds),
@@ -298,14 +260,13 @@ fn refused(refusal: &Refusal) -> Reply {
         Refusal::Signature(_) | Refusal::Event(_) => None,
     };
     Reply {
-        level,
         message,
         retry_after,
         ..Reply::error(status, code, text)
     }
 }
 
-/// Puts into the log line what the event says of itself.
+/// Puts the event's own ids into the log line.
 fn describe(event: &Event, fields: &mut LogFields) {
     fields.stripe_event_id = Some(LogText::from(&event.id));
     let Meaning::Fact(fact) = &event.meaning else {
@@ -313,7 +274,7 @@ fn describe(event: &Event, fields: &mut LogFields) {
     };
     fields.stripe_session_id = session_of(fact);
     if fact.name_too_long {
-        logger::write(Level::Warn, Message::OrderIdTooLong, fields);
+        logger::write(Message::OrderIdTooLong, fields);
     }
 }
 

@@ -1,19 +1,19 @@
-//! Keeps the promise of `POST /orders`: one request of the shop's makes one order with one Checkout
+//! Keeps the promise of `POST /orders`: one request of the shop makes one order with one Checkout
 //! Session, however often it is sent and wherever it is cut off.
 //!
-//! What is to be done is written before Stripe is called, with the number of the attempt from which
-//! Stripe's idempotency key is made. Whoever repeats the request finds that row and calls Stripe with
-//! the same key, so Stripe answers with the same session.
+//! The request is written before Stripe is called, with the number of the attempt that Stripe's
+//! idempotency key is made from. Whoever repeats the request finds that row and calls Stripe with the
+//! same key, so Stripe answers with the same session.
 //!
-//! A session whose address nobody was told can never be paid. So when Stripe's memory of a key ends,
-//! after 24 hours, or when Stripe has failed in a way that it would repeat, the next attempt needs
-//! no search for what the last one may have left behind: that expires by itself.
+//! Nobody can pay a session whose URL was never returned, so a new attempt may ignore it; it expires
+//! by itself. An attempt is new when Stripe has forgotten the key, after 24 hours, or has failed in a
+//! way that it would repeat.
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::apply::{insert_change, insert_order, order_by_name, write_ledger};
-use super::rows::UNREADABLE;
-use super::{Store, StoreError};
+use super::connect::begin;
+use super::error::UNREADABLE;
+use super::{Store, StoreError, ledger, orders};
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{Delivery, Outcome};
 use crate::truth::event::{Event, Ignored, Meaning};
@@ -24,13 +24,13 @@ use crate::truth::order::{State, Status};
 pub struct Ask<'a> {
     /// The shop's `Idempotency-Key`, or the order's id.
     pub key: &'a str,
-    /// The order that is to be paid.
+    /// The order to be paid.
     pub order: &'a OrderId,
-    /// The shop named it. An order that it did not name is known by its key alone.
+    /// Whether the shop named it. An order that it did not name is known by its key alone.
     pub is_named: bool,
-    /// Of what is asked for: the same key with something else is a mistake.
+    /// Digest of what is asked for: the same key with something else is a mistake.
     pub sha256: [u8; 32],
-    /// When the page shall end.
+    /// When the payment page expires.
     pub expires_at: UnixSeconds,
     /// The request.
     pub request_id: Option<RequestId>,
@@ -41,24 +41,24 @@ pub struct Ask<'a> {
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It is on disk now; nobody has asked Stripe for it yet.
+    /// It is on disk now; Stripe has not been asked yet.
     New(Checkout),
-    /// It is on disk since an earlier request.
+    /// It was on disk already, from an earlier request.
     Known(Checkout),
-    /// The key stands for something else.
+    /// The key belongs to another request.
     KeyReused,
     /// The order has a session already, or is being given one under another key.
     OrderExists,
 }
 
-/// A payment page, wanted or made.
+/// A payment page, asked for or made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkout {
     /// The order.
     pub order: OrderId,
-    /// Counts the sessions that the order was to have, from 1: part of Stripe's idempotency key.
+    /// Counts the order's sessions from 1, made or not: part of Stripe's idempotency key.
     pub attempt: i64,
-    /// When the page ends.
+    /// When the page expires.
     pub expires_at: UnixSeconds,
     /// The session and its page, once Stripe has answered.
     pub session: Option<(StripeId, String)>,
@@ -90,9 +90,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
     pub fn ask(&mut self, ask: &Ask<'_>) -> Result<Asked, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = begin(&mut self.connection)?;
         let asked = match known(&transaction, ask)? {
             Some(known) if !known.is_for(ask) => Asked::KeyReused,
             Some(known) => again(&transaction, ask, known)?,
@@ -104,7 +102,7 @@ impl Store {
         Ok(asked)
     }
 
-    /// Writes what Stripe has answered, and returns what every repetition will be told.
+    /// Writes what Stripe has answered, and returns the answer for every repetition.
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
@@ -115,9 +113,7 @@ impl Store {
         url: &str,
         expires_at: UnixSeconds,
     ) -> Result<Checkout, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = begin(&mut self.connection)?;
         transaction
             .prepare_cached(
                 "UPDATE checkout SET session = ?2, url = ?3, expires_at = ?4
@@ -137,18 +133,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
-    pub fn refused(&mut self, key: &str) -> Result<(), StoreError> {
+    pub(crate) fn refused(&mut self, key: &str) -> Result<(), StoreError> {
         let sql = "UPDATE checkout SET sha256 = NULL WHERE key = ?1 AND session IS NULL";
         self.connection.prepare_cached(sql)?.execute([key])?;
         Ok(())
     }
 
-    /// Stripe has failed inside, and would repeat that under the same key: the next time it is asked
-    /// under another.
+    /// Stripe has failed, and would repeat that answer under the same key: the next request uses
+    /// another.
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
-    pub fn failed(&mut self, key: &str, attempt: i64) -> Result<(), StoreError> {
+    pub(crate) fn failed(&mut self, key: &str, attempt: i64) -> Result<(), StoreError> {
         let sql = "UPDATE checkout SET attempt = (SELECT max(attempt) + 1 FROM checkout AS any
                                           WHERE any.order_name = checkout.order_name)
                    WHERE key = ?1 AND attempt = ?2 AND session IS NULL";
@@ -159,7 +155,7 @@ impl Store {
     }
 }
 
-/// Whether the shop has asked for this order itself: it then exists whatever its payments say.
+/// Whether the shop has asked for this order: then it exists whatever its payments say.
 pub(super) fn is_asked_for(db: &Connection, order: &OrderId) -> Result<bool, StoreError> {
     Ok(db
         .prepare_cached("SELECT 1 FROM checkout WHERE order_name = ?1")?
@@ -179,7 +175,7 @@ pub(super) fn order_of<'a>(
     Ok(order.transpose()?.map(OrderId::stored))
 }
 
-/// What a key stands for.
+/// The request that a key belongs to.
 struct Known {
     /// None once Stripe has refused it.
     sha256: Option<[u8; 32]>,
@@ -211,8 +207,8 @@ fn known(db: &Connection, ask: &Ask<'_>) -> Result<Option<Known>, StoreError> {
         .optional()?)
 }
 
-/// The same request again. Where it can no longer be found out what became of the first, a new
-/// attempt begins.
+/// The same request again. Where Stripe no longer knows what became of the first, a new attempt
+/// begins.
 fn again(db: &Connection, ask: &Ask<'_>, known: Known) -> Result<Asked, StoreError> {
     let checkout = known.checkout;
     let age = ask.now.0.saturating_sub(known.made_at.0);
@@ -250,12 +246,12 @@ fn is_taken(db: &Connection, ask: &Ask<'_>, order: &OrderId) -> Result<bool, Sto
         db.prepare_cached(sql)?
             .exists(params![order.as_str(), ask.key, ask.now.0])?;
     let was_asked_for = is_asked_for(db, order)?;
-    let order = order_by_name(db, order.as_str())?;
+    let order = orders::by_name(db, order.as_str())?;
     Ok(is_being_made
         || order.is_some_and(|order| match order.state.status {
-            // What was paid elsewhere cannot be asked for here: its late money would have no order.
+            // An order that was paid elsewhere cannot be asked for here: late money would have none.
             Status::Expired | Status::Canceled | Status::Failed => !was_asked_for,
-            // An order that Stripe refused, or that nobody has begun to pay.
+            // Free while Stripe has refused it, or nobody has begun to pay.
             Status::Pending => order.state.session.is_some() || order.state.intent.is_some(),
             Status::Authorized
             | Status::Processing
@@ -284,13 +280,13 @@ fn first(db: &Connection, ask: &Ask<'_>) -> Result<Checkout, StoreError> {
         ask.now.0,
         ask.expires_at.0
     ])?;
-    if order_by_name(db, ask.order.as_str())?.is_none() {
+    if orders::by_name(db, ask.order.as_str())?.is_none() {
         begin_order(db, ask)?;
     }
     Ok(checkout)
 }
 
-/// Beyond that of every key: two sessions of an order must never share Stripe's key.
+/// Greater than under any key: two sessions of an order must never share Stripe's key.
 fn next_attempt(db: &Connection, order: &OrderId) -> Result<i64, StoreError> {
     let sql = "SELECT coalesce(max(attempt), 0) + 1 FROM checkout WHERE order_name = ?1";
     Ok(db
@@ -300,7 +296,7 @@ fn next_attempt(db: &Connection, order: &OrderId) -> Result<i64, StoreError> {
 
 /// An order without a payment yet, and the first line of its story.
 fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
-    let order = insert_order(
+    let order = orders::insert(
         db,
         ask.order,
         State::before_payment(ask.now, false),
@@ -322,6 +318,6 @@ fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
         request_id: ask.request_id.clone(),
         received: ask.now,
     };
-    let seq = write_ledger(db, &delivery, None, Outcome::Applied, None)?;
-    insert_change(db, &order, None, &delivery, seq)
+    let seq = ledger::write(db, &delivery, None, Outcome::Applied, None)?;
+    orders::insert_change(db, &order, None, &delivery, seq)
 }

@@ -1,4 +1,4 @@
-//! Copies a database that is in use. The copy has its name only when it is whole and on disk.
+//! Copies a database that is in use. The copy gets its name only when it is whole and on disk.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -15,17 +15,16 @@ use rusqlite::backup::{Backup, StepResult};
 use super::{Store, StoreError};
 use crate::host::files;
 
-/// Pages copied before the disk is left to the server for [`PAUSE`].
+/// Pages copied before a pause, which leaves the disk to the server.
 const STEP_PAGES: c_int = 256;
-/// How long it is left to it.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How often the file to write is claimed anew after somebody renamed it in between.
+/// How often the file to write is claimed again after somebody renamed it meanwhile.
 const CLAIMS_MAX: u32 = 8;
 
 /// Why there is no copy. There is no half of one either.
 #[derive(Debug)]
 pub enum CopyError {
-    /// A file of that name is there and was to stay.
+    /// A file of that name is there, and may not be replaced.
     Exists(PathBuf),
     /// Another process is writing a copy of that name.
     Underway(PathBuf),
@@ -53,7 +52,7 @@ impl fmt::Display for CopyError {
             ),
             CopyError::File(path, error) => write!(f, "{}: {error}", path.display()),
             CopyError::Store(StoreError::Full) => {
-                f.write_str("no room on the disk that the copy was to be on. Make room there")
+                f.write_str("no room on the disk for the copy. Make room there")
             }
             CopyError::Store(error) => write!(f, "{error}"),
             CopyError::Damaged(problems) => write!(
@@ -110,7 +109,7 @@ impl Store {
 
     fn write_copy(&self, partial: &Path, claim: &File) -> Result<(), CopyError> {
         copy_pages(&self.connection, partial, claim)?;
-        let copy = Store::open_read_only(partial)?;
+        let copy = Store::open_query_only_with(partial, self.schema)?;
         let problems = copy.damage()?;
         if !problems.is_empty() {
             return Err(CopyError::Damaged(problems));
@@ -124,17 +123,18 @@ impl Store {
 
 /// The pages of one snapshot, in steps.
 ///
-/// A copy without the transaction would begin again whenever another process writes
-/// (<https://www.sqlite.org/c3ref/backup_finish.html>), and under load it would never end. With it,
-/// SQLite shows this connection the same moment until the end, and in WAL mode a reader holds up no
+/// Without the transaction, a copy would begin again whenever another process writes
+/// (<https://www.sqlite.org/c3ref/backup_finish.html>), and would never end under load. With it,
+/// SQLite shows this connection the same moment until the end, and in WAL mode a reader delays no
 /// writer (<https://www.sqlite.org/wal.html#concurrency>).
 ///
-/// Each step is synced: one sync of the whole at the end made the server's own wait for 80 ms.
+/// Each step but the last is synced here, and the last by the caller: one sync of the whole at the
+/// end made the server's own sync wait for 80 ms.
 fn copy_pages(source: &Connection, partial: &Path, claim: &File) -> Result<(), CopyError> {
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let mut target = Connection::open(partial)?;
-    // Until it is renamed, nobody needs what is in this file: it is synced once, whole.
+    // Nobody needs this file before it is renamed, so SQLite syncs nothing: we do, step by step.
     target.pragma_update(None, "journal_mode", "OFF")?;
     target.pragma_update(None, "synchronous", "OFF")?;
     let backup = Backup::new(&snapshot, &mut target)?;
@@ -158,7 +158,7 @@ fn copy_pages(source: &Connection, partial: &Path, claim: &File) -> Result<(), C
     Ok(target.pragma_update(None, "journal_mode", "DELETE")?)
 }
 
-/// Empties or makes the file, and keeps other processes from doing the same.
+/// Makes or empties the file, and keeps other processes from doing the same.
 ///
 /// SQLite's own locks are lost when any handle of this process to the file is closed, so the
 /// returned one has to outlive every connection to it: <https://www.sqlite.org/howtocorrupt.html>.

@@ -26,6 +26,8 @@ pub enum StoreError {
     Corrupt,
     /// A row is not as we write them: somebody else's hand, or a newer program's.
     Unreadable,
+    /// We panicked while we wrote. What was being written is undone.
+    Panicked,
     /// The file is not a database of paidup's.
     NotOurs,
     /// A newer paidup has written the file: the version found.
@@ -56,7 +58,7 @@ pub enum StoreError {
 impl StoreError {
     /// The process must not go on: nobody knows what the disk holds.
     #[must_use]
-    pub fn is_fatal(&self) -> bool {
+    pub(crate) fn is_fatal(&self) -> bool {
         match self {
             StoreError::Io(_) | StoreError::Corrupt => true,
             StoreError::Missing
@@ -64,6 +66,7 @@ impl StoreError {
             | StoreError::Busy
             | StoreError::Full
             | StoreError::Unreadable
+            | StoreError::Panicked
             | StoreError::NotOurs
             | StoreError::Newer(_)
             | StoreError::Older(_)
@@ -80,11 +83,12 @@ impl StoreError {
 
     /// The code in the log.
     #[must_use]
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
             StoreError::Full => ErrorCode::StoreFull,
             StoreError::Replaced => ErrorCode::StoreReplaced,
+            StoreError::Panicked => ErrorCode::InternalError,
             StoreError::Missing
             | StoreError::CannotOpen
             | StoreError::Io(_)
@@ -105,92 +109,106 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Missing => f.write_str(
-                "there is no database at DATABASE_PATH. Check the path; `paidup serve` makes the \
-                 file when it starts",
-            ),
-            StoreError::CannotOpen => f.write_str(
-                "the database at DATABASE_PATH cannot be opened for writing. Check that its folder \
-                 exists and belongs to the user that paidup runs as",
-            ),
-            StoreError::Busy => f.write_str(
-                "another process holds the database's write lock. Wait for it, or end it: a backup \
-                 or a sqlite3 shell with an open transaction",
-            ),
-            StoreError::Full => f.write_str(
-                "no room for the database: its disk is full, or a quota or a limit on the size of files \
-                 is reached. Deliveries are refused with 503 and Stripe retries them for up to three \
-                 days. Make room or raise the limit; nothing else is to do",
-            ),
-            StoreError::Io(code) => write!(
-                f,
-                "the database's disk failed (SQLite error {code}). What is on disk is not known. \
-                 Look at `dmesg`, then run `paidup check`",
-            ),
-            StoreError::Corrupt => f.write_str(
-                "the database is damaged, or its disk cannot be read. It is left as it is. Stop the \
-                 server, look at `dmesg`, see what `paidup db check` says, and put the last backup in \
-                 its place: `paidup restore FILE`",
-            ),
-            StoreError::Unreadable => f.write_str(
-                "a row in the database is not as paidup writes it. Nothing was changed. Undo what was \
-                 done to it by hand, or restore the last backup",
-            ),
-            StoreError::NotOurs => f.write_str(
-                "the file at DATABASE_PATH is not a database of paidup's, or its beginning is damaged. \
-                 It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
-                 last backup in its place",
-            ),
-            StoreError::Newer(version) => write!(
-                f,
-                "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. \
-                 Install the newer paidup again; the file is left alone",
-            ),
-            StoreError::Older(version) => write!(
-                f,
-                "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the \
-                 server: it makes a backup and brings the file up to date"
-            ),
-            StoreError::Unreleased => f.write_str(
-                "the database was written by a paidup from before its first release, and this one cannot \
-                 read it. It is left alone. Move it away with its -wal, start the server, and run \
-                 `paidup reconcile`: Stripe has the events of 30 days",
-            ),
-            StoreError::OtherMode(mode) => write!(
-                f,
-                "the database is of {} mode, and test and live never mix. Set STRIPE_MODE and \
-                 STRIPE_SECRET_KEY to {0} mode, or name another file in DATABASE_PATH",
-                mode.as_str()
-            ),
-            StoreError::NotBackedUp(why) => write!(
-                f,
-                "the database must be brought up to date, and the backup before that failed: {why}. \
-                 Nothing was changed. Repair that and start again"
-            ),
-            StoreError::LoneLog => f.write_str(
-                "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it belongs \
-                 to is missing or empty. A new database would destroy it, so none was made. Put the \
-                 file back, or restore the last backup: `paidup restore FILE`",
-            ),
-            StoreError::Vanished => f.write_str(
-                "the database that was made at DATABASE_PATH is gone: its lock file (.in-use) is there, \
-                 and the file is missing or empty. Nobody is answered 200 into an empty one. Put the \
-                 file back with all that was beside it, or restore the last backup: `paidup restore \
-                 FILE`. To begin anew with none of the old orders, delete the .in-use file",
-            ),
-            StoreError::Replaced => f.write_str(
-                "the database's files (DATABASE_PATH, -wal, -shm) were deleted, moved, replaced or cut \
-                 off while they were open. What is written now would be lost, so nothing is \
-                 acknowledged. Move the same files back; or stop the server, `paidup restore FILE` \
-                 with the last backup, start it, and `paidup reconcile --since 30d`",
-            ),
-            StoreError::BeingRestored => f.write_str(
-                "the database is being restored at this moment. Try again when that is done",
-            ),
-            StoreError::Other(code) => write!(f, "the database refused (SQLite error {code})"),
-        }
+        f.write_str(match self {
+            StoreError::Missing => MISSING,
+            StoreError::CannotOpen => CANNOT_OPEN,
+            StoreError::Busy => BUSY,
+            StoreError::Full => FULL,
+            StoreError::Io(code) => {
+                return write!(
+                    f,
+                    "the database's disk failed (SQLite error {code}). {AFTER_IO}"
+                );
+            }
+            StoreError::Corrupt => CORRUPT,
+            StoreError::Unreadable => UNREADABLE_ROW,
+            StoreError::Panicked => PANICKED,
+            StoreError::NotOurs => NOT_OURS,
+            StoreError::Newer(version) => return write_newer(f, *version),
+            StoreError::Older(version) => return write_older(f, *version),
+            StoreError::Unreleased => UNRELEASED,
+            StoreError::OtherMode(mode) => return write_other_mode(f, *mode),
+            StoreError::NotBackedUp(why) => return write_not_backed_up(f, why),
+            StoreError::LoneLog => LONE_LOG,
+            StoreError::Vanished => VANISHED,
+            StoreError::Replaced => REPLACED,
+            StoreError::BeingRestored => BEING_RESTORED,
+            StoreError::Other(code) => {
+                return write!(f, "the database refused (SQLite error {code})");
+            }
+        })
     }
+}
+
+const MISSING: &str = "there is no database at DATABASE_PATH. Check the path; `paidup serve` makes \
+    the file when it starts";
+const CANNOT_OPEN: &str = "the database at DATABASE_PATH cannot be opened for writing. Check that \
+    its folder exists and belongs to the user that paidup runs as";
+const BUSY: &str = "another process holds the database's write lock. Wait for it, or end it: a \
+    backup or a sqlite3 shell with an open transaction";
+const FULL: &str = "no room for the database: its disk is full, or a quota or a limit on the size of \
+    files is reached. Deliveries are refused with 503 and Stripe retries them for up to three days. \
+    Make room or raise the limit; no other action is needed";
+const AFTER_IO: &str = "What is on disk is not known. Look at `dmesg`, then run `paidup check`";
+const CORRUPT: &str = "the database is damaged, or its disk cannot be read. It is left as it is. Stop \
+    the server, look at `dmesg`, see what `paidup db check` says, and put the last backup in its \
+    place: `paidup restore FILE`";
+const UNREADABLE_ROW: &str = "a row in the database is not as paidup writes it. Nothing was changed. \
+    Undo what was done to it by hand, or restore the last backup";
+const PANICKED: &str = "paidup has a defect and failed while it wrote. Nothing of that is stored; \
+    Stripe retries for up to three days. The log line \"Panic\" names the place: upgrade paidup, or \
+    report that line";
+const NOT_OURS: &str = "the file at DATABASE_PATH is not a database of paidup's, or its beginning is \
+    damaged. It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
+    last backup in its place";
+const UNRELEASED: &str = "the database was written by a paidup from before its first release, and \
+    this one cannot read it. It is left alone. Stop paidup, move the file away with its -wal, -shm \
+    and .in-use, start the server, and run `paidup reconcile`: Stripe keeps events for 30 days";
+const LONE_LOG: &str = "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it \
+    belongs to is missing or empty. A new database would destroy it, so none was made. Put the file \
+    back, or restore the last backup: `paidup restore FILE`";
+const VANISHED: &str = "the database that was made at DATABASE_PATH is gone: its lock file (.in-use) \
+    is there, and the file is missing or empty. A new one would answer 200 and know none of the old \
+    orders, so none was made. Put the file back with all that was beside it, or restore the last \
+    backup: `paidup restore FILE`. To begin anew without the old orders, delete the .in-use file";
+const REPLACED: &str = "the database's files (DATABASE_PATH, -wal, -shm) were deleted, moved, \
+    replaced or cut off while they were open. What is written now would be lost, so nothing is \
+    acknowledged. Move the same files back; or stop the server, `paidup restore FILE` with the last \
+    backup, start it, and `paidup reconcile --since 30d`";
+const BEING_RESTORED: &str =
+    "the database is being restored at this moment. Try again when that is done";
+
+fn write_newer(f: &mut fmt::Formatter<'_>, version: i64) -> fmt::Result {
+    write!(
+        f,
+        "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. Install the \
+         newer paidup again; the file is left alone"
+    )
+}
+
+fn write_older(f: &mut fmt::Formatter<'_>, version: i64) -> fmt::Result {
+    write!(
+        f,
+        "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the server: \
+         it makes a backup and brings the file up to date"
+    )
+}
+
+fn write_other_mode(f: &mut fmt::Formatter<'_>, mode: Mode) -> fmt::Result {
+    write!(
+        f,
+        "the database is of {} mode, and test and live never mix. Set STRIPE_MODE and \
+         STRIPE_SECRET_KEY to {0} mode, or name another file in DATABASE_PATH",
+        mode.as_str()
+    )
+}
+
+fn write_not_backed_up(f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
+    write!(
+        f,
+        "the database must be brought up to date, and the backup before that failed: {why}. Nothing \
+         was changed. Repair that and start again"
+    )
 }
 
 impl std::error::Error for StoreError {}
@@ -204,6 +222,9 @@ impl From<rusqlite::Error> for StoreError {
         StoreError::Unreadable
     }
 }
+
+/// A value in a row that we did not write.
+pub(super) const UNREADABLE: rusqlite::Error = rusqlite::Error::InvalidQuery;
 
 /// A file of the database could not be written or, for `-shm`, made longer. A failed sync is none
 /// of these: after that, nobody knows what is on disk.

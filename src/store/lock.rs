@@ -1,7 +1,7 @@
 //! Who may serve a database, and who has it open.
 //!
-//! The kernel lets go of a lock when the process ends, however it ends, so there is no stale lock. The
-//! files stay: removing one would let two processes lock two files of one name.
+//! The kernel releases a lock when the process ends, however it ends, so no lock is ever stale. The
+//! files stay: removing one would let two processes lock two files of the same name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{BUSY_TIMEOUT, StoreError};
 use crate::host::files;
 
-/// How often a lock is asked for again.
+/// How long to wait before a lock is tried again.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held for as long as a process serves the database, or puts another one in its place. Commands
@@ -40,24 +40,24 @@ impl ServeLock {
     }
 }
 
-/// Held by every [`super::Store`] for as long as it has its file open, together with all others; and
-/// by `restore` alone, while it puts another file in that one's place.
+/// Shared by every [`super::Store`] for as long as it has its file open, and held alone by `restore`
+/// while it puts another file in that one's place.
 ///
-/// The file is made when the database has been, so it also tells one that is gone from one that
+/// The file is made after the database, so it also tells a database that is gone from one that
 /// never was. Backups have none.
 #[derive(Debug)]
-pub struct UseLock {
+pub(crate) struct UseLock {
     _file: File,
 }
 
 impl UseLock {
     /// The file that is locked: the database's name and `.in-use`.
     #[must_use]
-    pub fn path(database: &Path) -> PathBuf {
+    pub(crate) fn path(database: &Path) -> PathBuf {
         files::beside(&files::real(database), ".in-use")
     }
 
-    /// Holds it together with others; `None` when there is no such file.
+    /// Shares it; `None` when there is no such file.
     pub(super) fn share(database: &Path) -> Result<Option<UseLock>, StoreError> {
         match File::open(UseLock::path(database)) {
             Ok(file) => UseLock::share_of(file).map(Some),
@@ -70,8 +70,8 @@ impl UseLock {
     pub(super) fn share_new(database: &Path) -> Result<Option<UseLock>, StoreError> {
         match make(&UseLock::path(database)) {
             Ok(file) => UseLock::share_of(file).map(Some),
-            // A full disk is no reason to refuse deliveries: a server keeps `restore` away by its
-            // own lock as well.
+            // A full disk is no reason to refuse deliveries: the server's own lock keeps `restore`
+            // away as well.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
             Err(_) => Err(StoreError::CannotOpen),
         }
@@ -85,18 +85,18 @@ impl UseLock {
         }
     }
 
-    /// Holds it alone; `None` when others do not let go of it.
+    /// Holds it alone; `None` when others do not release it.
     ///
     /// # Errors
     /// The operating system's, when the file cannot be made or locked.
-    pub fn alone(database: &Path) -> io::Result<Option<UseLock>> {
+    pub(crate) fn alone(database: &Path) -> io::Result<Option<UseLock>> {
         let file = make(&UseLock::path(database))?;
         Ok(patiently(|| file.try_lock())?.then_some(UseLock { _file: file }))
     }
 
     /// The processes that hold it, in words: `paidup api (1234)`.
     #[must_use]
-    pub fn holders(database: &Path) -> Vec<String> {
+    pub(crate) fn holders(database: &Path) -> Vec<String> {
         holders(&UseLock::path(database), "FLOCK")
             .into_iter()
             .map(|pid| {
@@ -110,13 +110,13 @@ impl UseLock {
     }
 }
 
-/// A process that has another file open than the one that the name leads to: it has the server's lock
-/// and is not among those who use this file, or what it has open was deleted.
+/// A process that has another file open than the one at this path: it holds the server's lock and does
+/// not use this file, or the file that it has open was deleted.
 ///
-/// The first is looked for again and again: one that starts has its lock before it has the file, and
-/// the kernel's list may lack a line while others come and go.
+/// The first is looked for several times: a server that starts has its lock before it has the file,
+/// and the kernel's list may lack a line while others come and go.
 #[must_use]
-pub fn uses_another_file(database: &Path) -> Option<u32> {
+pub(crate) fn uses_another_file(database: &Path) -> Option<u32> {
     const LOOKS: u32 = 20;
     let mut server = None;
     for look in 0..LOOKS {
@@ -132,7 +132,7 @@ pub fn uses_another_file(database: &Path) -> Option<u32> {
     server
 }
 
-/// A process that has a file of the database open which has no name any more, if we may see that.
+/// A process that has a deleted file of the database open, as far as we may see that.
 fn uses_deleted(database: &Path) -> Option<u32> {
     let deleted = ["", "-wal", "-shm"]
         .map(|suffix| files::beside(&files::real(database), &format!("{suffix} (deleted)")));

@@ -1,6 +1,6 @@
-//! Who reads a database now, of whatever program.
+//! Which processes read a database now, of whatever program.
 //!
-//! Whoever reads holds a lock on one of five bytes of the `-shm` file for as long
+//! A reader holds a lock on one of five bytes of the `-shm` file while it reads
 //! (<https://www.sqlite.org/walformat.html#wal_locks>), and the kernel lists all locks with their
 //! processes in `/proc/locks`. The file itself is not opened: closing it again would drop the locks
 //! that this process has on it.
@@ -17,24 +17,24 @@ use crate::host::files;
 
 /// The bytes, as text in `/proc/locks`.
 const READ_LOCKS: [&str; 5] = ["123", "124", "125", "126", "127"];
-/// A server that works is reading at most moments, but not at all of them.
+/// A busy server reads at most of these looks, but not at all of them.
 const LOOKS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A process that reads.
+/// A process of any program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reader {
-    /// Its number; 0 or less when it is in a container.
+pub(crate) struct Process {
+    /// Its number; 0 or less when it runs in another container.
     pub pid: i32,
-    /// The program, as far as this user may see it.
+    /// Its program, as far as this user may see it.
     pub program: Option<String>,
 }
 
-/// The processes beside this one that go on reading the database.
+/// The other processes that keep reading the database.
 ///
 /// # Errors
-/// The locks are not to be seen from here, as in a sandbox.
-pub fn readers(database: &Path) -> io::Result<Vec<Reader>> {
+/// The locks cannot be seen from here, as in a sandbox.
+pub(crate) fn readers(database: &Path) -> io::Result<Vec<Process>> {
     let shared = fs::metadata(files::beside(database, "-shm"))?;
     let device = shared.dev();
     let file = format!(
@@ -52,7 +52,7 @@ pub fn readers(database: &Path) -> io::Result<Vec<Reader>> {
     let named = |pid| {
         let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
         let program = program.map(|program| plain::text(program.trim_end()));
-        Reader { pid, program }
+        Process { pid, program }
     };
     Ok(pids.into_iter().map(named).collect())
 }

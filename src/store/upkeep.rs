@@ -1,27 +1,30 @@
-//! What an operator's chores need of the database: check, figures, pruning, and letting go of a file.
+//! The operator's chores: check, summary, pruning, and retiring a file.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::apply::{Home, in_json, is_contested, read_facts};
-use super::rows::{ORDER_COLUMNS, UNREADABLE};
-use super::{APPLICATION_ID, SCHEMA_VERSION, Store, StoreError, StoredOrder, checkout};
+use super::apply::{Home, is_contested};
+use super::connect::{begin, is_ours_or_empty, refuse_lone_log};
+use super::error::UNREADABLE;
+use super::orders::{ORDER_COLUMNS, in_json};
+use super::payments::read_facts;
+use super::{Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
 use crate::truth::order::{Flag, State, Status};
 use crate::truth::totals::{Share, Totals};
 
-/// Problems told at most; after so many nobody reads on.
+/// Problems reported at most. Nobody reads more.
 const PROBLEMS_MAX: usize = 100;
-/// Events removed in one transaction. Bounds how long the server's next commit waits for it.
+/// Events examined in one transaction. Bounds how long the server's next commit waits.
 const PRUNE_EVENTS: u32 = 256;
 /// How long to wait for other processes to close the file.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A chore whose last success is remembered in the database.
+/// A chore whose last success the database remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chore {
+pub(crate) enum Chore {
     /// A backup was made and verified.
     Backup,
     /// The whole file was checked and found good.
@@ -47,7 +50,7 @@ pub struct Summary {
     pub schema: i64,
     /// Size of the file, without its log.
     pub database_bytes: i64,
-    /// Of these, what pruning has made free for new rows.
+    /// Of these, what is free for new rows after pruning.
     pub free_bytes: i64,
     /// How many orders have each status.
     pub orders: Vec<(Status, i64)>,
@@ -55,7 +58,7 @@ pub struct Summary {
     pub parked: i64,
     /// Events in the ledger.
     pub events: i64,
-    /// When the first and the last of them came, by this host's clock.
+    /// When the first and the last of them arrived, by this host's clock.
     pub received: Option<(UnixSeconds, UnixSeconds)>,
 }
 
@@ -64,28 +67,28 @@ pub struct Summary {
 pub struct PruneBatch {
     /// Events that were removed.
     pub removed: u64,
-    /// Where to go on; `None` at the end.
+    /// Where the next step begins; `None` at the end.
     pub next: Option<i64>,
 }
 
 /// What became of a file that is to be replaced.
 #[derive(Debug)]
-pub enum Retired {
-    /// It has everything in it, nothing belongs to it any more, and nobody has it open, nor can
-    /// open it while this is kept.
-    Whole(Hold),
-    /// It is too damaged for that: what is beside it still belongs to it.
+pub(crate) enum Retired {
+    /// It holds everything, no other file belongs to it, and nobody has it open, nor can open it
+    /// while this is kept.
+    Whole(#[expect(dead_code, reason = "held until it is dropped")] Hold),
+    /// It is too damaged for that: the files beside it still belong to it.
     Damaged,
 }
 
-/// SQLite's exclusive lock on a file. It keeps away other programs, which do not know our locks.
+/// SQLite's exclusive lock on a file. It keeps other programs away, which do not know our locks.
 #[derive(Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     _connection: Connection,
 }
 
 impl Store {
-    /// What SQLite's whole check and its check of references find: one text a problem, at most 100
+    /// What SQLite's integrity check and its foreign key check find: one text a problem, at most 100
     /// of each.
     ///
     /// # Errors
@@ -114,10 +117,10 @@ impl Store {
     /// [`StoreError`]; an older file must be brought up to date first.
     pub fn disagreements(&self) -> Result<Vec<String>, StoreError> {
         let schema = self.schema_version()?;
-        if schema != SCHEMA_VERSION {
+        if schema != self.schema.version {
             return Err(StoreError::Older(schema));
         }
-        // One moment for all of it, or what is written meanwhile would look like a disagreement.
+        // All at one moment, or what is written meanwhile would look like a disagreement.
         let moment = self.connection.unchecked_transaction()?;
         let mut problems = Vec::new();
         let sql = format!("SELECT {ORDER_COLUMNS} FROM orders ORDER BY id");
@@ -158,12 +161,15 @@ impl Store {
         })
     }
 
-    /// Remembers in the file at `database` that a chore was done well. An older file has no place for
-    /// it, and will get one when the server starts.
+    /// Remembers in the file at `database` that a chore has succeeded. An older file is left alone.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn note_in(database: &Path, chore: Chore, at: UnixSeconds) -> Result<(), StoreError> {
+    pub(crate) fn note_in(
+        database: &Path,
+        chore: Chore,
+        at: UnixSeconds,
+    ) -> Result<(), StoreError> {
         match Store::open_existing(database) {
             Ok(mut store) => store.note(chore, at),
             Err(StoreError::Older(_)) => Ok(()),
@@ -171,11 +177,11 @@ impl Store {
         }
     }
 
-    /// Remembers that a chore was done well.
+    /// Remembers that a chore has succeeded.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn note(&mut self, chore: Chore, at: UnixSeconds) -> Result<(), StoreError> {
+    pub(crate) fn note(&mut self, chore: Chore, at: UnixSeconds) -> Result<(), StoreError> {
         self.connection.execute(
             "INSERT INTO chore VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = excluded.at",
             params![chore.as_str(), at.0],
@@ -183,11 +189,11 @@ impl Store {
         Ok(())
     }
 
-    /// When a chore was last done well.
+    /// When a chore last succeeded.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn noted(&self, chore: Chore) -> Result<Option<UnixSeconds>, StoreError> {
+    pub(crate) fn noted(&self, chore: Chore) -> Result<Option<UnixSeconds>, StoreError> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT at FROM chore WHERE name = ?1")?;
@@ -197,8 +203,8 @@ impl Store {
             .map(UnixSeconds))
     }
 
-    /// Removes events that came before `before` from the next few hundred places of the ledger
-    /// after `from`. The facts that they told, orders and stories stay.
+    /// Removes events that arrived before `before` from the next few hundred places of the ledger
+    /// after `from`. Their facts, orders and stories stay.
     ///
     /// The last event always stays: the next one takes the number after it, and stories know their
     /// events by number.
@@ -206,9 +212,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn prune(&mut self, from: i64, before: UnixSeconds) -> Result<PruneBatch, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = begin(&mut self.connection)?;
         let last: Option<i64> = transaction.query_row(
             "SELECT max(seq) FROM
                  (SELECT seq FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2)",
@@ -231,15 +235,15 @@ impl Store {
         })
     }
 
-    /// Makes the database at `path` one file that nobody has open, so that it can be moved away:
-    /// its log is written into it and removed. SQLite allows that to the only user of a file, so
-    /// this also tells whether another process, of whatever program, still has it open.
+    /// Makes the database at `path` one file that nobody has open, so that it can be moved away: its
+    /// log is moved into it and removed. SQLite allows that only to the sole user of a file, so this
+    /// also tells whether any other process still has it open.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while another process has it open, [`StoreError::NotOurs`] when it is
     /// another program's database.
-    pub fn retire(path: &Path) -> Result<Retired, StoreError> {
-        if super::refuse_lone_log(path).is_err() {
+    pub(crate) fn retire(path: &Path) -> Result<Retired, StoreError> {
+        if refuse_lone_log(path).is_err() {
             return Ok(Retired::Damaged);
         }
         match leave_wal(path) {
@@ -261,8 +265,7 @@ impl Store {
 fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(RETIRE_TIMEOUT)?;
-    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if id != APPLICATION_ID && !super::is_empty(&connection)? {
+    if !is_ours_or_empty(&connection)? {
         return Err(UNREADABLE);
     }
     connection.pragma_update(None, "journal_mode", "DELETE")?;
@@ -272,7 +275,7 @@ fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     })
 }
 
-/// An order that is not what its payments make of it.
+/// What is wrong with an order that is not what its payments make of it.
 fn disagreement(db: &Connection, order: &StoredOrder) -> Result<Option<String>, StoreError> {
     let name = order.name.as_str();
     let mut statement = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
@@ -346,7 +349,7 @@ fn parked_with_a_name(db: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(problems)
 }
 
-/// Orders by status as counted while they changed, and as counted now.
+/// Statuses whose orders, counted now, are not as many as were counted while they changed.
 fn miscounted(db: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = db.prepare(
         "SELECT status, sum(kept), sum(found) FROM

@@ -1,10 +1,8 @@
 //! One delivery on its way into the database, and what came of it.
 
-use log::Level;
-
 use super::event::{Event, Ignored};
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
-use crate::base::log_line::{LogText, Message};
+use crate::base::log_line::{LogFields, LogText, Message};
 
 /// A verified event, ready to be recorded.
 #[derive(Clone, Debug)]
@@ -79,10 +77,21 @@ impl About {
 pub struct News {
     /// The order.
     pub(crate) about: About,
-    /// How much it matters.
-    pub(crate) level: Level,
     /// What happened.
     pub message: Message,
+}
+
+/// The log lines that tell `news`: the fields of the request, with each order's in place.
+pub(crate) fn log_lines(news: &[News], request: &LogFields) -> Vec<(Message, LogFields)> {
+    let line = |news: &News| {
+        let fields = LogFields {
+            order_id: Some(news.about.log_text()),
+            stripe_session_id: news.about.session.as_ref().map(LogText::from),
+            ..request.clone()
+        };
+        (news.message, fields)
+    };
+    news.iter().map(line).collect()
 }
 
 /// What was recorded. Whoever holds one may answer 200: it is on disk.

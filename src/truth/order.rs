@@ -10,7 +10,6 @@
 //!  O4  Computing an order anew costs no more when it has many payments: what they add up to is
 //!      kept ([`Totals`]), and a payment's old share is taken out before the new one goes in.
 
-use log::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
@@ -276,25 +275,25 @@ impl State {
     /// What the log says of the change from `before` to this state, most important first. Empty if
     /// nothing worth a line has changed.
     #[must_use]
-    pub fn news(&self, before: Option<&State>) -> Vec<(Level, Message)> {
+    pub fn news(&self, before: Option<&State>) -> Vec<Message> {
         let mut news = Vec::new();
         let old = before.map(|state| (state.status, state.refunded));
         if old != Some((self.status, self.refunded)) {
             let old_status = before.map(|state| state.status);
-            news.push((Level::Info, status_message(old_status, self.status)));
+            news.push(status_message(old_status, self.status));
         }
         let old_dispute = before.map_or(Dispute::None, |state| state.dispute);
         if old_dispute != self.dispute {
             news.push(match self.dispute {
-                Dispute::Open => (Level::Warn, Message::DisputeOpened),
-                Dispute::Lost => (Level::Warn, Message::DisputeLost),
-                Dispute::Won => (Level::Info, Message::DisputeWon),
-                Dispute::None => (Level::Info, Message::DisputeClosed),
+                Dispute::Open => Message::DisputeOpened,
+                Dispute::Lost => Message::DisputeLost,
+                Dispute::Won => Message::DisputeWon,
+                Dispute::None => Message::DisputeClosed,
             });
         }
         for flag in &self.flags {
             if !before.is_some_and(|state| state.flags.contains(flag)) {
-                news.push((Level::Warn, flag.message()));
+                news.push(flag.message());
             }
         }
         news

@@ -10,8 +10,8 @@ use paidup::base::id::{OrderId, UnixSeconds};
 use paidup::base::secret::Secret;
 use paidup::command::table;
 use paidup::config::env_file;
-use paidup::http::client::{Peer, client_address};
-use paidup::http::edge;
+use paidup::http::head::{self, HEADERS_MAX, Head};
+use paidup::http::peer::{Peer, client_address};
 use paidup::truth::event::{Event, Meaning};
 use paidup::truth::fact::Fact;
 use paidup::truth::order::State;
@@ -36,44 +36,51 @@ pub(crate) const TARGETS: [Target; 6] = [
 /// meaning is the edge's.
 pub(crate) fn request_head(bytes: &[u8]) {
     const BODY_MAX_BYTES: usize = 1 << 20;
-    let Ok(Some(head)) = edge::read_request_head(bytes, BODY_MAX_BYTES) else {
+    let Ok(Some(end)) = head::find_end(bytes, 0) else {
         return;
     };
-    let text = std::str::from_utf8(bytes.get(..head.bytes).unwrap()).expect("a head is ASCII");
+    let mut headers = [("", ""); HEADERS_MAX];
+    let Ok(head) = Head::parse(&bytes[..end], &mut headers) else {
+        return;
+    };
+    let Ok(framing) = head.framing(BODY_MAX_BYTES) else {
+        return;
+    };
+    let text = std::str::from_utf8(&bytes[..end]).expect("a head is ASCII");
     let text = text.strip_suffix("\r\n\r\n").expect("it ends blank");
     let mut lines = text.split("\r\n");
     let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
     let &[method, target, version] = words.as_slice() else {
         panic!("three words, one blank between: {words:?}");
     };
-    assert_eq!((method, target), (&*head.method, &*head.target));
+    assert_eq!((method, target), (head.method, head.target));
     assert!(matches!(version, "HTTP/1.0" | "HTTP/1.1"), "{version}");
     assert!(!text.replace("\r\n", "").contains(['\r', '\n', '\0']));
-    let read: Vec<(String, String)> = lines.map(header_line).collect();
+    let read: Vec<(&str, &str)> = lines.map(header_line).collect();
     assert_eq!(read, head.headers);
     let sent = |name: &str| {
-        let same = |(one, _): &&(String, String)| one.eq_ignore_ascii_case(name);
+        let same = |(one, _): &&(&str, &str)| one.eq_ignore_ascii_case(name);
         read.iter().filter(same).collect::<Vec<_>>()
     };
     assert!(sent("transfer-encoding").is_empty(), "only one framing");
     assert!(sent("host").len() == 1 || (sent("host").is_empty() && version == "HTTP/1.0"));
     match sent("content-length").as_slice() {
-        [] => assert_eq!(head.body_bytes, 0),
+        [] => assert_eq!(framing.length, 0),
         [(_, length)] => {
             assert!(length.bytes().all(|byte| byte.is_ascii_digit()));
-            assert_eq!(length.parse(), Ok(head.body_bytes));
+            assert_eq!(length.parse(), Ok(framing.length));
         }
         more => panic!("{} lengths", more.len()),
     }
-    assert!(head.body_bytes <= BODY_MAX_BYTES);
+    assert!(framing.length <= BODY_MAX_BYTES);
 }
 
 /// RFC 9112, section 5: a name of token characters, a colon at once, a value without its blanks.
-fn header_line(line: &str) -> (String, String) {
+fn header_line(line: &str) -> (&str, &str) {
     let (name, value) = line.split_once(':').expect("a colon");
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     assert!(!name.is_empty() && name.bytes().all(is_token), "{name:?}");
-    (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
+    (name, value.trim_matches([' ', '\t']))
 }
 
 /// Input: a header, a line end, a body. Any header is judged as a plain reading judges it; what we
@@ -246,8 +253,10 @@ pub(crate) fn command_line(bytes: &[u8]) {
     };
     match table::parse(text.split('\n').map(OsString::from)) {
         Ok(invocation) => {
-            if let table::Command::Help(name) = invocation.command {
-                assert!(!table::help(&name).is_empty(), "{name:?}");
+            if invocation.command == "help" {
+                let mut shown = Vec::new();
+                invocation.run(&mut shown).expect("help");
+                assert!(!shown.is_empty(), "{text:?}");
             }
         }
         Err(error) => {

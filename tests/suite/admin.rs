@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paidup::http::edge::{Edge, listen_tcp, listen_unix};
+use paidup::http::edge::Edge;
 use paidup::http::exchange::Http;
-use paidup::http::metrics::Metrics;
+use paidup::http::listen;
 use paidup::serve::admin::{self, AdminApp};
+use paidup::serve::metrics::Metrics;
 use paidup::store::Figures;
 use paidup::truth::order::Status;
 
@@ -49,7 +50,7 @@ fn no_body_is_taken() {
 
 #[test]
 fn an_address_that_others_can_reach_is_refused() {
-    let listener = listen_tcp("0.0.0.0:0".parse().unwrap()).unwrap();
+    let listener = listen::tcp("0.0.0.0:0".parse().unwrap()).unwrap();
     let error = admin::start(listener, test_http()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("ADMIN_ADDR"));
@@ -59,7 +60,7 @@ fn an_address_that_others_can_reach_is_refused() {
 fn a_unix_socket_is_served_whatever_the_host_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
-    let admin = admin::start(listen_unix(&path, None).unwrap(), test_http()).unwrap();
+    let admin = admin::start(listen::unix(&path, None).unwrap(), test_http()).unwrap();
     for request in [
         "GET /readyz HTTP/1.0\r\n\r\n",
         "GET /readyz HTTP/1.1\r\nHost: whatever\r\n\r\n",
@@ -81,7 +82,7 @@ struct TestAdmin {
 
 impl TestAdmin {
     fn start() -> TestAdmin {
-        let listener = listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         TestAdmin {
             address: listener.local_addr().unwrap().as_socket().unwrap(),
             admin: Some(admin::start(listener, test_http()).unwrap()),
@@ -121,7 +122,7 @@ fn test_http() -> Arc<Http> {
         figures: Box::new(move || Some(figures.clone())),
         metrics: Arc::clone(&metrics),
     };
-    Arc::new(Http::new(Arc::new(app), metrics, Vec::new()).unwrap())
+    Arc::new(Http::new(Arc::new(app), metrics.requests(), Vec::new()).unwrap())
 }
 
 fn read_all(stream: &mut impl Read) -> String {

@@ -841,6 +841,32 @@ fn every_failure_of_stripes_is_told_and_the_order_is_made_when_it_is_over() {
 }
 
 #[test]
+fn the_metrics_tell_a_made_order_from_an_outage() {
+    let shop = Shop::open();
+    assert_eq!(shop.post(&coffee("ord_1")).status, 201);
+    let unknown = json!({"lineItems": [{"price": "price_none", "quantity": 1}]});
+    assert_eq!(shop.post_as("A", &unknown).status, 422);
+    for (fault, status) in [(Fault::Status(500), 502), (Fault::Hang, 504)] {
+        shop.stripe.fault(20, fault);
+        assert_eq!(shop.post(&coffee("ord_2")).status, status);
+        shop.stripe.heal();
+    }
+    let stranger = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask(shop.address, stranger).status, 401);
+    // A request is counted after its answer.
+    eventually("each is counted as itself", || {
+        let metrics = shop.get("/metrics").body;
+        [201, 401, 422, 502, 504].iter().all(|status| {
+            let labels = format!(r#"{{route="/orders",method="POST",status="{status}"}}"#);
+            metrics.contains(&format!("\npaidup_http_requests_total{labels} 1\n"))
+        })
+    });
+    let metrics = shop.get("/metrics").body;
+    assert!(!metrics.contains("webhook"), "those of serve: {metrics}");
+    assert!(!metrics.contains(r#"status="other""#), "{metrics}");
+}
+
+#[test]
 fn a_refresh_asks_stripe_when_the_webhook_is_late() {
     let shop = Shop::open();
     let made = shop.post(&coffee("ord_1")).json();
@@ -1039,7 +1065,7 @@ fn a_copy_of_the_orders_is_right_after_a_rename_and_a_restore() {
     let never = shop.get("/orders?cursor=9007199254740991");
     assert_eq!(never.status, 400);
     assert_eq!(never.json()["errors"][0]["field"], "cursor");
-    assert!(never.body.contains("a time that has not come"), "{never:?}");
+    assert!(never.body.contains("is from the future"), "{never:?}");
     assert_eq!(
         shop.api.line_of(never.request_id())["errorCode"],
         "field_invalid"

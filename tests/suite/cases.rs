@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use paidup::base::id::{StripeId, UnixSeconds};
-use paidup::command::show::order_json;
 use paidup::store::Store;
+use paidup::store::json::order_json;
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::{Event, Meaning};
 use paidup::truth::fact::Fact;

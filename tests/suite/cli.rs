@@ -11,7 +11,8 @@ use paidup::base::id::{RequestId, UnixSeconds};
 use paidup::command::sample::SamplePayment;
 use paidup::config::serve::Config;
 use paidup::host::clock::Now;
-use paidup::serve::process::{self, Running, Stop};
+use paidup::http::server::Stop;
+use paidup::serve::process::{self, Running};
 use paidup::store::{Store, StoredOrder};
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
@@ -97,6 +98,68 @@ fn check_ends_with_3_when_it_finds_a_problem_and_with_0_when_not() {
         problem["what"].as_str().unwrap().starts_with("LISTEN_ADDR"),
         "{problem}"
     );
+}
+
+#[test]
+fn check_looks_at_each_file_that_holds_a_secret() {
+    let mut shop = Shop::open();
+    for (variable, name, words) in [
+        ("STRIPE_WEBHOOK_SECRET_FILE", "secret", "forge payments"),
+        ("STRIPE_SECRET_KEY_FILE", "key", "act on the Stripe account"),
+        ("API_TOKEN_FILE", "token", "make orders"),
+    ] {
+        let path = shop.folder.path().join(name);
+        std::fs::write(&path, SECRET).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        shop.set(variable, path.to_str().unwrap());
+        let done = shop.run("check");
+        assert_eq!(done.code, 3, "{}", done.stdout);
+        for expected in [
+            format!("{name} can be read by others on this machine (0640)"),
+            words.to_owned(),
+        ] {
+            assert!(done.stdout.contains(&expected), "{}", done.stdout);
+        }
+    }
+}
+
+#[test]
+fn check_looks_at_the_configuration_of_api_when_one_of_its_variables_is_set() {
+    let mut shop = Shop::open();
+    // For `reconcile` and `doctor`, which need no more than a key.
+    shop.set("STRIPE_SECRET_KEY", "rk_test_1");
+    assert!(!shop.run("check").stdout.contains("api"));
+    shop.set("API_ADDR", "0.0.0.0:4244");
+    shop.set("DATABASE_PATH", ":memory:");
+    let done = shop.run("check");
+    assert_eq!(done.code, 3, "{}", done.stdout);
+    for expected in ["API_ADDR is", "API_TOKEN is not set", "DATABASE_PATH is"] {
+        assert_eq!(done.stdout.matches(expected).count(), 1, "{}", done.stdout);
+    }
+    shop.set("API_ADDR", "127.0.0.1:4244");
+    shop.set("API_TOKEN", &"t".repeat(64));
+    shop.set("DATABASE_PATH", "paidup.db");
+    let done = shop.run("check");
+    assert_eq!(done.code, 0, "{}", done.stdout);
+    assert!(done.stdout.contains("`paidup api`"), "{}", done.stdout);
+}
+
+#[test]
+fn a_command_ends_only_as_its_help_says() {
+    let shop = Shop::open();
+    for words in [
+        "check",
+        "doctor",
+        "serve",
+        "api",
+        "orders list",
+        "send-test",
+    ] {
+        let done = shop.run(&format!("{words} --env-file nowhere.env"));
+        assert_eq!(done.code, 78, "{words}: {}", done.stderr);
+        let help = shop.run(&format!("help {words}")).stdout;
+        assert!(help.contains("\n  78  the configuration"), "{help}");
+    }
 }
 
 #[test]
@@ -400,6 +463,8 @@ fn send_test_says_what_another_secret_a_wrong_path_and_a_full_bucket_mean() {
         "{}",
         done.stdout
     );
+    let log = "journalctl --namespace=paidup -u paidup";
+    assert!(done.stdout.contains(log), "{}", done.stdout);
     assert!(!done.stdout.contains("whsec_"), "{}", done.stdout);
 
     let url = server.url.replace("/webhook", "/elsewhere");
@@ -465,6 +530,19 @@ fn send_test_finds_the_server_by_listen_addr_and_says_when_it_is_not_there() {
     let done = server.shop.run("send-test");
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("--url https://"), "{}", done.stderr);
+}
+
+#[test]
+fn send_test_reaches_a_server_on_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("edge.sock").display());
+    let mut server = Server::start(&[("LISTEN_ADDR", &address)]);
+    server.shop.set("LISTEN_ADDR", &address);
+    let done = server.shop.run("send-test --order test_1");
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("200 applied"), "{}", done.stdout);
+    assert!(done.stdout.contains(&address), "{}", done.stdout);
+    assert_eq!(server.shop.run("orders show test_1").code, 0);
 }
 
 // ── demo ────────────────────────────────────────────────────────────────────────────────────────
@@ -648,7 +726,8 @@ impl Server {
         }
         let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
         let running = process::start(&Config::parse(&vars, &no_file).unwrap()).unwrap();
-        let url = format!("http://{}/stripe/webhook", running.edge_address().unwrap());
+        let address = running.edge_address().map(|address| address.to_string());
+        let url = format!("http://{}/stripe/webhook", address.unwrap_or_default());
         Server {
             shop,
             running: Some(running),

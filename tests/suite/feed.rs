@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use paidup::base::id::UnixSeconds;
 use paidup::command::backup::{self, Target};
-use paidup::command::show::order_json;
+use paidup::command::restore;
 use paidup::store::Store;
+use paidup::store::json::order_json;
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
 use paidup::truth::reading::Reading;
@@ -235,10 +236,10 @@ impl Shop {
     }
 
     fn restore(&self, from: &Path, at: i64) {
-        backup::restore(
+        restore::restore(
             &self.database(),
             from,
-            Store::open_read_only(from),
+            Store::open_query_only(from),
             UnixSeconds(at),
             &mut Vec::new(),
         )

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 use paidup::base::log_line::{ErrorCode, LogFields, Message};
 use paidup::host::logger;
 
@@ -62,8 +62,8 @@ fn child() {
     logger::start(LevelFilter::Info).unwrap();
     logger::start(LevelFilter::Debug).unwrap();
     let fields = LogFields::default();
-    logger::write(Level::Info, Message::Ready, &fields);
-    logger::write(Level::Debug, Message::RequestServed, &fields);
+    logger::write(Message::Ready, &fields);
+    logger::write(Message::HealthServed, &fields);
     log::error!("{CANARY}");
     log::error!(target: "paidup::domain", "{CANARY}");
     let limited = LogFields {
@@ -72,15 +72,15 @@ fn child() {
         ..LogFields::default()
     };
     logger::write_all(&[
-        (Level::Info, Message::OrderPaid, &fields),
-        (Level::Debug, Message::RequestServed, &fields),
-        (Level::Warn, Message::RateLimited, &limited),
+        (Message::OrderPaid, &fields),
+        (Message::HealthServed, &fields),
+        (Message::RateLimited, &limited),
     ]);
-    logger::write_all(&[]);
-    logger::write_all(&[(Level::Debug, Message::RequestServed, &fields)]);
+    logger::write_all::<LogFields>(&[]);
+    logger::write_all(&[(Message::HealthServed, &fields)]);
     let panicked = std::thread::spawn(|| panic!("{CANARY}")).join();
     assert!(panicked.is_err());
-    logger::write(Level::Info, Message::Stopped, &fields);
+    logger::write(Message::Stopped, &fields);
 
     logger::flush(logger::END_PATIENCE);
 

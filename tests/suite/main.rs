@@ -29,6 +29,7 @@ mod data;
 mod documents;
 mod feed;
 mod logger;
+mod map;
 mod neighbours;
 mod root;
 mod service;

@@ -1,15 +1,18 @@
 //! `paidup doctor` and `paidup reconcile`, the real binary, against the stand-in for Stripe.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY};
 use paidup::base::id::{RequestId, UnixSeconds};
+use paidup::config::serve::Config;
+use paidup::http::server::Stop;
+use paidup::serve::process;
 use paidup::store::Store;
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
@@ -702,6 +705,41 @@ fn an_endpoint_that_is_not_in_the_list_may_be_one_of_workbench() {
         "{}",
         text(&output)
     );
+}
+
+#[test]
+fn doctor_asks_a_server_whose_admin_address_is_a_unix_socket() {
+    let shop = Shop::open();
+    shop.stripe.add_endpoint(URL, &["*"]);
+    let address = format!("unix:{}", shop.folder.path().join("admin.sock").display());
+    let asked = |address: &str| {
+        let mut doctor = shop.command(&["doctor"]);
+        text(&doctor.env("ADMIN_ADDR", address).output().unwrap())
+    };
+    let nobody = format!("no server answers on ADMIN_ADDR {address}");
+    assert!(asked(&address).contains(&nobody));
+    let vars = [
+        ("DATABASE_PATH", shop.path().to_str().unwrap()),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_1"),
+        ("LISTEN_ADDR", "127.0.0.1:0"),
+        ("ADMIN_ADDR", &address),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let config = Config::parse(&vars.into(), &no_file).unwrap();
+    let server = process::start(&config).unwrap();
+    let edge = server.edge_address().unwrap();
+    let mut forgery = TcpStream::connect(edge).unwrap();
+    let request = "POST /stripe/webhook HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    forgery.write_all(request.as_bytes()).unwrap();
+    assert!(forgery.read(&mut [0; 64]).unwrap() > 0);
+    let words = asked(&address);
+    server.stop(&Stop::Asked);
+    assert!(
+        words.contains(&format!("a server answers on {address}")),
+        "{words}"
+    );
+    assert!(words.contains("1 deliveries were answered 400"), "{words}");
 }
 
 // ── The shop ────────────────────────────────────────────────────────────────────────────────────

@@ -317,7 +317,7 @@ fn an_event_that_was_ignored_for_its_mode_is_applied_when_it_comes_again() {
     assert_eq!(shop.store().events(None, 10).unwrap().len(), 1, "S1");
 }
 
-/// O1: sessions are kept by month, and an intent may be of the month after its session.
+/// S5: sessions are kept by month, and an intent may be of the month after its session.
 #[test]
 fn an_intent_finds_the_session_that_it_names_around_the_turn_of_a_month() {
     let name = any_session(1);

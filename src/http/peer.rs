@@ -1,4 +1,4 @@
-//! Who sent a request: the other end of the connection, or whoever a trusted proxy says.
+//! Who sent a request: the other end of the connection, or the client that a trusted proxy names.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 pub enum Peer {
     /// A TCP peer. An IPv4 address mapped into IPv6 is the IPv4 address.
     Address(IpAddr),
-    /// A process of this machine, over a Unix socket: whoever may open the socket file is trusted.
+    /// A process of this machine, over a Unix socket: a process that may open the socket file is trusted.
     Unix,
 }
 
@@ -20,9 +20,9 @@ impl Peer {
         Peer::Address(address.ip().to_canonical())
     }
 
-    /// Whether this peer may say on whose behalf it speaks and which request id it uses.
+    /// Whether this peer may name its client and choose the request id.
     #[must_use]
-    pub fn is_trusted(self, proxies: &[IpNet]) -> bool {
+    pub(crate) fn is_trusted(self, proxies: &[IpNet]) -> bool {
         match self {
             Peer::Address(address) => contains(proxies, address),
             Peer::Unix => true,
@@ -34,8 +34,8 @@ impl Peer {
 /// that is not a trusted proxy itself.
 ///
 /// The list is read from its end, because only what a trusted proxy has appended can be believed.
-/// When every hop is trusted the first one is the client. A hop that is no address ends the walk:
-/// the client is then the nearest proxy that could still be named. A Unix socket whose proxy names
+/// When every hop is trusted, the first one is the client. A hop that is not an address ends the walk:
+/// the client is then the hop that was read before it, or the peer. A Unix socket whose proxy names
 /// nobody counts as 127.0.0.1, this machine.
 #[must_use]
 pub fn client_address(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> IpAddr {
@@ -58,9 +58,9 @@ pub fn client_address(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>
     client
 }
 
-/// Whether a trusted peer does not say on whose behalf it speaks. Then all its clients are one.
+/// Whether a trusted peer does not name its client. Then all its clients count as one.
 #[must_use]
-pub fn names_nobody(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> bool {
+pub(crate) fn names_nobody(peer: Peer, proxies: &[IpNet], forwarded_for: Option<&str>) -> bool {
     let last = forwarded_for.and_then(|hops| hops.rsplit(',').next());
     peer.is_trusted(proxies) && last.and_then(|hop| parse_hop(hop.trim())).is_none()
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_that_is_no_address_ends_the_walk() {
+    fn a_hop_that_is_not_an_address_ends_the_walk() {
         assert_eq!(
             client("127.0.0.1", "203.0.113.7, evil, 10.0.0.3"),
             "10.0.0.3"

@@ -1,0 +1,106 @@
+//! Where the environment is read: the variables, and what the commands make of them.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::command::exit::Failure;
+use crate::config::api::ApiConfig;
+use crate::config::serve::{self, Config};
+use crate::config::stripe::StripeConfig;
+use crate::config::{ConfigError, env_file};
+use crate::host::identity;
+use crate::store::Store;
+
+/// The variables, and where they come from.
+pub(crate) struct Environment {
+    pub(crate) vars: BTreeMap<String, String>,
+    /// The file of `--env-file`.
+    pub(crate) file: Option<PathBuf>,
+    /// What is odd in the file, with its place.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Environment {
+    /// The environment, and over it the file, which is systemd's order of precedence.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the environment is read, once"
+    )]
+    pub(crate) fn read(file: Option<&Path>) -> Result<Environment, Failure> {
+        // A value that is not UTF-8 becomes one that every check refuses.
+        let lossy = |text: OsString| text.to_string_lossy().into_owned();
+        let mut vars: BTreeMap<String, String> = env::vars_os()
+            .map(|(name, value)| (lossy(name), lossy(value)))
+            .collect();
+        let mut problems = Vec::new();
+        if let Some(path) = file {
+            let name = path.display();
+            let text = fs::read_to_string(path).map_err(|error| {
+                Failure::Configuration(format!(
+                    "--env-file {name} cannot be read: {error}. It must exist, be UTF-8, and be readable by \
+                     the user that runs this command; try sudo"
+                ))
+            })?;
+            let (from_file, odd) = env_file::parse(&text);
+            problems.extend(odd.iter().map(|problem| format!("{name}: {problem}")));
+            vars.extend(from_file);
+        }
+        Ok(Environment {
+            vars,
+            file: file.map(Path::to_owned),
+            problems,
+        })
+    }
+
+    /// What `serve` needs.
+    pub(crate) fn config(&self) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&self.vars, &|path| fs::read_to_string(path))
+    }
+
+    /// What `api` needs.
+    pub(crate) fn api(&self) -> Result<ApiConfig, Vec<ConfigError>> {
+        ApiConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+    }
+
+    /// What calls to Stripe need.
+    pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
+        StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+            .map_err(|errors| all_of(&errors))
+    }
+
+    /// The database, for commands that need nothing else of the configuration.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        let path = self.database()?;
+        Store::open_existing(&path)
+            .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
+    }
+
+    /// Where it is. From here on root acts as its folder's owner, so secrets must have been read.
+    pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
+        let path = serve::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        take_identity(&path)?;
+        Ok(path)
+    }
+}
+
+pub(crate) fn take_identity(database: &Path) -> Result<(), Failure> {
+    identity::take(database).map_err(|error| not_taken(database, &error))
+}
+
+pub(crate) fn not_taken(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!(
+        "{}: {error}. Root works there only as the owner of the folder, and cannot become that user: run this \
+         as that user.",
+        path.display()
+    ))
+}
+
+/// Every mistake in the configuration, as one text.
+pub(crate) fn all_of(errors: &[ConfigError]) -> Failure {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Failure::Configuration(errors.join("\n"))
+}

@@ -1,0 +1,405 @@
+//! `paidup orders`: lists orders, and tells the story of one.
+
+use std::io::{self, Write};
+
+use crate::base::near::nearest;
+use crate::base::plain;
+use crate::command::environment::Environment;
+use crate::command::exit::{Exit, Failure};
+use crate::command::show::{cut, when, write_has_more, write_json, write_table};
+use crate::command::words::{
+    CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
+};
+use crate::store::json::OrderJson;
+use crate::store::{Change, Store, StoredOrder};
+use crate::truth::money;
+use crate::truth::order::{Dispute, Flag, State, Status};
+
+pub(crate) const LIST: Command = Command {
+    name: "orders list",
+    arguments: "",
+    summary: "List orders",
+    details: "Needs DATABASE_PATH alone; the server may run meanwhile.",
+    options: &[
+        CliOption {
+            name: "status",
+            value: "STATUS",
+            help: "only orders of this status: pending, authorized, processing, paid,\npartially_refunded, refunded, failed, canceled, expired",
+        },
+        LIMIT,
+        JSON_LINES,
+        ENV_FILE,
+    ],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup orders list --status refunded --limit 20"],
+    run: |words| {
+        let (status, limit, json) = (status(words)?, words.limit()?, words.has("json"));
+        does(move |env_file, out| {
+            let store = Environment::read(env_file)?.store()?;
+            list(&store, status, limit, json, out)
+        })
+    },
+};
+
+pub(crate) const SHOW: Command = Command {
+    name: "orders show",
+    arguments: "ID",
+    summary: "Tell the story of one order",
+    details: "ID is the shop's order id, or the id of its session (cs_...), intent (pi_...), charge (ch_...),\n\
+              refund (re_...) or dispute (du_...). Times are UTC. In JSON amounts are minor units.\n\
+              Needs DATABASE_PATH alone; the server may run meanwhile.",
+    options: &[JSON, ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &[
+        "paidup orders show ord_1001",
+        "paidup orders show pi_3D93AHdKHY7pQ2eZvKY0MdCCkvP --json",
+    ],
+    run: |words| {
+        let (id, json) = (words.argument()?, words.has("json"));
+        does(move |env_file, out| show(&Environment::read(env_file)?.store()?, &id, json, out))
+    },
+};
+
+fn status(words: &Words) -> Result<Option<Status>, UsageError> {
+    let Some(text) = words.value("status") else {
+        return Ok(None);
+    };
+    let known = || Status::ALL.iter().map(|status| status.as_str().to_owned());
+    Status::parse(text).map(Some).ok_or_else(|| {
+        let near = nearest(text, known());
+        let all = known().collect::<Vec<_>>().join(", ");
+        let text = plain::text(text);
+        words.error(format!(
+            "there is no status {text:?}{near} There are: {all}"
+        ))
+    })
+}
+
+/// Newest first, at most `limit`.
+///
+/// # Errors
+/// [`Failure`] when the database cannot be read or the output not be written.
+pub(crate) fn list(
+    store: &Store,
+    status: Option<Status>,
+    limit: u32,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let mut orders = store.orders(status, limit.saturating_add(1))?;
+    let has_more = cut(&mut orders, limit);
+    write_orders(&orders, json, out)?;
+    if orders.is_empty() && !json {
+        let which = status.map_or("", Status::as_str);
+        let blank = if which.is_empty() { "" } else { " " };
+        writeln!(
+            out,
+            "There is no {which}{blank}order yet. `paidup send-test` sends one for a test."
+        )?;
+    }
+    write_has_more(has_more && !json, out)?;
+    Ok(Exit::Done)
+}
+
+fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    if json {
+        for order in orders {
+            write_json(&OrderJson::new(order, None), out)?;
+        }
+        return Ok(());
+    }
+    let rows = orders.iter().map(|order| {
+        let state = &order.state;
+        let mut notes: Vec<&str> = state.flags.iter().map(|flag| flag.as_str()).collect();
+        if state.dispute != Dispute::None {
+            notes.insert(0, dispute_word(state.dispute));
+        }
+        [
+            plain::text(order.name.as_str()),
+            state.status.as_str().to_owned(),
+            amounts(state.amount, state.refunded, state.currency.as_deref()),
+            when(order.updated_at),
+            notes.join(", "),
+        ]
+    });
+    write_table(
+        ["ORDER", "STATUS", "AMOUNT", "CHANGED (UTC)", "LOOK AT"],
+        rows.collect(),
+        out,
+    )?;
+    Ok(())
+}
+
+/// How many orders with one reference are shown.
+const REFERENCES: usize = 50;
+
+/// The order with that id or with a Stripe object of that id. When there is none, the order with that
+/// reference, or a list when there are several.
+///
+/// # Errors
+/// [`Failure`] when the database cannot be read or the output not be written.
+pub(crate) fn show(
+    store: &Store,
+    id: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let order = match store.order(id)? {
+        Some(order) => order,
+        None => {
+            let mut orders = store.orders_for(id, REFERENCES + 1)?;
+            if orders.len() > 1 {
+                let has_more = orders.len() > REFERENCES;
+                orders.truncate(REFERENCES);
+                write_orders(&orders, json, out)?;
+                if has_more && !json {
+                    writeln!(out, "There are more than the newest {REFERENCES}.")?;
+                }
+                return Ok(Exit::Done);
+            }
+            orders.pop().ok_or_else(|| no_order(id))?
+        }
+    };
+    let changes = store.changes(&order)?;
+    if json {
+        write_json(&OrderJson::new(&order, Some(&changes)), out)?;
+    } else {
+        write_story(&order, &changes, out)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Tells an order and its story to a person.
+///
+/// # Errors
+/// Those of `out`.
+fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+    let state = &order.state;
+    let currency = state.currency.as_deref();
+    writeln!(
+        out,
+        "Order {} is {}",
+        plain::text(order.name.as_str()),
+        state.status.as_str()
+    )?;
+    writeln!(out, "  money    {}", money_sentence(state))?;
+    if let Some(reference) = &state.reference {
+        writeln!(out, "  says     {}", plain::text(reference.as_str()))?;
+    }
+    for (label, id) in [("session", &state.session), ("intent", &state.intent)] {
+        if let Some(id) = id {
+            writeln!(out, "  {label:<8} {}", id.as_str())?;
+        }
+    }
+    writeln!(
+        out,
+        "  created  {} UTC, changed {} UTC",
+        when(state.since),
+        when(order.updated_at)
+    )?;
+    for (word, what, next) in to_look_at(state.dispute, &state.flags) {
+        writeln!(out, "  ! {word}: {what}\n    {next}")?;
+    }
+    writeln!(out)?;
+    let mut before: Option<&Change> = None;
+    for change in changes {
+        writeln!(
+            out,
+            "  {}  {:<30}  {}",
+            when(change.at),
+            step(before, change),
+            amounts(change.amount, change.refunded, currency)
+        )?;
+        let request = change.request_id.as_deref().map(plain::text);
+        writeln!(
+            out,
+            "    {:<29}  {}  {}",
+            plain::text(&change.event_type),
+            plain::text(&change.event_id),
+            request.map_or_else(|| "fetched".to_owned(), |id| format!("request {id}")),
+        )?;
+        before = Some(change);
+    }
+    Ok(())
+}
+
+/// `25.00 EUR`, and how much of it was given back.
+fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
+    let all = money::written(amount, currency);
+    match refunded {
+        0 => all,
+        _ => format!("{all}, {} back", money::written(refunded, currency)),
+    }
+}
+
+/// What became of the money: each part is named once, and `kept` is what is left.
+fn money_sentence(state: &State) -> String {
+    let written = |minor| money::written(minor, state.currency.as_deref());
+    let all = written(state.amount);
+    if !state.status.is_paid() {
+        return match state.status {
+            Status::Authorized => format!("{all} held, nothing taken"),
+            Status::Pending
+            | Status::Processing
+            | Status::Failed
+            | Status::Canceled
+            | Status::Expired
+            | Status::Paid
+            | Status::PartiallyRefunded
+            | Status::Refunded => format!("{all} asked for, nothing taken"),
+        };
+    }
+    let mut words = format!("{all} taken");
+    match state.refunded {
+        0 => {}
+        given if given >= state.amount => words.push_str(", all of it given back"),
+        given => words.push_str(&format!(", {} given back", written(given))),
+    }
+    if state.pending > 0 {
+        words.push_str(&format!(
+            " ({} of that not through yet)",
+            written(state.pending)
+        ));
+    }
+    if state.disputed > state.lost {
+        words.push_str(&format!(
+            ", {} disputed",
+            written(state.disputed - state.lost)
+        ));
+    }
+    if state.lost > 0 {
+        words.push_str(&format!(", {} lost to a dispute", written(state.lost)));
+    }
+    if state.kept() < state.amount && state.refunded < state.amount {
+        words.push_str(&format!(", {} kept", written(state.kept())));
+    }
+    words
+}
+
+/// What one step changed, in words.
+fn step(before: Option<&Change>, change: &Change) -> String {
+    let to = change.to.as_str();
+    let mut words = match change.from {
+        None => format!("new → {to}"),
+        Some(from) if from == change.to => to.to_owned(),
+        Some(from) => format!("{} → {to}", from.as_str()),
+    };
+    let old_dispute = before.map_or(Dispute::None, |before| before.dispute);
+    if old_dispute != change.dispute {
+        words.push_str(&format!(", {}", dispute_word(change.dispute)));
+    }
+    let had = |flag: &Flag| before.is_some_and(|before| before.flags.contains(flag));
+    for flag in change.flags.iter().filter(|flag| !had(flag)) {
+        words.push_str(&format!(", {}", flag.as_str()));
+    }
+    let settled = before.into_iter().flat_map(|before| &before.flags);
+    for flag in settled.filter(|flag| !change.flags.contains(flag)) {
+        words.push_str(&format!(", {} settled", flag.as_str()));
+    }
+    words
+}
+
+fn dispute_word(dispute: Dispute) -> &'static str {
+    match dispute {
+        Dispute::None => "dispute closed",
+        Dispute::Open => "dispute open",
+        Dispute::Won => "dispute won",
+        Dispute::Lost => "dispute lost",
+    }
+}
+
+/// What a person should know: the word, what it means, what to do.
+fn to_look_at(
+    dispute: Dispute,
+    flags: &[Flag],
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let disputed = match dispute {
+        Dispute::None => None,
+        Dispute::Open => Some((
+            "The buyer's bank contests the payment, and the money may be withheld.",
+            "Answer before the deadline: Dashboard → Payments → Disputes.",
+        )),
+        Dispute::Won => Some((
+            "The buyer's bank contested the payment and the shop kept the money.",
+            "No action needed.",
+        )),
+        Dispute::Lost => Some((
+            "The buyer has the money back through the bank; that is not a refund, so the status stays.",
+            "Do not refund it as well. Dashboard → Payments → Disputes has the reason.",
+        )),
+    };
+    let disputed = disputed.map(|(what, next)| (dispute_word(dispute), what, next));
+    disputed.into_iter().chain(flags.iter().map(|flag| {
+        let (what, next) = flag_words(*flag);
+        (flag.as_str(), what, next)
+    }))
+}
+
+pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
+    match flag {
+        Flag::DoublePayment => (
+            "Two payments of this order took money that was not refunded.",
+            "Refund one of them: Dashboard → Payments. The flag clears when the refund arrives.",
+        ),
+        Flag::AmountMismatch => (
+            "What was taken is not what the session asked for.",
+            "Compare the payment with the order before it ships: Dashboard → Payments.",
+        ),
+        Flag::CurrencyMismatch => (
+            "What was taken is in another currency than the session asked for.",
+            "Compare the payment with the order before it ships: Dashboard → Payments.",
+        ),
+        Flag::NameConflict => (
+            "A payment names two orders, or an order that another session was created for.",
+            "Check where the shop creates its sessions, and the other order; `paidup orders show` finds it by \
+             that id.",
+        ),
+        Flag::FraudWarning => (
+            "The card's issuer considers the payment fraudulent. A dispute is likely to follow.",
+            "Do not ship. Refund it before it is disputed: Dashboard → Payments.",
+        ),
+        Flag::InReview => (
+            "The payment is in review: nobody has decided yet whether it is genuine.",
+            "Approve or refund it before the order ships: Dashboard → Radar → Reviews.",
+        ),
+        Flag::FailedAfterPaid => (
+            "A debit that had succeeded was returned: the money is gone.",
+            "Ask the buyer to pay again, and do not ship meanwhile: Dashboard → Payments.",
+        ),
+    }
+}
+
+pub(crate) fn no_order(id: &str) -> Failure {
+    Failure::Other(format!(
+        "There is no order {:?}, no order has it as its reference, and no session, intent, invoice, charge, \
+         refund or dispute with that id is known.\n\
+         `paidup orders list` shows the newest orders, `paidup events list` what Stripe has sent.",
+        plain::text(id)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table::words_of;
+
+    #[test]
+    fn words_say_which_orders() {
+        let read = |line| {
+            let words = words_of(line);
+            let status = status(&words).unwrap();
+            (status, words.limit().unwrap(), words.has("json"))
+        };
+        assert_eq!(read("orders list"), (None, 50, false));
+        let all = "orders list --status=refunded --limit 3 --json";
+        assert_eq!(read(all), (Some(Status::Refunded), 3, true));
+        let words = words_of("orders show --json -- -1");
+        assert_eq!(words.argument().unwrap(), "-1");
+        assert!(words.has("json"));
+        let words = words_of("events list --order ord_1");
+        assert_eq!(
+            (words.value("order"), words.limit()),
+            (Some("ord_1"), Ok(50))
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! `paidup serve`.
+
+use std::io;
+use std::path::Path;
+
+use crate::command::environment::{Environment, all_of, take_identity};
+use crate::command::exit::{Exit, Failure, tell};
+use crate::command::words::{Command, ENV_FILE, does};
+use crate::host::logger;
+use crate::host::systemd::Systemd;
+use crate::http::server::{StartError, Stop};
+use crate::serve::process;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "serve",
+    arguments: "",
+    summary: "Receive webhooks until SIGTERM or SIGINT",
+    details: "Listens on LISTEN_ADDR for Stripe and on ADMIN_ADDR for this machine (health, metrics), keeps\n\
+              orders in DATABASE_PATH, and logs one JSON line a request on stdout.",
+    options: &[ENV_FILE],
+    exits: &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::LogLost,
+        Exit::Configuration,
+    ],
+    examples: &["STRIPE_WEBHOOK_SECRET=whsec_... paidup serve"],
+    run: |_| does(|env_file, _| run(env_file)),
+};
+
+fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let systemd = take_systemd(&environment)?;
+    for problem in &environment.problems {
+        tell(&format!("warning: {problem}"));
+    }
+    let config = environment.config().map_err(|errors| all_of(&errors))?;
+    for warning in &config.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    take_identity(&config.database)?;
+    logger::start(config.log_level).map_err(no_thread)?;
+    let running = process::start_under_manager(&config, systemd)
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    tell(&running.notice());
+    let why = running.wait();
+    running.stop(&why);
+    ended(why)
+}
+
+/// What the service manager gave us. First of all: there must not be another thread yet.
+pub(crate) fn take_systemd(environment: &Environment) -> Result<Systemd, Failure> {
+    Systemd::take(&environment.vars).map_err(|error| Failure::Other(error.to_string()))
+}
+
+pub(crate) fn no_thread(error: io::Error) -> Failure {
+    Failure::Other(StartError::System(error).to_string())
+}
+
+/// How the process ends that was stopped for that reason.
+pub(crate) fn ended(why: Stop) -> Result<Exit, Failure> {
+    match why {
+        Stop::Asked => Ok(Exit::Done),
+        Stop::Broken(error) => Err(Failure::Other(error)),
+        Stop::LogLost => Err(Failure::LogLost),
+    }
+}
