@@ -8,7 +8,7 @@
 //!  O3  `0 <= refunded <= amount`, and the status is `refunded` if and only if they are equal and
 //!      not zero.
 //!  O4  Computing an order anew costs no more when it has many payments: what they add up to is
-//!      kept ([`Totals`]), and a payment's old share is taken out before the new one goes in.
+//!      kept (`Totals`), and a payment's old share is taken out before the new one goes in.
 
 use serde::{Deserialize, Serialize};
 
