@@ -1,10 +1,10 @@
 //! paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one
 //! SQLite file truthful.
 //!
-//! To understand it, read in this sequence: [`truth::order`] and [`truth::payment`] (what is true of
-//! an order), [`truth::signature`] and [`truth::event`] (what Stripe said), [`serve::webhook`] (the
-//! story of a delivery), [`store::writer`] and [`store`] (how it gets onto the disk), [`http::edge`]
-//! and [`http::exchange`] (how it came in).
+//! To understand it, read in this sequence: [`truth::fact`], [`truth::payment`] and [`truth::order`]
+//! (what is true of an order), [`truth::signature`] and [`truth::event`] (what Stripe said),
+//! [`serve::webhook`] (the story of a delivery), [`store::writer`] and [`store`] (how it gets onto the
+//! disk), [`http::edge`] and [`http::exchange`] (how it came in).
 //!
 //! Each room may use those on the lines below its own:
 //!

@@ -13,7 +13,7 @@ use crate::command::words::{
 use crate::store::json::OrderJson;
 use crate::store::{Change, Store, StoredOrder};
 use crate::truth::money;
-use crate::truth::order::{Dispute, Flag, State, Status};
+use crate::truth::order::{DisputeState, Flag, State, Status};
 
 pub(crate) const LIST: Command = Command {
     name: "orders list",
@@ -111,7 +111,7 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
     let rows = orders.iter().map(|order| {
         let state = &order.state;
         let mut notes: Vec<&str> = state.flags.iter().map(|flag| flag.as_str()).collect();
-        if state.dispute != Dispute::None {
+        if state.dispute != DisputeState::None {
             notes.insert(0, dispute_word(state.dispute));
         }
         [
@@ -284,7 +284,7 @@ fn step(before: Option<&Change>, change: &Change) -> String {
         Some(from) if from == change.to => to.to_owned(),
         Some(from) => format!("{} → {to}", from.as_str()),
     };
-    let old_dispute = before.map_or(Dispute::None, |before| before.dispute);
+    let old_dispute = before.map_or(DisputeState::None, |before| before.dispute);
     if old_dispute != change.dispute {
         words.push_str(&format!(", {}", dispute_word(change.dispute)));
     }
@@ -299,31 +299,31 @@ fn step(before: Option<&Change>, change: &Change) -> String {
     words
 }
 
-fn dispute_word(dispute: Dispute) -> &'static str {
+fn dispute_word(dispute: DisputeState) -> &'static str {
     match dispute {
-        Dispute::None => "dispute closed",
-        Dispute::Open => "dispute open",
-        Dispute::Won => "dispute won",
-        Dispute::Lost => "dispute lost",
+        DisputeState::None => "dispute closed",
+        DisputeState::Open => "dispute open",
+        DisputeState::Won => "dispute won",
+        DisputeState::Lost => "dispute lost",
     }
 }
 
 /// What a person should know: the word, what it means, what to do.
 fn to_look_at(
-    dispute: Dispute,
+    dispute: DisputeState,
     flags: &[Flag],
 ) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let disputed = match dispute {
-        Dispute::None => None,
-        Dispute::Open => Some((
+        DisputeState::None => None,
+        DisputeState::Open => Some((
             "The buyer's bank contests the payment, and the money may be withheld.",
             "Answer before the deadline: Dashboard → Payments → Disputes.",
         )),
-        Dispute::Won => Some((
+        DisputeState::Won => Some((
             "The buyer's bank contested the payment and the shop kept the money.",
             "No action needed.",
         )),
-        Dispute::Lost => Some((
+        DisputeState::Lost => Some((
             "The buyer has the money back through the bank; that is not a refund, so the status stays.",
             "Do not refund it as well. Dashboard → Payments → Disputes has the reason.",
         )),

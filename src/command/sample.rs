@@ -302,7 +302,7 @@ mod tests {
     use crate::truth::delivery::{Delivery, Outcome};
     use crate::truth::event::{Event, Meaning};
     use crate::truth::kind::Kind;
-    use crate::truth::order::{Dispute, Status};
+    use crate::truth::order::{DisputeState, Status};
     use crate::truth::reading::Reading;
 
     const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
@@ -375,22 +375,22 @@ mod tests {
     #[test]
     fn refunds_and_disputes_join_the_order_that_the_session_names() {
         for (kind, status, dispute) in [
-            ("refund.created", Status::Refunded, Dispute::None),
-            ("refund.updated", Status::Refunded, Dispute::None),
-            ("refund.failed", Status::Paid, Dispute::None),
-            ("charge.refund.updated", Status::Paid, Dispute::None),
-            ("charge.dispute.created", Status::Paid, Dispute::Open),
-            ("charge.dispute.updated", Status::Paid, Dispute::Open),
+            ("refund.created", Status::Refunded, DisputeState::None),
+            ("refund.updated", Status::Refunded, DisputeState::None),
+            ("refund.failed", Status::Paid, DisputeState::None),
+            ("charge.refund.updated", Status::Paid, DisputeState::None),
+            ("charge.dispute.created", Status::Paid, DisputeState::Open),
+            ("charge.dispute.updated", Status::Paid, DisputeState::Open),
             (
                 "charge.dispute.funds_withdrawn",
                 Status::Paid,
-                Dispute::Open,
+                DisputeState::Open,
             ),
-            ("charge.dispute.closed", Status::Paid, Dispute::Won),
+            ("charge.dispute.closed", Status::Paid, DisputeState::Won),
             (
                 "charge.dispute.funds_reinstated",
                 Status::Paid,
-                Dispute::Won,
+                DisputeState::Won,
             ),
         ] {
             let paid = "checkout.session.completed";
@@ -416,7 +416,7 @@ mod tests {
                 (state.status, state.amount, state.refunded),
                 (Status::Paid, 2500, 0)
             );
-            assert_eq!((state.dispute, state.flags), (Dispute::Won, vec![]));
+            assert_eq!((state.dispute, state.flags), (DisputeState::Won, vec![]));
             let ignored = |outcome: &Outcome| matches!(outcome, Outcome::Ignored(_));
             assert!(!outcomes.iter().any(ignored), "{outcomes:?}");
             documents.reverse();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::base::id::{OrderId, StripeId};
 use crate::base::time;
 use crate::store::{Change, StoredOrder};
-use crate::truth::order::{Dispute, Flag, Status};
+use crate::truth::order::{DisputeState, Flag, Status};
 
 /// An order, with its story or, where `changes` is none, without it.
 #[must_use]
@@ -20,7 +20,7 @@ pub fn order_json(order: &StoredOrder, changes: Option<&[Change]>) -> Value {
 pub(crate) struct OrderJson<'a> {
     order_id: &'a str,
     status: Status,
-    dispute: Dispute,
+    dispute: DisputeState,
     amount: i64,
     amount_refunded: i64,
     amount_refund_pending: i64,
@@ -43,7 +43,7 @@ struct ChangeJson<'a> {
     at: String,
     from: Option<Status>,
     to: Status,
-    dispute: Dispute,
+    dispute: DisputeState,
     amount: i64,
     amount_refunded: i64,
     flags: &'a [Flag],

@@ -6,7 +6,7 @@ use super::StoreError;
 use super::error::UNREADABLE;
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{About, Delivery};
-use crate::truth::order::{Dispute, Flag, State, Status};
+use crate::truth::order::{DisputeState, Flag, State, Status};
 use crate::truth::totals::Totals;
 
 /// An order as it stands in the file.
@@ -35,7 +35,7 @@ pub struct Change {
     /// The status after the change, as are the next four.
     pub to: Status,
     /// See [`State::dispute`].
-    pub dispute: Dispute,
+    pub dispute: DisputeState,
     /// See [`State::amount`].
     pub amount: i64,
     /// See [`State::refunded`].
@@ -74,7 +74,7 @@ impl StoredOrder {
             name: OrderId::stored(row.get(1)?),
             state: State {
                 status: Status::parse(row.get_ref(2)?.as_str()?).ok_or(UNREADABLE)?,
-                dispute: Dispute::parse(row.get_ref(3)?.as_str()?).ok_or(UNREADABLE)?,
+                dispute: DisputeState::parse(row.get_ref(3)?.as_str()?).ok_or(UNREADABLE)?,
                 amount: row.get(4)?,
                 refunded: row.get(5)?,
                 currency: text(6)?.map(Into::into),
@@ -109,7 +109,7 @@ impl Change {
             at: UnixSeconds(row.get(0)?),
             from: from.transpose()?,
             to: Status::parse(row.get_ref(2)?.as_str()?).ok_or(UNREADABLE)?,
-            dispute: Dispute::parse(row.get_ref(3)?.as_str()?).ok_or(UNREADABLE)?,
+            dispute: DisputeState::parse(row.get_ref(3)?.as_str()?).ok_or(UNREADABLE)?,
             amount: row.get(4)?,
             refunded: row.get(5)?,
             flags: Flag::parse_list(row.get_ref(6)?.as_str()?),

@@ -20,7 +20,7 @@ impl Store {
     ///
     /// # Errors
     /// When the commit itself fails, nothing of the batch is stored; a delivery that is alone in its
-    /// batch fails with it. After an error that [`StoreError::is_fatal`] the process must end.
+    /// batch fails with it. After an error that is fatal the process must end.
     pub fn record(&mut self, batch: &[Delivery]) -> Result<Answers, StoreError> {
         self.keep_room_for_log()?;
         let (transaction, answers) = self.record_uncommitted(batch)?;

@@ -95,7 +95,7 @@ impl Status {
 /// Whether the buyer's bank contests the payment. This does not change the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Dispute {
+pub enum DisputeState {
     /// It does not, or an inquiry was closed and no money moved.
     #[default]
     None,
@@ -107,25 +107,30 @@ pub enum Dispute {
     Lost,
 }
 
-impl Dispute {
+impl DisputeState {
     /// All of them.
-    pub const ALL: [Dispute; 4] = [Dispute::None, Dispute::Open, Dispute::Won, Dispute::Lost];
+    pub const ALL: [DisputeState; 4] = [
+        DisputeState::None,
+        DisputeState::Open,
+        DisputeState::Won,
+        DisputeState::Lost,
+    ];
 
     /// The word for it, everywhere.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Dispute::None => "none",
-            Dispute::Open => "open",
-            Dispute::Won => "won",
-            Dispute::Lost => "lost",
+            DisputeState::None => "none",
+            DisputeState::Open => "open",
+            DisputeState::Won => "won",
+            DisputeState::Lost => "lost",
         }
     }
 
     /// Reads the word.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Dispute> {
-        Dispute::ALL
+    pub fn parse(text: &str) -> Option<DisputeState> {
+        DisputeState::ALL
             .into_iter()
             .find(|dispute| dispute.as_str() == text)
     }
@@ -215,7 +220,7 @@ pub struct State {
     /// Where it stands with its money.
     pub status: Status,
     /// Whether the payment is contested.
-    pub dispute: Dispute,
+    pub dispute: DisputeState,
     /// What was taken, or, before that, what is asked for; in minor units.
     pub amount: i64,
     /// What was given back, in minor units.
@@ -246,7 +251,7 @@ impl State {
     pub(crate) fn before_payment(since: UnixSeconds, is_contested: bool) -> State {
         State {
             status: Status::Pending,
-            dispute: Dispute::None,
+            dispute: DisputeState::None,
             amount: 0,
             refunded: 0,
             pending: 0,
@@ -282,13 +287,13 @@ impl State {
             let old_status = before.map(|state| state.status);
             news.push(status_message(old_status, self.status));
         }
-        let old_dispute = before.map_or(Dispute::None, |state| state.dispute);
+        let old_dispute = before.map_or(DisputeState::None, |state| state.dispute);
         if old_dispute != self.dispute {
             news.push(match self.dispute {
-                Dispute::Open => Message::DisputeOpened,
-                Dispute::Lost => Message::DisputeLost,
-                Dispute::Won => Message::DisputeWon,
-                Dispute::None => Message::DisputeClosed,
+                DisputeState::Open => Message::DisputeOpened,
+                DisputeState::Lost => Message::DisputeLost,
+                DisputeState::Won => Message::DisputeWon,
+                DisputeState::None => Message::DisputeClosed,
             });
         }
         for flag in &self.flags {

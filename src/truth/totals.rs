@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::DisputeStatus;
 use super::money::Money;
-use super::order::{Dispute, Flag, State, Status};
+use super::order::{DisputeState, Flag, State, Status};
 use super::payment::{Payment, Standing};
 use super::refund::Refunded;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
@@ -290,16 +290,16 @@ impl Totals {
     }
 
     /// Any open dispute is open; else any lost one is lost; else any won one is won.
-    fn dispute(&self) -> Dispute {
+    fn dispute(&self) -> DisputeState {
         let any = |status| self.disputes.contains_key(&status);
         if any(DisputeStatus::Open) {
-            Dispute::Open
+            DisputeState::Open
         } else if any(DisputeStatus::Lost) {
-            Dispute::Lost
+            DisputeState::Lost
         } else if any(DisputeStatus::Won) {
-            Dispute::Won
+            DisputeState::Won
         } else {
-            Dispute::None
+            DisputeState::None
         }
     }
 

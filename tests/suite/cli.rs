@@ -16,7 +16,7 @@ use paidup::serve::process::{self, Running};
 use paidup::store::{Store, StoredOrder};
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
-use paidup::truth::order::{Dispute, Status};
+use paidup::truth::order::{DisputeState, Status};
 use paidup::truth::reading::Reading;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -426,7 +426,7 @@ fn send_test_repeats_and_shuffles_a_whole_life() {
     let state = server.shop.order("test_1").state;
     assert_eq!(
         (state.status, state.dispute, state.refunded),
-        (Status::Paid, Dispute::Won, 0)
+        (Status::Paid, DisputeState::Won, 0)
     );
     let events = server.shop.store().events(None, 100).unwrap();
     assert_eq!(events.len(), 13, "each event is in the ledger once");

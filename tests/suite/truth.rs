@@ -11,7 +11,7 @@ use paidup::truth::delivery::{Delivery, Outcome, Receipt};
 use paidup::truth::event::{Event, Ignored, Meaning};
 use paidup::truth::fact::Fact;
 use paidup::truth::kind::KINDS;
-use paidup::truth::order::{Dispute, Flag, State, Status};
+use paidup::truth::order::{DisputeState, Flag, State, Status};
 use paidup::truth::payment::Payment;
 use paidup::truth::reading::{Mode, Reading};
 use proptest::prelude::*;
@@ -114,14 +114,14 @@ fn a_dispute_is_open_then_won_and_leaves_the_status() {
     shop.deliver(&event("evt_9", 10, "checkout.session.completed", &session))
         .unwrap();
     shop.tell(&["charge.dispute.created", "charge.dispute.funds_withdrawn"]);
-    assert_eq!(shop.state("ord_9").dispute, Dispute::Open);
+    assert_eq!(shop.state("ord_9").dispute, DisputeState::Open);
     shop.tell(&[
         "charge.dispute.closed.won",
         "charge.dispute.funds_reinstated",
     ]);
     assert_eq!(
         (shop.status("ord_9"), shop.state("ord_9").dispute),
-        (Status::Paid, Dispute::Won)
+        (Status::Paid, DisputeState::Won)
     );
 }
 
@@ -387,7 +387,7 @@ fn a_dispute_finds_its_charge_after_months_whatever_the_length_of_its_id() {
     let shop = Shop::open();
     shop.deliver(&succeeded).unwrap();
     shop.deliver(&disputed).unwrap();
-    assert_eq!(shop.state("ord_1").dispute, Dispute::Open);
+    assert_eq!(shop.state("ord_1").dispute, DisputeState::Open);
 }
 
 // ── Every permutation, every repetition ─────────────────────────────────────────────────────────
