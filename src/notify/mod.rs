@@ -1,6 +1,10 @@
 //! `paidup notify`: tells the shop how an order stands whenever that has changed.
 //!
-//! [`message`] is what is told, [`course`] when and whether, [`teller`] does it, [`process`] lives.
+//! - `message`: what is told, and how it is signed
+//! - `course`: when a destination and its orders are tried again, without clock or network
+//! - `teller`: tells what is due
+//! - `send`: one request
+//! - `process`: the process around it
 
 pub(crate) mod course;
 pub(crate) mod message;
