@@ -16,10 +16,10 @@ use crate::stripe::client::{Fetched, NewSession};
 use crate::stripe::error::{Call, Cause, StripeError};
 use crate::stripe::fetch::fetched;
 use crate::truth::delivery::log_lines;
-use crate::truth::event::{MADE_HERE, Meaning};
+use crate::truth::event::Meaning;
+use crate::truth::names::{Belongs, MADE_HERE};
 use crate::truth::new_order::{FieldError, NewOrder};
 use crate::truth::order::Status;
-use crate::truth::payment::Belongs;
 
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_MAX_BYTES: usize = 255;

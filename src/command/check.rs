@@ -19,7 +19,8 @@ use crate::host::files::{self, folder_of};
 use crate::http::loopback;
 use crate::serve::metrics::UNNAMED;
 use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
-use crate::truth::event::{Ignored, Mode, SAMPLE_EVENT};
+use crate::truth::event::{Ignored, SAMPLE_EVENT};
+use crate::truth::reading::Mode;
 
 pub(crate) const COMMAND: Command = Command {
     name: "check",

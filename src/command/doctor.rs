@@ -20,7 +20,9 @@ use crate::host::clock::Now;
 use crate::store::Store;
 use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
-use crate::truth::event::{Mode, listable_types, release};
+use crate::truth::event::release;
+use crate::truth::kind::{KINDS, Need, listable};
+use crate::truth::reading::Mode;
 
 pub(crate) const COMMAND: Command = Command {
     name: "doctor",
@@ -72,72 +74,7 @@ fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit,
 /// The runbook's cases.
 const SIGNATURE: &str = "Webhook 400 signature";
 const RATE_LIMIT: &str = "Webhook rate limit exceeded (429)";
-const REFUND: &str = "Refund not applied";
 
-/// Event types that an endpoint must have, and what is lost without them.
-const NEEDED: &[(&str, &str, &str)] = &[
-    ("checkout.session.completed", "no order becomes paid", ""),
-    (
-        "checkout.session.async_payment_succeeded",
-        "bank debits stay processing for ever",
-        "",
-    ),
-    (
-        "checkout.session.async_payment_failed",
-        "failed bank debits stay processing for ever",
-        "",
-    ),
-    (
-        "checkout.session.expired",
-        "abandoned orders stay pending for ever",
-        "",
-    ),
-    ("charge.refunded", "refunded orders stay paid", REFUND),
-    ("refund.created", "refunds show late or not at all", REFUND),
-    (
-        "refund.updated",
-        "refunds that are canceled still count",
-        REFUND,
-    ),
-    (
-        "refund.failed",
-        "an order stays refunded although the money came back",
-        REFUND,
-    ),
-    ("charge.dispute.created", "disputes are not seen", ""),
-    ("charge.dispute.updated", "disputes stay as they began", ""),
-    ("charge.dispute.closed", "disputes stay open for ever", ""),
-    (
-        "charge.dispute.funds_withdrawn",
-        "disputes may show late",
-        "",
-    ),
-    (
-        "charge.dispute.funds_reinstated",
-        "disputes that were won may show late",
-        "",
-    ),
-];
-/// Event types that are needed only where Stripe makes such events, and what is lost without them.
-const NEEDED_BY_SOME: [(&[&str], &str); 2] = [
-    (
-        &[
-            "invoice.paid",
-            "invoice_payment.paid",
-            "invoice.payment_failed",
-            "invoice.voided",
-            "invoice.marked_uncollectible",
-        ],
-        "subscriptions and invoices: payments and refunds of them show late or not at all",
-    ),
-    (
-        &[
-            "payment_intent.amount_capturable_updated",
-            "charge.captured",
-        ],
-        "payments that are captured by hand: what is held or captured shows late or not at all",
-    ),
-];
 /// Arrivals in the ledger among which those are looked for, too.
 const ARRIVALS: u32 = 1_000;
 /// Stripe keeps events for 30 days: <https://docs.stripe.com/api/events>.
@@ -315,28 +252,32 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &Fetched) -> Vec<Finding> {
 
 fn subscriptions(patient: &Patient<'_>, enabled: &[&str]) -> Vec<Finding> {
     let has = |kind: &str| enabled.contains(&kind) || enabled.contains(&"*");
-    let mut findings: Vec<Finding> = NEEDED
-        .iter()
-        .filter(|(kind, _, _)| !has(kind))
-        .map(|(kind, cost, runbook)| {
-            Finding::problem(
+    let mut findings = Vec::new();
+    for kind in KINDS {
+        let Need::Every { lost, case } = kind.need else {
+            continue;
+        };
+        let name = kind.name;
+        if !has(name) {
+            let finding = Finding::problem(
                 "subscription",
-                format!("the endpoint does not have {kind}"),
-                format!("Without it {cost}."),
+                format!("the endpoint does not have {name}"),
+                format!("Without it {lost}."),
                 format!(
-                    "Dashboard → Webhooks → endpoint → add {kind}, then `paidup reconcile --since 30d`"
+                    "Dashboard → Webhooks → endpoint → add {name}, then `paidup reconcile --since 30d`"
                 ),
-            )
-            .in_runbook(runbook)
-        })
-        .collect();
-    for (types, cost) in NEEDED_BY_SOME {
+            );
+            findings.push(finding.in_runbook(case));
+        }
+    }
+    for need in [Need::Invoices, Need::ManualCapture] {
+        let types: Vec<&str> = need.kinds().map(|kind| kind.name).collect();
         let lacking: Vec<&str> = types.iter().copied().filter(|kind| !has(kind)).collect();
-        if !lacking.is_empty() && patient.has_seen(types) {
+        if !lacking.is_empty() && patient.has_seen(&types) {
             findings.push(Finding::problem(
                 "subscription",
                 format!("the endpoint does not have {}", lacking.join(", ")),
-                format!("This account has {cost}."),
+                format!("This account has {}.", need.lost()),
                 "Dashboard → Webhooks → endpoint → add them, then `paidup reconcile --since 30d`",
             ));
         }
@@ -385,7 +326,7 @@ fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
 /// way.
 fn undelivered(patient: &Patient<'_>) -> Finding {
     let mut events: Vec<Fetched> = Vec::new();
-    for types in listable_types().chunks(TYPES_MAX) {
+    for types in listable().chunks(TYPES_MAX) {
         if let Err(error) = undelivered_of(types, patient, &mut events) {
             return no_answer("deliveries", &error);
         }

@@ -2,7 +2,7 @@
 
 use crate::command::send_test;
 use crate::command::words::Command;
-use crate::truth::event::TYPES;
+use crate::truth::kind::KINDS;
 
 impl Command {
     /// `name` is this command's name, or the first of its two words.
@@ -37,7 +37,7 @@ impl Command {
         }
         if self.name == send_test::COMMAND.name {
             page.push_str("\nTypes\n");
-            page.extend(TYPES.iter().map(|kind| format!("  {kind}\n")));
+            page.extend(KINDS.iter().map(|kind| format!("  {}\n", kind.name)));
         }
         page.push_str("\nExit codes\n");
         let exits = self.exits.iter();

@@ -24,7 +24,8 @@ use crate::stripe::client::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
 use crate::stripe::fetch::{self, Context, PAYMENTS_MAX, deliveries, delivery, flag_of, patiently};
 use crate::truth::delivery::{Delivery, Outcome, Receipt};
-use crate::truth::event::{Event, Meaning, listable_types};
+use crate::truth::event::{Event, Meaning};
+use crate::truth::kind::listable;
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +189,7 @@ fn fetch_events(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let mut tally = Tally::default();
-    for types in listable_types().chunks(TYPES_MAX) {
+    for types in listable().chunks(TYPES_MAX) {
         fetch_types(types, options, context, &mut tally, out)?;
     }
     let _ = writeln!(context.progress);

@@ -300,7 +300,8 @@ mod tests {
     use super::*;
     use crate::store::{Store, StoredOrder};
     use crate::truth::delivery::{Delivery, Outcome};
-    use crate::truth::event::{Event, Meaning, TYPES};
+    use crate::truth::event::{Event, Meaning};
+    use crate::truth::kind::Kind;
     use crate::truth::order::{Dispute, Status};
     use crate::truth::reading::Reading;
 
@@ -358,7 +359,7 @@ mod tests {
             ("charge.dispute.funds_withdrawn", None),
             ("charge.dispute.funds_reinstated", None),
         ] {
-            assert!(TYPES.contains(&kind));
+            assert!(Kind::find(kind).is_some());
             let document = payment().event(kind, payment().usual(kind), NOW, 1);
             let (outcomes, order) = told(&[document]);
             assert_eq!(order.map(|order| order.state.status), status, "{kind}");

@@ -21,7 +21,7 @@ use crate::config::serve::Config;
 use crate::config::stripe::WEBHOOK_PATH;
 use crate::host::clock::Now;
 use crate::http::loopback;
-use crate::truth::event::TYPES;
+use crate::truth::kind::{KINDS, Kind};
 use crate::truth::money;
 use crate::truth::signature::SigningSecret;
 
@@ -158,9 +158,9 @@ impl Options {
 }
 
 fn event_type(word: &str, words: &Words) -> Result<&'static str, UsageError> {
-    let known = TYPES.iter().copied().find(|kind| *kind == word);
+    let known = Kind::find(word).map(|kind| kind.name);
     known.ok_or_else(|| {
-        let near = nearest(word, TYPES.iter().map(|kind| (*kind).to_owned()));
+        let near = nearest(word, KINDS.iter().map(|kind| kind.name.to_owned()));
         words.error(format!("there is no type {:?}{near}", plain::text(word)))
     })
 }

@@ -17,7 +17,7 @@ use crate::serve::metrics::Metrics;
 use crate::store::writer::{WriteError, Writer};
 use crate::truth::delivery::{Delivery, Outcome, Receipt, log_lines};
 use crate::truth::event::{Event, EventError, Ignored, Meaning, release};
-use crate::truth::payment::{Fact, Object};
+use crate::truth::fact::{Fact, Object};
 use crate::truth::reading::Reading;
 use crate::truth::signature::{self, SignatureError, SigningSecret, Verified};
 

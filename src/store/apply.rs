@@ -11,9 +11,13 @@ use super::{StoreError, checkout, ledger, object};
 use crate::base::id::OrderId;
 use crate::base::log_line::Message;
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
-use crate::truth::event::{Ignored, Meaning, Mode};
-use crate::truth::order::{Flag, Share, State, Totals};
-use crate::truth::payment::{Belongs, Fact, Payment};
+use crate::truth::event::{Ignored, Meaning};
+use crate::truth::fact::Fact;
+use crate::truth::names::Belongs;
+use crate::truth::order::{Flag, State};
+use crate::truth::payment::Payment;
+use crate::truth::reading::Mode;
+use crate::truth::totals::{Share, Totals};
 
 /// Records one delivery. `mode` is that of the file: the first event that has one settles it.
 pub(super) fn record_one(

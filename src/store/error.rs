@@ -7,7 +7,7 @@ use rusqlite::{ErrorCode as Code, ffi};
 
 use super::SCHEMA_VERSION;
 use crate::base::log_line::ErrorCode;
-use crate::truth::event::Mode;
+use crate::truth::reading::Mode;
 
 /// Why the database could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::StoreError;
 use crate::base::id::{RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{Delivery, Outcome};
-use crate::truth::payment::Fact;
+use crate::truth::fact::Fact;
 
 /// One event of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]

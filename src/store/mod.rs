@@ -37,7 +37,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::truth::event::Mode;
+use crate::truth::reading::Mode;
 
 mod apply;
 mod checkout;

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::error::UNREADABLE;
 use crate::base::id::{StripeId, UnixSeconds};
-use crate::truth::payment::Fact;
+use crate::truth::fact::Fact;
 
 /// How a session's id begins. All other ids are their own keys: a dispute names its charge months
 /// later, and an id may have 255 characters (<https://docs.stripe.com/upgrades>).

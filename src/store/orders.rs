@@ -6,7 +6,8 @@ use super::StoreError;
 use super::error::UNREADABLE;
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{About, Delivery};
-use crate::truth::order::{Dispute, Flag, State, Status, Totals};
+use crate::truth::order::{Dispute, Flag, State, Status};
+use crate::truth::totals::Totals;
 
 /// An order as it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use rusqlite::{Connection, Row, params};
 use super::error::UNREADABLE;
 use super::{StoreError, object};
 use crate::base::id::UnixSeconds;
-use crate::truth::order::Share;
-use crate::truth::payment::{Fact, Payment};
+use crate::truth::fact::Fact;
+use crate::truth::payment::Payment;
+use crate::truth::totals::Share;
 
 /// A payment as it stands in the file.
 pub(super) struct StoredPayment {

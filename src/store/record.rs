@@ -9,7 +9,7 @@ use super::connect::begin;
 use super::{BUSY_TIMEOUT, Store, StoreError};
 use crate::base::id::UnixSeconds;
 use crate::truth::delivery::{Delivery, Receipt};
-use crate::truth::event::Mode;
+use crate::truth::reading::Mode;
 
 /// What each delivery of a batch comes back with.
 pub(super) type Answers = Vec<Result<Receipt, StoreError>>;

@@ -12,7 +12,8 @@ use super::orders::{ORDER_COLUMNS, in_json};
 use super::payments::read_facts;
 use super::{Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
-use crate::truth::order::{Flag, Share, State, Status, Totals};
+use crate::truth::order::{Flag, State, Status};
+use crate::truth::totals::{Share, Totals};
 
 /// Problems reported at most. Nobody reads more.
 const PROBLEMS_MAX: usize = 100;

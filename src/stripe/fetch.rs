@@ -17,8 +17,8 @@ use crate::stripe::client::{Fetched, StripeApi};
 use crate::stripe::error::{Call, Cause, StripeError};
 use crate::truth::delivery::{Delivery, News};
 use crate::truth::event::{Event, Meaning};
+use crate::truth::fact::Fact;
 use crate::truth::order::Flag;
-use crate::truth::payment::Fact;
 use crate::truth::reading::Reading;
 
 /// Most payments of an order that are fetched, at some six calls each. An "order" that is a campaign,

@@ -9,9 +9,9 @@ use crate::base::log_line::{LogFields, LogText, Message};
 pub struct Delivery {
     /// What Stripe sent.
     pub event: Event,
-    /// Of the body, byte for byte: tells later whether two deliveries were the same.
+    /// Of the whole body: tells later whether two deliveries were the same.
     pub sha256: [u8; 32],
-    /// The request that brought it; none when we fetched it ourselves.
+    /// The request that brought it; `None` if we fetched it ourselves.
     pub request_id: Option<RequestId>,
     /// When it came, by this host's clock.
     pub received: UnixSeconds,
@@ -26,7 +26,7 @@ pub enum Outcome {
     Duplicate,
     /// It told something new of a payment whose order is not known yet.
     Parked,
-    /// It tells nothing of orders.
+    /// It changes no order.
     Ignored(Ignored),
 }
 
@@ -55,16 +55,16 @@ impl Outcome {
 /// The order that a log line is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
-    /// How the order is called now.
+    /// The order's current id.
     pub order: OrderId,
     /// Its Checkout Session.
     pub session: Option<StripeId>,
 }
 
 impl About {
-    /// The name as the log may show it. A session's id is Stripe's and is shown as it is.
+    /// The order's id as the log may show it. A session's id is Stripe's and is shown as it is.
     #[must_use]
-    pub fn log_text(&self) -> LogText {
+    pub(crate) fn log_text(&self) -> LogText {
         match &self.session {
             Some(session) if session.as_str() == self.order.as_str() => LogText::from(session),
             Some(_) | None => LogText::order(&self.order),
@@ -76,7 +76,7 @@ impl About {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// The order.
-    pub about: About,
+    pub(crate) about: About,
     /// What happened.
     pub message: Message,
 }
@@ -100,7 +100,7 @@ pub struct Receipt {
     /// What the delivery did.
     pub outcome: Outcome,
     /// The order that it is about, if one is known.
-    pub about: Option<About>,
+    pub(crate) about: Option<About>,
     /// What it changed.
-    pub news: Vec<News>,
+    pub(crate) news: Vec<News>,
 }

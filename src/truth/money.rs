@@ -1,4 +1,16 @@
-//! Amounts as people write them. Machines get minor units.
+//! Amounts: in minor units for machines, and as people write them.
+
+use serde::{Deserialize, Serialize};
+
+/// An amount with its currency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Money {
+    /// In the currency's smallest unit (cents; yen as they are). Never negative.
+    #[serde(rename = "amount")]
+    pub minor: i64,
+    /// Lower-case ISO code, as Stripe writes it.
+    pub currency: Box<str>,
+}
 
 /// Currencies without decimals, as Stripe sends them:
 /// <https://docs.stripe.com/currencies#zero-decimal>.
@@ -13,7 +25,7 @@ const WITH_THREE: [&str; 5] = ["bhd", "jod", "kwd", "omr", "tnd"];
 const SENT_WITH_TWO: [&str; 2] = ["isk", "ugx"];
 
 /// `25.00 EUR`, `2500 JPY`, `2.500 KWD`, from an amount in minor units and Stripe's lower-case
-/// code. A currency that is not known yet is said to be so.
+/// code. An unknown currency is named as such.
 #[must_use]
 pub fn written(minor: i64, currency: Option<&str>) -> String {
     let Some(currency) = currency else {

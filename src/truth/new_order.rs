@@ -1,30 +1,30 @@
-//! What a shop asks `POST /orders` for: read strictly, and every mistake told at once, each with the
+//! What a shop sends to `POST /orders`, read strictly. All mistakes are reported at once, each with the
 //! path of its field.
 //!
-//! The limits are Stripe's (<https://docs.stripe.com/api/checkout/sessions/create>), so that what we
-//! take Stripe takes as well; whether a price exists only Stripe can tell.
+//! The limits are Stripe's (<https://docs.stripe.com/api/checkout/sessions/create>), so Stripe
+//! accepts what we accept, except that only Stripe knows whether a price exists.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::payment::Money;
+use super::money::Money;
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 use crate::base::time;
 
-/// An order that is to be paid on a page of Stripe's.
+/// An order to be paid on Stripe's page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NewOrder {
-    /// The shop's name for it; one is made when there is none.
+pub(crate) struct NewOrder {
+    /// The shop's id for it; one is made if there is none.
     pub order: Option<OrderId>,
     /// What is bought, 1 to 100 lines.
     pub lines: Vec<Line>,
-    /// The shop's own notes, in the order of their names.
+    /// The shop's own notes, sorted by name.
     pub metadata: Vec<(Box<str>, Box<str>)>,
-    /// Where the buyer comes after paying.
+    /// Where the buyer goes after paying.
     pub success_url: Option<Box<str>>,
-    /// Where the buyer comes by going back.
+    /// Where the buyer goes when leaving the page.
     pub cancel_url: Option<Box<str>>,
-    /// When the page ends.
+    /// When the page expires.
     pub expires_at: Option<UnixSeconds>,
 }
 
@@ -40,9 +40,9 @@ pub struct Line {
 /// What is bought in a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Item {
-    /// A price that the Dashboard has.
+    /// A price from the Dashboard.
     Price(StripeId),
-    /// A name and an amount of the shop's.
+    /// A name and an amount.
     Named {
         /// As the buyer reads it.
         name: Box<str>,
@@ -51,16 +51,16 @@ pub enum Item {
     },
 }
 
-/// A mistake in what a shop sent. It quotes nothing of it.
+/// A mistake in what a shop sent. It quotes nothing that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// Where, such as `lineItems[0].quantity`; empty for the whole.
-    pub field: String,
-    /// What is wrong and what is right.
+    pub(crate) field: String,
+    /// What it must be.
     pub message: String,
 }
 
-/// How far ahead Stripe lets a page end, in seconds.
+/// How far ahead a page may expire at Stripe, in seconds.
 const EXPIRES_MIN_SECONDS: i64 = 30 * 60;
 const EXPIRES_MAX_SECONDS: i64 = 24 * 3600;
 
@@ -69,8 +69,8 @@ impl NewOrder {
     ///
     /// # Errors
     /// Every mistake.
-    pub fn parse(body: &[u8]) -> Result<NewOrder, Vec<FieldError>> {
-        let mut reader = Reader::default();
+    pub(crate) fn parse(body: &[u8]) -> Result<NewOrder, Vec<FieldError>> {
+        let mut reader = BodyReader::default();
         let order = reader.order(body);
         match order {
             Some(order) if reader.errors.is_empty() => Ok(order),
@@ -78,12 +78,12 @@ impl NewOrder {
         }
     }
 
-    /// What is wrong with the end of its page for a page made now; a page that was made before may
-    /// well be asked for again later.
+    /// Checks when the page expires, for a page that is made now. One that was made before may be asked
+    /// for again later.
     ///
     /// # Errors
     /// The mistake.
-    pub fn check_expiry(&self, now: UnixSeconds) -> Result<(), FieldError> {
+    pub(crate) fn check_expiry(&self, now: UnixSeconds) -> Result<(), FieldError> {
         let ahead = self.expires_at.map(|at| at.0.saturating_sub(now.0));
         match ahead {
             Some(ahead) if !(EXPIRES_MIN_SECONDS..=EXPIRES_MAX_SECONDS).contains(&ahead) => {
@@ -97,9 +97,9 @@ impl NewOrder {
     }
 }
 
-/// An address that a buyer's browser can be sent to.
+/// Whether a buyer's browser can be sent to this address.
 #[must_use]
-pub fn is_page(url: &str) -> bool {
+pub(crate) fn is_page(url: &str) -> bool {
     let rest = url.strip_prefix("https://");
     let rest = rest.or_else(|| url.strip_prefix("http://"));
     let fits = |byte: u8| byte.is_ascii_graphic();
@@ -121,7 +121,7 @@ fn amount_max(currency: &str) -> u64 {
     }
 }
 
-/// What amounts must be a multiple of: <https://docs.stripe.com/currencies#three-decimal> and its
+/// Amounts must be a multiple of this: <https://docs.stripe.com/currencies#three-decimal> and its
 /// special cases, which are sent with two decimals that are always 00.
 fn amount_step(currency: &str) -> u64 {
     match currency {
@@ -139,15 +139,15 @@ const NOTE_NAME_MAX_CHARS: usize = 40;
 const NOTE_MAX_CHARS: usize = 500;
 const URL_MAX_BYTES: usize = 2048;
 
-/// Reads one field after the other and collects what is wrong.
+/// Reads field after field and collects the mistakes.
 #[derive(Default)]
-struct Reader {
+struct BodyReader {
     errors: Vec<FieldError>,
 }
 
 type Fields = Map<String, Value>;
 
-impl Reader {
+impl BodyReader {
     fn order(&mut self, body: &[u8]) -> Option<NewOrder> {
         let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
             return self.refuse("", "the body must be a JSON object");
@@ -161,12 +161,12 @@ impl Reader {
             "expiresAt",
         ];
         self.refuse_unknown("", &fields, &known);
-        let order = self.optional(&fields, "orderId", Reader::order_id);
+        let order = self.optional(&fields, "orderId", BodyReader::order_id);
         let lines = self.lines(&fields);
-        let metadata = self.optional(&fields, "metadata", Reader::notes);
-        let success_url = self.optional(&fields, "successUrl", Reader::page);
-        let cancel_url = self.optional(&fields, "cancelUrl", Reader::page);
-        let expires_at = self.optional(&fields, "expiresAt", Reader::time);
+        let metadata = self.optional(&fields, "metadata", BodyReader::notes);
+        let success_url = self.optional(&fields, "successUrl", BodyReader::page);
+        let cancel_url = self.optional(&fields, "cancelUrl", BodyReader::page);
+        let expires_at = self.optional(&fields, "expiresAt", BodyReader::time);
         Some(NewOrder {
             order,
             lines: lines?,
@@ -177,12 +177,12 @@ impl Reader {
         })
     }
 
-    /// A field that may be left out; null is the same.
+    /// A field that may be missing or null.
     fn optional<T>(
         &mut self,
         fields: &Fields,
         name: &str,
-        read: fn(&mut Reader, &str, &Value) -> Option<T>,
+        read: fn(&mut BodyReader, &str, &Value) -> Option<T>,
     ) -> Option<T> {
         let value = fields.get(name).filter(|value| !value.is_null())?;
         read(self, name, value)
@@ -347,7 +347,7 @@ impl Reader {
         self.refuse(path, &message)
     }
 
-    /// A misspelt field would otherwise be a wish that is not heard.
+    /// A misspelt field would otherwise be ignored without a word.
     fn refuse_unknown(&mut self, path: &str, fields: &Fields, known: &[&str]) {
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let dot = if path.is_empty() { "" } else { "." };

@@ -1,16 +1,15 @@
-//! How the shop's settings say that events are to be read: of which mode, whose orders are ours, and
-//! where their names stand.
+//! The shop's settings for reading events: which mode, which orders are ours, and where their ids are.
 
 use std::fmt;
 
 use crate::base::id::OrderId;
 
-/// Stripe's two worlds. <https://docs.stripe.com/keys#test-live-modes>
+/// Stripe's two modes. <https://docs.stripe.com/keys#test-live-modes>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Real money.
     Live,
-    /// Test cards; sandboxes are of this mode too.
+    /// Test cards; sandboxes too.
     Test,
 }
 
@@ -38,32 +37,32 @@ impl Mode {
 pub struct Reading {
     /// `STRIPE_MODE`: events of the other mode are ignored.
     pub mode: Option<Mode>,
-    /// `ORDER_ID_FROM`: where the order ids stand.
+    /// `ORDER_ID_FROM`: where order ids are looked for.
     pub names: NamePlaces,
-    /// `OUR_ORDERS`: which orders are this shop's; all of them when it is not set.
+    /// `OUR_ORDERS`: which orders are this shop's; all if it is not set.
     pub ours: Option<Ours>,
 }
 
 /// Where an object may carry the shop's order id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// `metadata` has it under this key.
     Metadata(Box<str>),
     /// `client_reference_id` of the session.
     Reference,
 }
 
-/// The places in which order ids are looked for, best first, each with its rank. Keys of metadata that
-/// stand side by side have one rank: then the object decides.
+/// The places where order ids are looked for, best first, each with its rank. Neighbouring metadata keys
+/// share a rank: then the kind of object decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePlaces {
     shop: Vec<(u8, Place)>,
     link: Vec<(u8, Place)>,
 }
 
-/// Most places of a list.
+/// The most places of a list.
 const PLACES_MAX: usize = 16;
-/// Longest key of metadata. <https://docs.stripe.com/metadata>
+/// The longest metadata key. <https://docs.stripe.com/metadata>
 const KEY_MAX_CHARS: usize = 40;
 
 impl Default for NamePlaces {
@@ -78,12 +77,12 @@ impl Default for NamePlaces {
 
 impl NamePlaces {
     /// The default, as it is written in `ORDER_ID_FROM`.
-    pub const DEFAULT: &str = "metadata.order_id,metadata.orderId,client_reference_id";
+    pub(crate) const DEFAULT: &str = "metadata.order_id,metadata.orderId,client_reference_id";
 
     /// Reads a list such as `metadata.order_number,client_reference_id`.
     ///
     /// # Errors
-    /// The entry that is none, or that there are too many.
+    /// An entry is not valid, or there are too many or none.
     pub fn parse(text: &str) -> Result<NamePlaces, BadPlace> {
         let mut places = NamePlaces {
             shop: Vec::new(),
@@ -118,13 +117,13 @@ impl NamePlaces {
 
     /// Where an order id is looked for.
     #[must_use]
-    pub fn places(&self) -> &[(u8, Place)] {
+    pub(crate) fn places(&self) -> &[(u8, Place)] {
         &self.shop
     }
 
-    /// Where the order id of a Payment Link's session is looked for: nowhere, unless the shop says so.
+    /// Where the order id of a Payment Link's session is looked for; nowhere by default.
     #[must_use]
-    pub fn link_places(&self) -> &[(u8, Place)] {
+    pub(crate) fn link_places(&self) -> &[(u8, Place)] {
         &self.link
     }
 }
@@ -141,14 +140,14 @@ impl Place {
     }
 }
 
-/// Why a list names no places.
+/// Why a list of places is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadPlace {
-    /// One of its entries is none.
+    /// An entry is not a place.
     Entry,
     /// There are over 16.
     TooMany,
-    /// There is none for the shop's own sessions.
+    /// There is no place for the shop's own sessions.
     Empty,
 }
 
@@ -165,7 +164,7 @@ impl fmt::Display for BadPlace {
     }
 }
 
-/// What tells this shop's orders from those of others that share the Stripe account.
+/// What marks this shop's orders when others share the Stripe account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ours {
     /// `metadata.KEY=VALUE`.
@@ -191,7 +190,7 @@ impl Ours {
 
     /// Whether an object with these metadata and names carries the mark.
     #[must_use]
-    pub fn is_marked<'a>(
+    pub(crate) fn is_marked<'a>(
         &self,
         metadata: &dyn Fn(&str) -> Option<&'a str>,
         mut names: impl Iterator<Item = &'a OrderId>,

@@ -19,11 +19,11 @@ use crate::base::secret::Secret;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// A signing secret that is ready for use: the key schedule is paid once, at start.
+/// A signing secret that is ready for use: its key schedule is computed once, at start.
 pub struct SigningSecret(HmacSha256);
 
 impl SigningSecret {
-    /// Prepares `secret`, of which every byte counts.
+    /// Prepares `secret`, every byte of it.
     ///
     /// # Panics
     /// Never: HMAC takes a key of any length (RFC 2104, section 3).
@@ -81,7 +81,7 @@ impl<'a> Verified<'a> {
 
     /// When it was signed, by Stripe's clock.
     #[must_use]
-    pub fn signed_at(self) -> UnixSeconds {
+    pub(crate) fn signed_at(self) -> UnixSeconds {
         self.signed_at
     }
 }
@@ -97,14 +97,14 @@ impl fmt::Debug for Verified<'_> {
 pub enum SignatureError {
     /// There is no `Stripe-Signature` header. Not Stripe, or a proxy that strips headers.
     Missing,
-    /// The header has no usable `t`, or not one well-formed `v1` (a `v0` alone is a downgrade).
+    /// The header has no valid `t`, or no valid `v1` (a `v0` alone is a downgrade).
     /// Stripe sends no such header, so the secret is not the cause.
     Malformed,
-    /// No `v1` fits the body under any of our secrets. Usual cause: the secret was rolled in the
-    /// Dashboard, or is that of another endpoint or mode.
+    /// No `v1` matches the body under any of our secrets. Usual cause: the secret was rolled in the
+    /// Dashboard, or belongs to another endpoint or mode.
     NoMatch,
     /// Stripe signed it, but longer ago than the tolerance. Usual cause: this host's clock, or a
-    /// replay. Retries are no cause: each attempt is signed anew.
+    /// replay. Never a retry: Stripe signs each attempt anew.
     TooOld {
         /// How long ago it was signed, by our clock.
         age_seconds: i64,
@@ -155,7 +155,7 @@ pub fn verify<'a>(
     })
 }
 
-/// Most signatures of a header that are looked at. Stripe sends one for each secret that is active
+/// The most signatures of a header that are compared. Stripe sends one for each secret that is active
 /// during a roll; the bound keeps a stranger's header from growing our memory.
 const SIGNATURES_MAX: usize = 32;
 

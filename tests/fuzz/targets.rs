@@ -13,8 +13,9 @@ use paidup::config::env_file;
 use paidup::http::head::{self, HEADERS_MAX, Head};
 use paidup::http::peer::{Peer, client_address};
 use paidup::truth::event::{Event, Meaning};
+use paidup::truth::fact::Fact;
 use paidup::truth::order::State;
-use paidup::truth::payment::{Fact, Payment};
+use paidup::truth::payment::Payment;
 use paidup::truth::reading::Reading;
 use paidup::truth::signature::{SignatureError, SigningSecret, verify};
 

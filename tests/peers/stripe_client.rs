@@ -9,8 +9,8 @@ use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::config::stripe::StripeConfig;
 use paidup::stripe::client::{EventsQuery, NewSession, StripeApi};
 use paidup::stripe::error::Call;
+use paidup::truth::money::Money;
 use paidup::truth::new_order::{Item, Line};
-use paidup::truth::payment::Money;
 use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use paidup::store::Store;
 use paidup::store::json::order_json;
 use paidup::truth::delivery::Delivery;
 use paidup::truth::event::{Event, Meaning};
-use paidup::truth::payment::Fact;
+use paidup::truth::fact::Fact;
 use paidup::truth::reading::Reading;
 use serde_json::{Value, json};
 

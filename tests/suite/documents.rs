@@ -1,4 +1,7 @@
-//! No document shows a command that nobody runs; tests/box runs them.
+//! No document shows a command that nobody runs (tests/box runs them), and each tells an operator to
+//! subscribe to the event types that the table of them names.
+
+use paidup::truth::kind::{KINDS, Need};
 
 #[path = "../box/documented.rs"]
 mod documented;
@@ -6,4 +9,62 @@ mod documented;
 #[test]
 fn each_command_of_the_documents_is_run_by_a_test() {
     documented::compare();
+}
+
+#[test]
+fn documents_list_the_event_types_that_are_needed() {
+    let readme = include_str!("../../README.md");
+    let rows = between(readme, "subscribe it to:", "Some runbooks name").lines();
+    let checklist = include_str!("../../docs/DEPLOYMENT_CHECKLIST.md");
+    let items = between(checklist, "Subscribed to:", "A destination created")
+        .replace("Useful:", "- [ ] useful:");
+    for (document, parts) in [
+        ("README.md", rows.map(str::to_owned).collect::<Vec<_>>()),
+        (
+            "docs/DEPLOYMENT_CHECKLIST.md",
+            items.split("- [ ]").map(str::to_owned).collect(),
+        ),
+    ] {
+        for (need, words) in [
+            (Need::ManualCapture, "with manual capture"),
+            (Need::Invoices, "with subscriptions or invoices"),
+            (Need::Goods, "if you ship goods"),
+            (Need::Useful, "useful:"),
+        ] {
+            let part = parts
+                .iter()
+                .find(|part| part.to_lowercase().contains(words));
+            assert_eq!(
+                types_in(part.unwrap()),
+                needed(|known| known == need),
+                "{document}: {words}"
+            );
+        }
+        let is_usual = |need| matches!(need, Need::Every { .. });
+        let listed = types_in(&parts.concat());
+        let conditional =
+            needed(|need| !is_usual(need) && !matches!(need, Need::Spare | Need::Unlisted));
+        let usual: Vec<&str> = listed
+            .into_iter()
+            .filter(|kind| !conditional.contains(kind))
+            .collect();
+        assert_eq!(usual, needed(is_usual), "{document}");
+    }
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, text) = text.split_once(from).unwrap();
+    text.split_once(to).unwrap().0
+}
+
+/// The event types that a text names, in the order of the table.
+fn types_in(text: &str) -> Vec<&'static str> {
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let known = KINDS.iter().map(|kind| kind.name);
+    known.filter(|kind| named.contains(kind)).collect()
+}
+
+fn needed(is_wanted: impl Fn(Need) -> bool) -> Vec<&'static str> {
+    let wanted = KINDS.iter().filter(|kind| is_wanted(kind.need));
+    wanted.map(|kind| kind.name).collect()
 }

@@ -15,9 +15,10 @@ use paidup::http::server::Stop;
 use paidup::serve::process;
 use paidup::store::Store;
 use paidup::truth::delivery::Delivery;
-use paidup::truth::event::{Event, Mode, TYPES};
+use paidup::truth::event::Event;
+use paidup::truth::kind::KINDS;
 use paidup::truth::order::{Flag, State, Status};
-use paidup::truth::reading::Reading;
+use paidup::truth::reading::{Mode, Reading};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -106,8 +107,9 @@ fn a_refund_that_was_never_subscribed_is_named_and_repaired() {
     let shop = Shop::open();
     let session = shop.stripe.create_session("ord_1", 2500);
     shop.stripe.pay(&session);
-    let types: Vec<&str> = TYPES
-        .into_iter()
+    let types: Vec<&str> = KINDS
+        .iter()
+        .map(|kind| kind.name)
         .filter(|kind| !kind.contains("refund"))
         .collect();
     shop.stripe.add_endpoint(URL, &types);
@@ -653,8 +655,9 @@ fn events_that_have_just_come_are_not_missing() {
 
 #[test]
 fn invoice_and_capture_events_are_asked_for_where_there_are_such() {
-    let usual: Vec<&str> = TYPES
-        .into_iter()
+    let usual: Vec<&str> = KINDS
+        .iter()
+        .map(|kind| kind.name)
         .filter(|kind| !kind.starts_with("invoice") && !kind.contains("captur"))
         .collect();
     let shop = Shop::open();

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use paidup::base::id::{OrderId, RequestId, UnixSeconds};
 use paidup::store::{Change, Store, StoreError, StoredOrder};
 use paidup::truth::delivery::{Delivery, Outcome, Receipt};
-use paidup::truth::event::{Event, Ignored, Meaning, Mode};
+use paidup::truth::event::{Event, Ignored, Meaning};
+use paidup::truth::fact::Fact;
+use paidup::truth::kind::KINDS;
 use paidup::truth::order::{Dispute, Flag, State, Status};
-use paidup::truth::payment::{Fact, Payment};
-use paidup::truth::reading::Reading;
+use paidup::truth::payment::Payment;
+use paidup::truth::reading::{Mode, Reading};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -769,7 +771,7 @@ struct AnyEvent {
 }
 
 fn any_event() -> impl Strategy<Value = AnyEvent> {
-    let kinds = 0..paidup::truth::event::TYPES.len();
+    let kinds = 0..KINDS.len();
     let small = (kinds, 0u8..3, 0u8..4, 0u8..4);
     let rest = (
         0u8..6,
@@ -800,7 +802,7 @@ fn any_session(number: u8) -> String {
 
 impl AnyEvent {
     fn text(&self, number: usize) -> String {
-        let kind = paidup::truth::event::TYPES[self.kind];
+        let kind = KINDS[self.kind].name;
         let intent = if self.link < 3 {
             json!(format!("pi_{}", self.link))
         } else {
