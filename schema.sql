@@ -89,6 +89,8 @@ CREATE TABLE gone (
     name    TEXT NOT NULL,
     became  TEXT                                 -- the name of the order that it became
 );
+-- What was an order called before?
+CREATE INDEX gone_by_became ON gone (became) WHERE became IS NOT NULL;
 
 -- When a server began to write this file. `after` is the last number that the file had given then. A
 -- number between the two is of a history that restoring an older backup has undone.
@@ -140,6 +142,32 @@ CREATE TABLE checkout (
 ) WITHOUT ROWID;
 CREATE INDEX checkout_by_order ON checkout (order_name);
 CREATE INDEX checkout_by_session ON checkout (session) WHERE session IS NOT NULL;
+
+-- Whom `paidup notify` tells of changed orders (src/store/told.rs).
+CREATE TABLE destination (
+    name          TEXT PRIMARY KEY,
+    cursor        INTEGER NOT NULL,              -- an orders.changed: told so far, or in `told`
+    failing_since INTEGER,                       -- NULL while it can be told; this and the rest
+    tries         INTEGER NOT NULL,
+    tried         INTEGER,
+    next_try      INTEGER,
+    not_before    INTEGER,                       -- what it has asked for itself
+    why           TEXT
+) WITHOUT ROWID;
+
+-- What each of them has heard of an order.
+CREATE TABLE told (
+    order_id    INTEGER NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
+    destination TEXT NOT NULL,
+    version     INTEGER,                         -- the `changed` that it acknowledged last
+    at          INTEGER,                         -- when it did
+    tries       INTEGER NOT NULL,                -- how often it has refused what came later
+    tried       INTEGER,
+    next_try    INTEGER,                         -- when it is told again; NULL: it need not be
+    why         TEXT,
+    PRIMARY KEY (order_id, destination)
+) WITHOUT ROWID;
+CREATE INDEX told_again ON told (destination, next_try) WHERE next_try IS NOT NULL;
 
 -- Orders by status, counted as they change: counting all rows would make each scrape of the metrics
 -- slower as the shop grows.

@@ -9,13 +9,13 @@
 //! Each room may use those on the lines below its own:
 //!
 //! ```text
-//! command      what can be asked for on the command line
-//! api, serve   the two servers: for the shop's own back end, and for Stripe
-//! stripe       Stripe's API as its client                        ureq
-//! http, store  how requests come in; the SQLite file, all SQL    httparse, socket2; rusqlite
-//! config       the environment variables
-//! host, truth  this machine; what is true of an order, no I/O    rustix, listenfd, env_logger
-//! base         words that every room uses
+//! command              what can be asked for on the command line
+//! api, serve, notify   answers the shop; receives from Stripe; tells the shop    ureq
+//! stripe               Stripe's API as its client                                ureq
+//! http, store          how requests come in; the SQLite file, all SQL            httparse, socket2; rusqlite
+//! config               the environment variables                                 ureq
+//! host, truth          this machine; what is true of an order, no I/O            rustix, listenfd, env_logger
+//! base                 words that every room uses                                base64
 //! ```
 
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod command;
 pub mod config;
 pub mod host;
 pub mod http;
+pub mod notify;
 pub mod serve;
 pub mod store;
 pub mod stripe;

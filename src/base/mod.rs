@@ -6,3 +6,4 @@ pub(crate) mod near;
 pub mod plain;
 pub mod secret;
 pub mod time;
+pub mod webhook_key;

@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::command::environment::{Environment, take_identity};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::notify;
 use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
+use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
 use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
@@ -26,7 +28,8 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Say whether `serve` would work here: configuration, files, database, disk",
     details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
               before each restart. A running server is asked whether its proxy names its clients. When a\n\
-              variable of `api` is set, that configuration is checked as well.",
+              variable of `api` or `notify` is set, that configuration is checked as well. What the shop has not\n\
+              heard is named.",
     options: &[ENV_FILE, JSON_LINES],
     exits: &[
         Exit::Done,
@@ -71,7 +74,11 @@ pub(crate) fn findings(
     findings.extend(configuration(config));
     if ApiConfig::is_wanted(&environment.vars) {
         let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
-        findings.extend(api_configuration(environment.api(), known));
+        findings.extend(other_configuration("api", environment.api(), known));
+    }
+    if NotifyConfig::is_wanted(&environment.vars) {
+        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
+        findings.extend(other_configuration("notify", environment.notify(), known));
     }
     findings.extend(secret_files(environment));
     if let Ok(path) = serve::database_path(&environment.vars) {
@@ -108,15 +115,16 @@ fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     }
 }
 
-/// The same for `paidup api`, without the mistakes that are `known` already.
-fn api_configuration(
-    config: Result<ApiConfig, Vec<ConfigError>>,
+/// The same for another process, without the mistakes that are `known` already.
+fn other_configuration<T>(
+    process: &str,
+    config: Result<T, Vec<ConfigError>>,
     known: &[ConfigError],
 ) -> Vec<Finding> {
     match config {
         Ok(_) => vec![Finding::good(
             "configuration",
-            "`paidup api` can use its variables",
+            format!("`paidup {process}` can use its variables"),
         )],
         Err(errors) => errors
             .iter()
@@ -132,7 +140,7 @@ fn mistake(error: &ConfigError) -> Finding {
 }
 
 /// The files that hold secrets: where each is named, why it matters who reads it, and what to replace.
-const SECRET_FILES: [(&str, &str, &str); 3] = [
+const SECRET_FILES: [(&str, &str, &str); 4] = [
     ("STRIPE_WEBHOOK_SECRET_FILE", FORGES, "roll the secret"),
     (
         "STRIPE_SECRET_KEY_FILE",
@@ -143,6 +151,11 @@ const SECRET_FILES: [(&str, &str, &str); 3] = [
         "API_TOKEN_FILE",
         "Whoever knows the token can make orders and read them.",
         "make a new token (`paidup gen-token`)",
+    ),
+    (
+        "NOTIFY_SECRET_FILE",
+        "Whoever knows the secret can tell the shop that an order is paid.",
+        "make a new secret (`paidup gen-secret`)",
     ),
 ];
 const FORGES: &str = "Whoever knows the signing secret can forge payments.";
@@ -212,6 +225,7 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
         Ok(store) => {
             let mut findings = contents(path, &store);
             findings.extend(mode(&store, configured));
+            findings.extend(notify::findings(&store));
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
             findings
         }

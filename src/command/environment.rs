@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::exit::Failure;
 use crate::config::api::ApiConfig;
+use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
 use crate::config::{ConfigError, env_file};
@@ -64,6 +65,11 @@ impl Environment {
     /// What `api` needs.
     pub(crate) fn api(&self) -> Result<ApiConfig, Vec<ConfigError>> {
         ApiConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+    }
+
+    /// What `notify` needs.
+    pub(crate) fn notify(&self) -> Result<NotifyConfig, Vec<ConfigError>> {
+        NotifyConfig::parse(&self.vars, &|path| fs::read_to_string(path))
     }
 
     /// What calls to Stripe need.

@@ -170,6 +170,14 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
     let is_installed = |(path, ..): &&(&str, &str, &str)| within(&options.root, path).exists();
     if FILES.iter().all(|file| is_installed(&file)) {
         steps.push(Step::Run(DISABLE, "all of it stops"));
+        steps.push(Step::Run(
+            "systemctl stop paidup-notify@*",
+            "so do other destinations",
+        ));
+        steps.push(Step::Run(
+            "systemctl disable paidup-notify@.service",
+            "and are not started again",
+        ));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
     steps.push(Step::Remove(PROGRAM, "the program"));
@@ -242,6 +250,21 @@ const FILES: &[(&str, &str, &str)] = &[
         "orders over HTTP for the shop; off until you enable it",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup-notify.service",
+        include_str!("../../systemd/paidup-notify.service"),
+        "tells the shop of changed orders; off until you enable it",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-notify@.service",
+        include_str!("../../systemd/paidup-notify@.service"),
+        "tells one more destination",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-notify@.service.d/20-destination.conf",
+        include_str!("../../systemd/destination.conf"),
+        "what that destination has of its own",
+    ),
+    (
         "/usr/local/lib/systemd/system/paidup-reconcile.service",
         include_str!("../../systemd/paidup-reconcile.service"),
         "the comparison with Stripe",
@@ -296,7 +319,8 @@ const FILES: &[(&str, &str, &str)] = &[
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
 const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
-                       paidup-api.service paidup-reconcile.timer paidup-backup.timer";
+                       paidup-api.service paidup-notify.service \
+                       paidup-reconcile.timer paidup-backup.timer";
 
 const NEXT: &str = "
 Next:

@@ -6,6 +6,7 @@ use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
+use crate::command::notify;
 use crate::command::show::{cut, when, write_has_more, write_json, write_table};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
@@ -161,10 +162,12 @@ pub(crate) fn show(
         }
     };
     let changes = store.changes(&order)?;
+    let told = store.told_of(&order)?;
     if json {
-        write_json(&OrderJson::new(&order, Some(&changes)), out)?;
+        write_json(&notify::with_told(&order, &changes, &told), out)?;
     } else {
         write_story(&order, &changes, out)?;
+        notify::write_told(&order, &told, out)?;
     }
     Ok(Exit::Done)
 }
@@ -224,7 +227,7 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
 }
 
 /// `25.00 EUR`, and how much of it was given back.
-fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
+pub(crate) fn amounts(amount: i64, refunded: i64, currency: Option<&str>) -> String {
     let all = money::written(amount, currency);
     match refunded {
         0 => all,

@@ -106,7 +106,7 @@ impl Options {
 }
 
 /// `90m`, `12h` or `3d`, in seconds.
-fn since(words: &Words) -> Result<i64, UsageError> {
+pub(crate) fn since(words: &Words) -> Result<i64, UsageError> {
     let text = words.value("since").unwrap_or("3d");
     let unit = match text.chars().last() {
         Some('m') => 60,

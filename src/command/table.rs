@@ -15,8 +15,8 @@ use crate::command::exit::{Exit, Failure};
 pub use crate::command::words::UsageError;
 use crate::command::words::{Command, Run, Words, does};
 use crate::command::{
-    api, backup, check, db, demo, doctor, events, gen_token, install, orders, reconcile, restore,
-    rotate, send_test, serve, version,
+    api, backup, check, db, demo, doctor, events, follow, gen_secret, gen_token, install, notify,
+    orders, reconcile, restore, rotate, send_test, serve, version,
 };
 
 /// In the order of the overview.
@@ -25,6 +25,7 @@ const COMMANDS: &[&Command] = &[
     &check::COMMAND,
     &orders::LIST,
     &orders::SHOW,
+    &follow::COMMAND,
     &events::LIST,
     &events::SHOW,
     &send_test::COMMAND,
@@ -41,6 +42,12 @@ const COMMANDS: &[&Command] = &[
     &reconcile::COMMAND,
     &api::COMMAND,
     &gen_token::COMMAND,
+    &notify::NOTIFY,
+    &notify::TEST,
+    &notify::STATUS,
+    &notify::RETRY,
+    &notify::REPLAY,
+    &gen_secret::COMMAND,
     &install::INSTALL,
     &install::UNINSTALL,
     &version::COMMAND,
@@ -180,6 +187,18 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
         Ok(None) => return Err(general("a command is missing")),
         Err(error) => return Err(general(&plain::text(&error.to_string()))),
     };
+    // One that is also the first word of others, as `notify` is of `notify status`.
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == first) {
+        let mut ahead = parser.clone();
+        if let Ok(Some(Arg::Value(word))) = ahead.next() {
+            let name = format!("{first} {}", word.to_string_lossy());
+            if let Some(longer) = COMMANDS.iter().find(|command| command.name == name) {
+                *parser = ahead;
+                return Ok(Start::Command(longer));
+            }
+        }
+        return Ok(Start::Command(command));
+    }
     let Some(group) = COMMANDS
         .iter()
         .find_map(|command| command.group().filter(|group| *group == first))

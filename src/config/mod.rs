@@ -7,7 +7,8 @@
 //! - `value`: a variable's text becomes a value
 //! - `table`: one row for each variable
 //! - `checker`: collects every mistake before any is reported
-//! - `stripe`, `serve`, `api`: what calls to Stripe, `paidup serve` and `paidup api` need
+//! - `stripe`, `serve`, `api`, `notify`: what calls to Stripe, `paidup serve`, `paidup api` and
+//!   `paidup notify` need
 
 pub mod env_file;
 
@@ -18,6 +19,7 @@ mod value;
 mod checker;
 
 pub mod api;
+pub mod notify;
 pub mod serve;
 pub mod stripe;
 

@@ -13,6 +13,7 @@ use super::error::ConfigError;
 use super::value::{self, Address, Counted};
 use crate::base::near::distance;
 use crate::base::secret::Secret;
+use crate::base::webhook_key::WebhookKey;
 use crate::truth::reading::{Mode, NamePlaces, Ours};
 
 /// What operators are told about a variable.
@@ -364,6 +365,47 @@ rows! {
         remedy: PAGE_URL,
         parse: value::page,
     }
+
+    NOTIFY_URL: Secret {
+        default: "",
+        doc: "Where `paidup notify` tells of each order that changed: https, or http on this machine.",
+        why: "Every message goes there.",
+        remedy: "Set the URL of the shop's receiver, such as https://shop.example/paidup; http is for this \
+            machine only, such as http://127.0.0.1:8000/paidup.",
+        parse: value::receiver,
+    }
+
+    NOTIFY_SECRET: Vec<WebhookKey> {
+        default: "",
+        doc: "Secret that it signs with (`paidup gen-secret` makes one); several, separated by commas, during a rotation.",
+        why: "Without it the shop cannot tell our messages from anybody's.",
+        remedy: "Make one with `paidup gen-secret`, and give it to the shop's receiver as well.",
+        parse: value::webhook_keys,
+    }
+
+    NOTIFY_SECRET_FILE: Option<PathBuf> {
+        default: "",
+        doc: "Instead of NOTIFY_SECRET: a file with the secrets, such as a systemd credential.",
+        why: NOTIFY_SECRET.variable.why,
+        remedy: READABLE_FILE,
+        parse: value::file,
+    }
+
+    NOTIFY_NAME: Box<str> {
+        default: "shop",
+        doc: "Name of that destination; another one has another name and a process of its own.",
+        why: "Metrics, a lock file and what was told so far are kept under it.",
+        remedy: "Set a short name, such as {default}.",
+        parse: value::short_name,
+    }
+
+    NOTIFY_TIMEOUT_SECONDS: Duration {
+        default: "15",
+        doc: "Seconds for its answer, 1 to 60.",
+        why: "One message is sent at a time: a silent receiver holds up all others for that long.",
+        remedy: IN_RANGE,
+        parse: |text| value::seconds(text, 1..=60),
+    }
 }
 
 /// What several rows say to do.
@@ -381,7 +423,9 @@ const FIND_KEY: &str = "Make a restricted key (it starts with rk_) in Dashboard 
 
 /// The variable that is meant when `name` is none of ours but nearly is.
 pub(super) fn nearly(name: &str) -> Option<&'static Variable> {
-    if VARIABLES.iter().any(|variable| variable.name == name) {
+    // The last one is systemd's.
+    let known = |variable: &Variable| variable.name == name || name == "NOTIFY_SOCKET";
+    if VARIABLES.iter().any(known) {
         return None;
     }
     let upper = name.to_ascii_uppercase();

@@ -10,8 +10,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ureq::http::Uri;
 
 use crate::base::secret::Secret;
+use crate::base::webhook_key::WebhookKey;
 use crate::truth::new_order::is_page;
 use crate::truth::reading::{Mode, Ours};
 
@@ -292,6 +294,51 @@ pub(super) fn proxy(text: &str) -> Result<Option<Secret>, String> {
             .map(|_| Secret::new(address))
             .ok_or("is not http://HOST:PORT")
     })
+}
+
+/// Where messages go: https, or http to this machine. A path or a query may be a password.
+pub(super) fn receiver(text: &str) -> Result<Secret, String> {
+    let uri = text.parse::<Uri>().ok();
+    let parts = uri
+        .as_ref()
+        .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?, uri.host()?)));
+    let problem = match parts {
+        _ if text.is_empty() => "is not set or blank",
+        Some((_, authority, _)) if authority.as_str().contains('@') => {
+            "has a user or a password before the host"
+        }
+        Some(("https", ..)) => return Ok(Secret::new(text)),
+        Some(("http", _, host)) if is_loopback(host) => return Ok(Secret::new(text)),
+        Some(("http", ..)) => "is http to another machine, where messages could be read on the way",
+        Some(_) | None => "is not https://HOST/PATH",
+    };
+    Err(problem.to_owned())
+}
+
+/// Secrets of Standard Webhooks, separated by commas or line ends.
+pub(super) fn webhook_keys(text: &str) -> Result<Vec<WebhookKey>, String> {
+    /// Each adds a signature to every message. A rotation has two.
+    const KEYS_MAX: usize = 8;
+    let secrets = webhook_secrets(text)?;
+    if secrets.len() > KEYS_MAX {
+        let count = secrets.len();
+        return Err(format!("has {count} secrets, more than {KEYS_MAX}"));
+    }
+    let keys = secrets
+        .iter()
+        .map(|secret| WebhookKey::parse(secret.expose()));
+    keys.collect::<Result<_, _>>()
+        .map_err(|bad| bad.to_string())
+}
+
+/// A name that fits into file names and metrics.
+pub(super) fn short_name(text: &str) -> Result<Box<str>, String> {
+    const MAX_BYTES: usize = 32;
+    let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    match text.len() <= MAX_BYTES && text.bytes().all(fits) {
+        true => Ok(text.into()),
+        false => Err(format!("is not 1 to {MAX_BYTES} of a-z, 0-9, - and _")),
+    }
 }
 
 /// `None` for an empty text.

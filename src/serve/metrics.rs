@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::base::id::UnixSeconds;
 use crate::config::stripe::WEBHOOK_PATH;
+use crate::host::clock::Now;
 use crate::http::exchange::{HEALTH, METRICS};
 use crate::http::metrics::{RequestCounters, Series, family, sample, single};
-use crate::store::Figures;
+use crate::store::{Figures, Unheard};
 use crate::truth::delivery::Outcome;
 use crate::truth::order::Status;
 
@@ -199,6 +200,26 @@ fn write_figures(text: &mut String, figures: &Figures) {
     let name = "paidup_database_log_size_bytes";
     let help = "Size of the database's write-ahead log; it grows while a reader stays for long.";
     single(text, name, "gauge", help, figures.log_bytes);
+    write_unheard(text, &figures.unheard);
+}
+
+fn write_unheard(text: &mut String, unheard: &[Unheard]) {
+    let name = "paidup_notify_waiting_orders";
+    let help = "Orders whose newest state the destination has not heard, counted up to 100000.";
+    family(text, name, "gauge", help);
+    for one in unheard {
+        let destination = [("destination", one.destination.name.as_str())];
+        sample(text, name, &destination, one.waiting);
+    }
+    let name = "paidup_notify_oldest_seconds";
+    let help = "For how long the first of them has waited; 0 when none does.";
+    family(text, name, "gauge", help);
+    let now = Now::read().unix.0;
+    for one in unheard {
+        let destination = [("destination", one.destination.name.as_str())];
+        let waited = |oldest: UnixSeconds| now.saturating_sub(oldest.0).max(0);
+        sample(text, name, &destination, one.oldest.map_or(0, waited));
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,29 @@ impl ServeLock {
     }
 }
 
+/// Held for as long as a process tells the destination of that name.
+#[derive(Debug)]
+pub(crate) struct TellLock {
+    _file: File,
+}
+
+impl TellLock {
+    /// The file that is locked: the database's name, `.notify-` and the destination's.
+    #[must_use]
+    pub(crate) fn path(database: &Path, destination: &str) -> PathBuf {
+        files::beside(&files::real(database), &format!(".notify-{destination}"))
+    }
+
+    /// Takes the lock; `None` when another process holds it.
+    ///
+    /// # Errors
+    /// The operating system's, when the file cannot be made or locked.
+    pub(crate) fn take(database: &Path, destination: &str) -> io::Result<Option<TellLock>> {
+        let file = make(&TellLock::path(database, destination))?;
+        Ok(is_locked(file.try_lock())?.then_some(TellLock { _file: file }))
+    }
+}
+
 /// Shared by every [`super::Store`] for as long as it has its file open, and held alone by `restore`
 /// while it puts another file in that one's place.
 ///

@@ -16,6 +16,7 @@
 //! upkeep    the operator's chores: check, summary, prune, retire
 //! open      opens the file for use: makes it, migrates it
 //! copy      backups
+//! told      what `paidup notify` has told, and to whom
 //! feed      what has changed, for those who poll
 //! read      what commands, metrics and the API ask for
 //! record    commits deliveries
@@ -54,6 +55,7 @@ mod payments;
 mod read;
 mod readers;
 mod record;
+mod told;
 mod upkeep;
 mod wal;
 mod watch;
@@ -65,10 +67,12 @@ pub use error::StoreError;
 pub use feed::{Changes, Gone};
 pub use ledger::StoredEvent;
 pub use lock::ServeLock;
-pub(crate) use lock::{UseLock, uses_another_file};
+pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
+pub use told::{Destination, Told, Unheard};
+pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};
 pub use upkeep::{PruneBatch, Summary};
 

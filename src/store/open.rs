@@ -14,7 +14,7 @@ use super::{Store, StoreError, UseLock, error};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 21] = [
+const TREES: [(&str, &str); 25] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -43,7 +43,17 @@ const TREES: [(&str, &str); 21] = [
     ),
     ("change", "order_id"),
     ("gone", "changed"),
+    (
+        "gone INDEXED BY gone_by_became WHERE became IS NOT NULL",
+        "became",
+    ),
     ("history", "began"),
+    ("destination", "name"),
+    ("told", "order_id"),
+    (
+        "told INDEXED BY told_again WHERE next_try IS NOT NULL",
+        "destination",
+    ),
     ("tally", "status"),
     ("mode", "id"),
     ("probe", "id"),

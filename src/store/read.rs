@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::error::UNREADABLE;
 use super::ledger::EVENT_COLUMNS;
 use super::orders::{self, CHANGE_COLUMNS, ORDER_COLUMNS};
-use super::{Change, Store, StoreError, StoredEvent, StoredOrder, object, payments};
+use super::{Change, Store, StoreError, StoredEvent, StoredOrder, Unheard, object, payments};
 use crate::truth::order::Status;
 use crate::truth::payment::Payment;
 
@@ -20,6 +20,8 @@ pub struct Figures {
     pub database_bytes: i64,
     /// Size of its log.
     pub log_bytes: i64,
+    /// What each destination of `paidup notify` has not heard.
+    pub unheard: Vec<Unheard>,
 }
 
 impl Store {
@@ -49,6 +51,7 @@ impl Store {
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
             )?,
             log_bytes: self.log_bytes(),
+            unheard: self.unheard()?,
         })
     }
 

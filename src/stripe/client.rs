@@ -614,7 +614,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     clippy::wildcard_enum_match_arm,
     reason = "the library's list grows; whatever it adds, no whole answer came"
 )]
-fn cause(error: &ureq::Error) -> Cause {
+pub(crate) fn cause(error: &ureq::Error) -> Cause {
     use ureq::Error;
     Cause::Unreachable(match error {
         Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => return Cause::TooLarge,

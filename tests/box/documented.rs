@@ -45,6 +45,28 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
+    ("paidup notify", "tests/suite/notify.rs"),
+    ("paidup notify test", "tests/suite/notify.rs"),
+    (
+        "sudo paidup notify test --env-file /etc/paidup/paidup.env",
+        "tests/suite/notify.rs",
+    ),
+    ("paidup notify retry", "tests/suite/notify.rs"),
+    ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup orders follow", "tests/suite/notify.rs"),
+    ("paidup orders follow --json", "tests/suite/notify.rs"),
+    (
+        "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl enable --now paidup-notify@phone",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl start paidup-notify.service",
+        "tests/box/tells.rs",
+    ),
     ("sudoedit /etc/paidup/paidup.env", "an editor"),
 ];
 
@@ -56,6 +78,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("sudo systemctl reload-or-restart paidup.service", ""),
     ("sudo systemctl enable --now paidup-api", ""),
     ("paidup gen-token", ""),
+    ("paidup gen-secret", ""),
+    ("paidup notify status", ""),
     (
         "curl -H \"Authorization: Bearer $API_TOKEN\" http://127.0.0.1:4244/orders -d '\n  \
          {\"orderId\": \"ord_1001\", \"lineItems\": [{\"name\": \"Coffee\", \"amount\": 1250, \"currency\": \"eur\", \"quantity\": 2}]}'",
@@ -118,7 +142,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl stop paidup.socket paidup-admin.socket paidup.service paidup-api.service paidup-backup.timer paidup-reconcile.timer",
+        "systemctl stop paidup.socket paidup-admin.socket paidup.service paidup-api.service paidup-notify* paidup-backup.timer paidup-reconcile.timer",
         "",
     ),
     (
@@ -197,7 +221,10 @@ pub(crate) fn documented() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = vec![fs::read_to_string(root.join("README.md")).unwrap()];
     for document in fs::read_dir(root.join("docs")).unwrap() {
-        texts.push(fs::read_to_string(document.unwrap().path()).unwrap());
+        let path = document.unwrap().path();
+        if path.is_file() {
+            texts.push(fs::read_to_string(path).unwrap());
+        }
     }
     let (before, rest) = texts[0]
         .split_once("## Take a payment in ten minutes\n")

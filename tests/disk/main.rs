@@ -18,3 +18,4 @@ mod harness;
 mod disk;
 mod faults;
 mod power_cut;
+mod told;

@@ -1,6 +1,9 @@
 //! Starts the real binary on free ports with a file of its own, speaks to it over raw sockets, and
 //! keeps every byte that it writes.
 
+#[path = "receiver.rs"]
+pub(crate) mod receiver;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -197,14 +200,17 @@ impl Service {
         eventually("the service starts", || {
             ended = self.child.try_wait().unwrap();
             let text = self.stderr.text();
-            let is_notice =
-                |line: &&str| line.contains(" serves on ") || line.contains(" the shop on ");
+            let notices = [" serves on ", " the shop on ", " of changed orders"];
+            let is_notice = |line: &&str| notices.iter().any(|notice| line.contains(notice));
             let notice = text.lines().find(is_notice);
             line = notice.unwrap_or_default().to_owned();
             ended.is_some() || text.ends_with('\n') && !line.is_empty()
         });
         if let Some(status) = ended {
             return Err(status);
+        }
+        if line.ends_with(" of changed orders") {
+            return Ok(());
         }
         if let Some((_, address)) = line.split_once(" the shop on ") {
             self.edge = address.parse().unwrap();

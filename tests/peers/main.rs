@@ -20,6 +20,7 @@ mod alerts;
 mod caddy;
 mod first_payment;
 mod nginx;
+mod notify;
 mod promtool;
 mod proxy;
 mod sdk_signing;

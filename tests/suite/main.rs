@@ -31,6 +31,7 @@ mod feed;
 mod logger;
 mod map;
 mod neighbours;
+mod notify;
 mod root;
 mod service;
 mod stripe_api;

@@ -1,0 +1,336 @@
+//! What `paidup notify` sends, read by the official libraries of Standard Webhooks, and by the receivers
+//! that shops may copy.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::receiver::{Heard, Receiver, Reply};
+use crate::harness::{Service, Setup, changed, eventually, paid};
+use crate::tools;
+
+const KEYS: [&str; 2] = [
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+];
+const OTHER: &str = "whsec_BBECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+
+fn notify(setup: &Setup) -> Service {
+    setup.start_with(&["notify"])
+}
+
+/// A message of each kind, signed with both secrets of a rotation.
+fn messages() -> Vec<Heard> {
+    let receiver = Receiver::start(|_| Reply::Status(200));
+    let setup = Setup::new()
+        .set("NOTIFY_URL", &receiver.url())
+        .set("NOTIFY_SECRET", &KEYS.join(","));
+    let server = setup.start();
+    let _notify = notify(&setup);
+    server.accepts(paid("a"), "applied");
+    server.accepts(
+        changed("b", |event| {
+            event["data"]["object"]["client_reference_id"] = json!("Café & thé 🫖 \"1\"");
+        }),
+        "applied",
+    );
+    assert_eq!(setup.run(&["notify", "test"]).0, 0);
+    eventually("all are told", || receiver.shop.heard().len() == 3);
+    receiver.shop.heard()
+}
+
+/// `verify` is given secret, headers and body, and says whether the library takes it.
+fn takes_what_is_ours_alone(verify: impl Fn(&str, &Value, &str) -> bool) {
+    for heard in messages() {
+        let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+        let headers: serde_json::Map<String, Value> = names
+            .map(|name| (name.to_owned(), json!(heard.header(name))))
+            .into_iter()
+            .collect();
+        let changed = |name: &str, value: String| {
+            let mut headers = headers.clone();
+            headers.insert(name.to_owned(), json!(value));
+            Value::Object(headers)
+        };
+        let good = Value::Object(headers.clone());
+        for key in KEYS {
+            assert!(verify(key, &good, &heard.body), "{heard:?}");
+        }
+        assert!(!verify(OTHER, &good, &heard.body), "forged");
+        let stale: i64 = heard.header("webhook-timestamp").parse().unwrap();
+        let stale = changed("webhook-timestamp", (stale - 600).to_string());
+        assert!(!verify(KEYS[0], &stale, &heard.body), "stale");
+        let renamed = changed("webhook-id", "msg_other".to_owned());
+        assert!(!verify(KEYS[0], &renamed, &heard.body), "another id");
+        let spaced = heard.body.replacen(':', ": ", 1);
+        assert!(!verify(KEYS[0], &good, &spaced), "written in another way");
+    }
+}
+
+fn exits(mut command: Command, secret: &str, headers: &Value, body: &str) -> bool {
+    command
+        .env("SECRET", secret)
+        .env("HEADERS", headers.to_string());
+    let output = tools::run(command, body);
+    match output.status.code() {
+        Some(0) => true,
+        Some(9) => false,
+        _ => panic!("{output:?}"),
+    }
+}
+
+fn node(package: &'static str, version: &str) {
+    let folder = tools::npm(package, version);
+    let script = format!(
+        "const {{ Webhook }} = require('{package}');
+         const body = require('fs').readFileSync(0, 'utf8');
+         const webhook = new Webhook(process.env.SECRET);
+         try {{ webhook.verify(body, JSON.parse(process.env.HEADERS)); }}
+         catch (error) {{ if (error.name !== 'Error' && !/Verification/.test(error.constructor.name)) throw error; process.exit(9); }}"
+    );
+    takes_what_is_ours_alone(|secret, headers, body| {
+        let mut node = Command::new("node");
+        node.args(["-e", &script]).current_dir(&folder);
+        exits(node, secret, headers, body)
+    });
+}
+
+fn python(package: &'static str, version: &str) {
+    let folder = tools::pypi(package, version);
+    let script = format!(
+        "
+import json, os, sys
+from {package}.webhooks import Webhook, WebhookVerificationError
+try:
+    Webhook(os.environ['SECRET']).verify(sys.stdin.buffer.read(), json.loads(os.environ['HEADERS']))
+except WebhookVerificationError:
+    sys.exit(9)
+"
+    );
+    takes_what_is_ours_alone(|secret, headers, body| {
+        let mut python = Command::new("python3");
+        python.args(["-c", &script]).env("PYTHONPATH", &folder);
+        exits(python, secret, headers, body)
+    });
+}
+
+#[test]
+fn the_official_node_library_takes_what_is_ours_alone() {
+    node("standardwebhooks", "1.1.1");
+}
+
+#[test]
+fn the_official_python_library_takes_what_is_ours_alone() {
+    python("standardwebhooks", "1.1.0");
+}
+
+#[test]
+fn svix_takes_what_is_ours_alone() {
+    node("svix", "2.5.0");
+    python("svix", "2.9.1");
+}
+
+/// A program of ours that shops may copy, in a folder of its own with its database.
+struct Copied {
+    child: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn source(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/receivers");
+    folder.join(name)
+}
+
+fn receiver(name: &str, command: impl FnOnce(&Path, u16) -> Command) -> Copied {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    fs::copy(source(name), &file).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut command = command(&file, port);
+    command
+        .current_dir(folder.path())
+        .env("NOTIFY_SECRET", KEYS[0])
+        .env("PORT", port.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    eventually("it listens", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    Copied {
+        child,
+        folder,
+        port,
+    }
+}
+
+/// Orders, their status and what they became, as the sqlite3 program reads them in a copy: a driver that
+/// locks in another way would take it for a crash.
+fn rows(folder: &Path) -> String {
+    let copy = folder.join("copy.db");
+    if fs::copy(folder.join("shop.db"), &copy).is_err() {
+        return String::new();
+    }
+    let mut sqlite = Command::new("sqlite3");
+    let sql = "SELECT id, json_extract(body, '$.status'), became FROM orders ORDER BY id";
+    sqlite.arg(&copy).arg(sql);
+    let output = tools::run(sqlite, "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A rename, a refund, and a message that comes too late.
+fn keeps_the_newest(copied: &Copied) {
+    let setup = Setup::new()
+        .set(
+            "NOTIFY_URL",
+            &format!("http://127.0.0.1:{}/receiver.php", copied.port),
+        )
+        .set("NOTIFY_SECRET", KEYS[0]);
+    let server = setup.start();
+    let _notify = notify(&setup);
+    let rows = || rows(copied.folder.path());
+    assert_eq!(setup.run(&["notify", "test"]).0, 0);
+    let (code, said) = setup
+        .again()
+        .set("NOTIFY_SECRET", OTHER)
+        .run(&["notify", "test"]);
+    assert!(code == 1 && said.contains("status 400"), "{said}");
+    let unnamed = changed("a", |event| {
+        event["data"]["object"]["client_reference_id"] = Value::Null;
+    });
+    server.accepts(unnamed, "applied");
+    eventually("it is stored", || rows() == "cs_test_a|paid|\n");
+    server.accepts(refunded("a"), "applied");
+    let all = "cs_test_a||ord_a\nord_a|refunded|\n";
+    eventually("it is one order", || rows() == all);
+    // The first message again, late: a replay of an old state is what a hung request is.
+    let mut sqlite = Command::new("sqlite3");
+    let sql = "UPDATE orders SET version = version + 1000, body = '{\"status\":\"newer\"}' WHERE id = 'ord_a'";
+    sqlite.arg(copied.folder.path().join("shop.db")).arg(sql);
+    assert!(tools::run(sqlite, "").status.success());
+    assert_eq!(setup.run(&["notify", "replay", "--all"]).0, 0);
+    server.accepts(paid("b"), "applied");
+    eventually("the last is stored", || rows().contains("ord_b|paid|"));
+    assert!(rows().contains("ord_a|newer|"), "{}", rows());
+}
+
+fn refunded(name: &str) -> String {
+    json!({
+        "id": format!("evt_refund_{name}"), "object": "event", "type": "charge.refunded",
+        "api_version": "2026-10-28.endive", "created": 1_792_999_999, "livemode": false,
+        "data": {"object": {
+            "id": format!("ch_{name}"), "object": "charge", "payment_intent": format!("pi_{name}"),
+            "amount": 2500, "amount_captured": 2500, "amount_refunded": 2500, "currency": "eur",
+            "captured": true, "paid": true, "refunded": true, "status": "succeeded",
+            "metadata": {"order_id": format!("ord_{name}")},
+        }},
+    })
+    .to_string()
+}
+
+/// The folder with both packages, as `npm install` in the shop's own would make it.
+fn node_modules(into: &Path) {
+    let modules = into.join("node_modules");
+    fs::create_dir_all(&modules).unwrap();
+    for (package, version) in [
+        ("standardwebhooks", "1.1.1"),
+        ("node-sqlite3-wasm", "0.8.60"),
+    ] {
+        let installed = tools::npm(package, version).join("node_modules");
+        for entry in fs::read_dir(installed).unwrap() {
+            let entry = entry.unwrap();
+            let _ = std::os::unix::fs::symlink(entry.path(), modules.join(entry.file_name()));
+        }
+    }
+}
+
+#[test]
+fn the_node_receiver_keeps_the_newest() {
+    keeps_the_newest(&receiver("receiver.mjs", |file, _| {
+        node_modules(file.parent().unwrap());
+        let mut node = Command::new("node");
+        node.arg(file);
+        node
+    }));
+}
+
+#[test]
+fn the_python_receiver_keeps_the_newest() {
+    let packages = tools::pypi("standardwebhooks", "1.1.0");
+    keeps_the_newest(&receiver("receiver.py", |file, _| {
+        let mut python = Command::new("python3");
+        python.arg(file).env("PYTHONPATH", packages);
+        python
+    }));
+}
+
+#[test]
+fn the_php_receiver_keeps_the_newest() {
+    keeps_the_newest(&receiver("receiver.php", |file, port| {
+        let mut php = Command::new("php");
+        php.args(["-S", &format!("127.0.0.1:{port}"), "-t"])
+            .arg(file.parent().unwrap());
+        php
+    }));
+}
+
+#[test]
+fn who_asks_keeps_a_copy_as_well() {
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    let setup = Setup::new()
+        .set("API_ADDR", "127.0.0.1:0")
+        .set("API_TOKEN", TOKEN)
+        .set("STRIPE_SECRET_KEY", "sk_test_of_nobody");
+    let server = setup.start();
+    let api = setup.start_with(&["api"]);
+    let packages = tools::npm("node-sqlite3-wasm", "0.8.60");
+    let folders = ["ask.py", "ask.php", "ask.mjs"].map(|name| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(source(name), folder.path().join(name)).unwrap();
+        std::os::unix::fs::symlink(
+            packages.join("node_modules"),
+            folder.path().join("node_modules"),
+        )
+        .unwrap();
+        (name, folder)
+    });
+    let ask = |expected: &str| {
+        for (name, folder) in &folders {
+            let program = match name.rsplit('.').next().unwrap() {
+                "py" => "python3",
+                "php" => "php",
+                _ => "node",
+            };
+            let mut command = Command::new(program);
+            command
+                .arg(name)
+                .current_dir(folder.path())
+                .env("API_TOKEN", TOKEN)
+                .env("PAIDUP_API", format!("http://{}", api.edge));
+            let output = tools::run(command, "");
+            assert!(output.status.success(), "{name}: {output:?}");
+            assert_eq!(rows(folder.path()), expected, "{name}");
+        }
+    };
+    let unnamed = changed("a", |event| {
+        event["data"]["object"]["client_reference_id"] = Value::Null;
+    });
+    server.accepts(unnamed, "applied");
+    ask("cs_test_a|paid|\n");
+    server.accepts(refunded("a"), "applied");
+    ask("cs_test_a||ord_a\nord_a|refunded|\n");
+    ask("cs_test_a||ord_a\nord_a|refunded|\n");
+}
