@@ -203,7 +203,7 @@ fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 /// Stops the server, what would start it again, and everything else of ours that opens the database.
 const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.service \
-                        paidup-api.service paidup-notify* paidup-backup.timer paidup-reconcile.timer";
+                        paidup-api.service 'paidup-notify*' paidup-backup.timer paidup-reconcile.timer";
 
 fn in_use() -> Failure {
     Failure::Other(format!(

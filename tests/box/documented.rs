@@ -142,7 +142,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl stop paidup.socket paidup-admin.socket paidup.service paidup-api.service paidup-notify* paidup-backup.timer paidup-reconcile.timer",
+        "systemctl stop paidup.socket paidup-admin.socket paidup.service paidup-api.service 'paidup-notify*' paidup-backup.timer paidup-reconcile.timer",
         "",
     ),
     (
