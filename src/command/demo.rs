@@ -13,8 +13,8 @@ use crate::base::secret::Secret;
 use crate::command::environment::all_of;
 use crate::command::exit::{Exit, Failure};
 use crate::command::orders;
-use crate::command::sample::{Document, SamplePayment, Told};
-use crate::command::send_test::{self, Sender};
+use crate::command::sample::{Details, Document, SamplePayment};
+use crate::command::send_test::{self, Target};
 use crate::command::words::{Command, does};
 use crate::config::Address;
 use crate::config::serve::Config;
@@ -48,7 +48,7 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let database = folder.0.join("paidup.db");
     let secret = Secret::new(&format!("whsec_{}", random_hex()?));
     let config = config(&database, &secret)?;
-    let log = Log::default();
+    let log = Transcript::default();
     logger::start_into(config.log_level, Box::new(log.clone()))?;
     let server = process::start(&config).map_err(|error| Failure::Other(error.to_string()))?;
     let Some(address) = server.edge_address() else {
@@ -61,7 +61,7 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         "A real server on {address}, a real SQLite file, a throw-away secret. Stripe is played by us.\n"
     )?;
 
-    let sender = Sender::Here(Address::Tcp(address));
+    let sender = Target::Here(Address::Tcp(address));
     let is_as_expected = send_all(&sender, &secret, &config.api_version, out)?;
     let store = Store::open_existing(&database)?;
     writeln!(
@@ -160,7 +160,7 @@ const REFUSED: &str = "400 Invalid signature";
 
 /// Sends every scene, and says whether each answer was as expected.
 fn send_all(
-    sender: &Sender,
+    sender: &Target,
     secret: &Secret,
     api_version: &str,
     out: &mut dyn Write,
@@ -208,7 +208,7 @@ impl Scene {
         let (refund, refunded) = self.refund;
         let age_seconds = if self.kind == "refund.failed" { 60 } else { 0 };
         let status = self.status;
-        let told = Told {
+        let told = Details {
             status,
             refunded,
             refund,
@@ -265,9 +265,9 @@ impl Drop for Folder {
 
 /// The log, kept in memory.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Transcript(Arc<Mutex<Vec<u8>>>);
 
-impl Log {
+impl Transcript {
     fn first_line_with(&self, wanted: &str) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&bytes);
@@ -276,7 +276,7 @@ impl Log {
     }
 }
 
-impl Write for Log {
+impl Write for Transcript {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0
             .lock()

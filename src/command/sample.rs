@@ -21,7 +21,7 @@ pub struct SamplePayment {
 
 /// What a document tells where its type leaves it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Details {
     /// `payment_status` of a session, `status` of a refund or dispute.
     pub status: &'static str,
     /// Amount of a refund, or running total of a charge, in minor units.
@@ -57,7 +57,7 @@ impl SamplePayment {
 
     /// What an event of type `kind` usually tells: all is paid, all is refunded, disputes are won.
     #[must_use]
-    pub fn usual(&self, kind: &str) -> Told {
+    pub fn usual(&self, kind: &str) -> Details {
         let (status, age_seconds) = match kind {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
                 ("paid", 0)
@@ -76,7 +76,7 @@ impl SamplePayment {
         } else {
             self.amount
         };
-        Told {
+        Details {
             status,
             refunded,
             refund: 1,
@@ -87,11 +87,11 @@ impl SamplePayment {
     /// A whole life: declined, paid, refunded in part, disputed, won, refund failed. The order ends
     /// paid.
     #[must_use]
-    pub(crate) fn life(&self) -> Vec<(&'static str, Told)> {
+    pub(crate) fn life(&self) -> Vec<(&'static str, Details)> {
         let part = |kind, status| {
             (
                 kind,
-                Told {
+                Details {
                     refunded: self.amount / 2,
                     status,
                     ..self.usual(kind)
@@ -118,7 +118,13 @@ impl SamplePayment {
 
     /// The event of type `kind` that tells `told`, made at `at`. Another `number`, another event.
     #[must_use]
-    pub fn event(&self, kind: &'static str, told: Told, at: UnixSeconds, number: u64) -> Document {
+    pub fn event(
+        &self,
+        kind: &'static str,
+        told: Details,
+        at: UnixSeconds,
+        number: u64,
+    ) -> Document {
         let id = format!("evt_test_{number:016x}");
         let event = self.filled(
             include_str!("sample/event.json"),
@@ -137,7 +143,7 @@ impl SamplePayment {
         }
     }
 
-    fn object(&self, kind: &str, told: Told, at: i64) -> Value {
+    fn object(&self, kind: &str, told: Details, at: i64) -> Value {
         if let Some(name) = kind.strip_prefix("checkout.session.") {
             self.session(name, told, at)
         } else if let Some(name) = kind.strip_prefix("payment_intent.") {
@@ -151,7 +157,7 @@ impl SamplePayment {
         }
     }
 
-    fn session(&self, name: &str, told: Told, at: i64) -> Value {
+    fn session(&self, name: &str, told: Details, at: i64) -> Value {
         let is_over = name == "expired";
         let status = if is_over { "expired" } else { "complete" };
         let mut session = self.filled(
@@ -200,7 +206,7 @@ impl SamplePayment {
         intent
     }
 
-    fn charge(&self, told: Told, at: i64) -> Value {
+    fn charge(&self, told: Details, at: i64) -> Value {
         self.filled(
             include_str!("sample/charge.json"),
             &[
@@ -211,7 +217,7 @@ impl SamplePayment {
         )
     }
 
-    fn refund(&self, told: Told, created: i64) -> Value {
+    fn refund(&self, told: Details, created: i64) -> Value {
         let mut refund = self.filled(
             include_str!("sample/refund.json"),
             &[
@@ -228,7 +234,7 @@ impl SamplePayment {
         refund
     }
 
-    fn dispute(&self, told: Told, created: i64) -> Value {
+    fn dispute(&self, told: Details, created: i64) -> Value {
         const TRANSACTION: u8 = 99;
         self.filled(
             include_str!("sample/dispute.json"),

@@ -14,7 +14,7 @@ use crate::base::plain;
 use crate::base::secret::Secret;
 use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
-use crate::command::sample::{Document, SamplePayment, Told};
+use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::words::{CliOption, Command, ENV_FILE, UsageError, Words, does};
 use crate::config::Address;
 use crate::config::serve::Config;
@@ -185,8 +185,8 @@ const SHOWN_MAX_CHARS: usize = 60;
 /// An answer that is not as expected is no error but [`Exit::Failed`].
 fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     let sender = match &options.url {
-        Some(url) => Sender::to_url(url),
-        None => Sender::Here(config.listen.clone()),
+        Some(url) => Target::to_url(url),
+        None => Target::Here(config.listen.clone()),
     };
     let order = match &options.order {
         Some(order) => order.as_str().to_owned(),
@@ -214,7 +214,7 @@ fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, 
         // Signed now, not all at once: a long run must not grow too old.
         let signed_at = UnixSeconds(Now::read().unix.0 - age);
         let answer = sender.post(document, &signer.sign(document.text.as_bytes(), signed_at));
-        if let (Sender::Here(Address::Unix(path)), Err(error)) = (&sender, &answer) {
+        if let (Target::Here(Address::Unix(path)), Err(error)) = (&sender, &answer) {
             return Err(no_answer_at(path, error));
         }
         write_row(document, &answer, out)?;
@@ -224,7 +224,7 @@ fn run(options: &Options, config: &Config, out: &mut dyn Write) -> Result<Exit, 
 }
 
 /// Posts signed documents to one place, as Stripe would: no redirect is followed.
-pub(crate) enum Sender {
+pub(crate) enum Target {
     /// A server on this machine.
     Here(Address),
     /// Whatever has this URL, perhaps by way of a proxy and over TLS.
@@ -232,7 +232,7 @@ pub(crate) enum Sender {
 }
 
 /// What came back.
-pub(crate) struct Answer {
+pub(crate) struct Verdict {
     /// The HTTP status.
     pub(crate) status: u16,
     /// The outcome, with the reason if it has one, or the error, in a few words.
@@ -243,9 +243,9 @@ pub(crate) struct Answer {
     took: Duration,
 }
 
-impl Sender {
+impl Target {
     /// Proxies of the environment are not used: what is tested is this server.
-    fn to_url(url: &str) -> Sender {
+    fn to_url(url: &str) -> Target {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .max_redirects(0)
@@ -259,15 +259,15 @@ impl Sender {
                 " (send-test)"
             ))
             .build();
-        Sender::Url(config.new_agent(), url.to_owned())
+        Target::Url(config.new_agent(), url.to_owned())
     }
 
     /// The place, in words.
     fn place(&self) -> String {
         match self {
-            Sender::Here(Address::Tcp(address)) => format!("http://{address}{WEBHOOK_PATH}"),
-            Sender::Here(address @ Address::Unix(_)) => plain::text(&address.to_string()),
-            Sender::Url(_, url) => plain::text(url),
+            Target::Here(Address::Tcp(address)) => format!("http://{address}{WEBHOOK_PATH}"),
+            Target::Here(address @ Address::Unix(_)) => plain::text(&address.to_string()),
+            Target::Url(_, url) => plain::text(url),
         }
     }
 
@@ -275,15 +275,15 @@ impl Sender {
     ///
     /// # Errors
     /// What the network said when there was no answer.
-    pub(crate) fn post(&self, document: &Document, signature: &str) -> io::Result<Answer> {
+    pub(crate) fn post(&self, document: &Document, signature: &str) -> io::Result<Verdict> {
         let from = Now::read().instant;
         let answer = match self {
-            Sender::Here(address) => {
+            Target::Here(address) => {
                 loopback::post(address, WEBHOOK_PATH, (signature, &document.text), TIMEOUT)
             }
-            Sender::Url(agent, url) => post_to_url(agent, url, &document.text, signature),
+            Target::Url(agent, url) => post_to_url(agent, url, &document.text, signature),
         }?;
-        Ok(Answer {
+        Ok(Verdict {
             status: answer.status,
             word: word_of(&answer.body),
             request_id: answer.request_id.as_deref().map(plain::text),
@@ -323,7 +323,7 @@ fn post_to_url(
 }
 
 /// `200 applied`, `400 Invalid signature`, `no answer`, then how long it took.
-pub(crate) fn outcome_and_time(answer: &io::Result<Answer>) -> String {
+pub(crate) fn outcome_and_time(answer: &io::Result<Verdict>) -> String {
     match answer {
         Ok(answer) => {
             let millis = answer.took.as_secs_f64() * 1000.0;
@@ -335,7 +335,7 @@ pub(crate) fn outcome_and_time(answer: &io::Result<Answer>) -> String {
 }
 
 /// What each event tells.
-fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Told)> {
+fn tells(options: &Options, payment: &SamplePayment) -> Vec<(&'static str, Details)> {
     if options.all {
         return payment.life();
     }
@@ -405,7 +405,7 @@ fn word_of(body: &str) -> String {
 
 fn write_row(
     document: &Document,
-    answer: &io::Result<Answer>,
+    answer: &io::Result<Verdict>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let request = answer
@@ -446,7 +446,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn judge(&mut self, document: &'a Document, answer: &io::Result<Answer>) {
+    fn judge(&mut self, document: &'a Document, answer: &io::Result<Verdict>) {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -482,7 +482,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn meaning(&self, answer: &Answer) -> String {
+    fn meaning(&self, answer: &Verdict) -> String {
         let log = "its requestId is in the log, with the errorCode: journalctl --namespace=paidup -u paidup";
         match (answer.status, answer.word.as_str()) {
             (200, _) if self.expected == 400 => {

@@ -165,7 +165,7 @@ fn assignments(text: &str, name: &str) -> Vec<Range<usize>> {
 
 /// systemd's own states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum ParserState {
     #[default]
     BeforeName,
     Name,
@@ -182,7 +182,7 @@ enum State {
 
 #[derive(Default)]
 struct Parser {
-    state: State,
+    state: ParserState,
     lines_before: usize,
     previous: Option<char>,
     /// The lines on which the current name and the current quote begin.
@@ -200,40 +200,40 @@ struct Parser {
 impl Parser {
     fn take(&mut self, c: char) {
         match self.state {
-            State::BeforeName => self.before_name(c),
-            State::Name => self.name(c),
-            State::BeforeValue => self.before_value(c),
-            State::Value => self.value(c),
-            State::ValueEscape => {
+            ParserState::BeforeName => self.before_name(c),
+            ParserState::Name => self.name(c),
+            ParserState::BeforeValue => self.before_value(c),
+            ParserState::Value => self.value(c),
+            ParserState::ValueEscape => {
                 if !is_line_end(c) {
                     self.keep(c);
                 }
-                self.state = State::Value;
+                self.state = ParserState::Value;
             }
-            State::SingleQuoted if c == '\'' => self.close_quote(),
-            State::SingleQuoted => self.keep(c),
-            State::DoubleQuoted if c == '"' => self.close_quote(),
-            State::DoubleQuoted if c == '\\' => self.state = State::DoubleQuotedEscape,
-            State::DoubleQuoted => self.keep(c),
-            State::DoubleQuotedEscape => self.double_quoted_escape(c),
-            State::Comment if c == '\\' => self.state = State::CommentEscape,
-            State::Comment if is_line_end(c) => self.state = State::BeforeName,
-            State::Comment => {}
-            State::CommentEscape if is_line_end(c) => {
+            ParserState::SingleQuoted if c == '\'' => self.close_quote(),
+            ParserState::SingleQuoted => self.keep(c),
+            ParserState::DoubleQuoted if c == '"' => self.close_quote(),
+            ParserState::DoubleQuoted if c == '\\' => self.state = ParserState::DoubleQuotedEscape,
+            ParserState::DoubleQuoted => self.keep(c),
+            ParserState::DoubleQuotedEscape => self.double_quoted_escape(c),
+            ParserState::Comment if c == '\\' => self.state = ParserState::CommentEscape,
+            ParserState::Comment if is_line_end(c) => self.state = ParserState::BeforeName,
+            ParserState::Comment => {}
+            ParserState::CommentEscape if is_line_end(c) => {
                 self.problem(self.lines_before, ProblemKind::ContinuedComment);
-                self.state = State::BeforeName;
+                self.state = ParserState::BeforeName;
             }
-            State::CommentEscape => self.state = State::Comment,
+            ParserState::CommentEscape => self.state = ParserState::Comment,
         }
     }
 
     fn before_name(&mut self, c: char) {
         if c == '#' || c == ';' {
-            self.state = State::Comment;
+            self.state = ParserState::Comment;
         } else if !is_blank(c) {
             self.name_line = self.lines_before;
             self.name.push(c);
-            self.state = State::Name;
+            self.state = ParserState::Name;
         }
     }
 
@@ -241,7 +241,7 @@ impl Parser {
         if is_line_end(c) {
             self.no_assignment();
         } else if c == '=' {
-            self.state = State::BeforeValue;
+            self.state = ParserState::BeforeValue;
         } else {
             self.name.push(c);
         }
@@ -253,13 +253,13 @@ impl Parser {
         } else if c == '\'' || c == '"' {
             self.quote_line = self.lines_before;
             self.state = match c {
-                '"' => State::DoubleQuoted,
-                _ => State::SingleQuoted,
+                '"' => ParserState::DoubleQuoted,
+                _ => ParserState::SingleQuoted,
             };
         } else if c == '\\' {
-            self.state = State::ValueEscape;
+            self.state = ParserState::ValueEscape;
         } else if !is_blank(c) {
-            self.state = State::Value;
+            self.state = ParserState::Value;
             self.value(c);
         }
     }
@@ -269,7 +269,7 @@ impl Parser {
             self.assign();
         } else if c == '\\' {
             self.kept_bytes = self.value.len();
-            self.state = State::ValueEscape;
+            self.state = ParserState::ValueEscape;
         } else if is_blank(c) {
             self.value.push(c);
         } else {
@@ -288,7 +288,7 @@ impl Parser {
             self.keep('\\');
             self.keep(c);
         }
-        self.state = State::DoubleQuoted;
+        self.state = ParserState::DoubleQuoted;
     }
 
     fn close_quote(&mut self) {
@@ -297,7 +297,7 @@ impl Parser {
             let name = self.trimmed_name();
             self.problem(self.quote_line, ProblemKind::QuoteOverLines { name });
         }
-        self.state = State::BeforeValue;
+        self.state = ParserState::BeforeValue;
     }
 
     fn keep(&mut self, c: char) {
@@ -308,10 +308,14 @@ impl Parser {
     /// The end of the file ends a value like the end of a line.
     fn end(&mut self) {
         match self.state {
-            State::BeforeName | State::Comment | State::CommentEscape => {}
-            State::Name => self.no_assignment(),
-            State::BeforeValue | State::Value | State::ValueEscape => self.assign(),
-            State::SingleQuoted | State::DoubleQuoted | State::DoubleQuotedEscape => {
+            ParserState::BeforeName | ParserState::Comment | ParserState::CommentEscape => {}
+            ParserState::Name => self.no_assignment(),
+            ParserState::BeforeValue | ParserState::Value | ParserState::ValueEscape => {
+                self.assign();
+            }
+            ParserState::SingleQuoted
+            | ParserState::DoubleQuoted
+            | ParserState::DoubleQuotedEscape => {
                 let name = self.trimmed_name();
                 self.problem(self.quote_line, ProblemKind::UnclosedQuote { name });
                 self.assign();
@@ -327,7 +331,7 @@ impl Parser {
         };
         self.problem(self.name_line, kind);
         self.name.clear();
-        self.state = State::BeforeName;
+        self.state = ParserState::BeforeName;
     }
 
     fn assign(&mut self) {
@@ -345,7 +349,7 @@ impl Parser {
         }
         self.name.clear();
         self.kept_bytes = 0;
-        self.state = State::BeforeName;
+        self.state = ParserState::BeforeName;
     }
 
     fn trimmed_name(&self) -> String {

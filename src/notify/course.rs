@@ -20,7 +20,7 @@ const REFUSED_IN_A_ROW: usize = 3;
 
 /// What came of telling an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Reaction {
     /// 2xx.
     Heard(u16),
     /// Any other status that is about this order, and the seconds that it asks to wait.
@@ -59,13 +59,13 @@ impl fmt::Display for Why {
     }
 }
 
-impl Answer {
+impl Reaction {
     /// What a status means.
-    pub(crate) fn of(status: u16, retry_after: Option<i64>) -> Answer {
+    pub(crate) fn of(status: u16, retry_after: Option<i64>) -> Reaction {
         match status {
-            200..=299 => Answer::Heard(status),
-            429 | 502..=504 => Answer::Down(Why::Status(status), retry_after),
-            _ => Answer::Refused(status, retry_after),
+            200..=299 => Reaction::Heard(status),
+            429 | 502..=504 => Reaction::Down(Why::Status(status), retry_after),
+            _ => Reaction::Refused(status, retry_after),
         }
     }
 }
@@ -116,13 +116,13 @@ impl Course {
         &mut self,
         due: Due,
         told: &Told,
-        answer: Answer,
+        answer: Reaction,
         (quiet, now): (i64, UnixSeconds),
         dice: u32,
     ) -> Option<Told> {
         match answer {
-            Answer::Heard(_) => Some(self.heard(due, told, now)),
-            Answer::Refused(status, retry_after) => {
+            Reaction::Heard(_) => Some(self.heard(due, told, now)),
+            Reaction::Refused(status, retry_after) => {
                 let was_down = self.is_down();
                 self.pass(due);
                 self.refused.retain(|order| *order != due.order);
@@ -144,7 +144,7 @@ impl Course {
                     ..told.clone()
                 })
             }
-            Answer::Down(why, retry_after) => {
+            Reaction::Down(why, retry_after) => {
                 self.fail(why, retry_after, (quiet, now), dice);
                 None
             }
@@ -251,14 +251,14 @@ mod tests {
     #[test]
     fn statuses_are_about_the_order_or_about_the_destination() {
         for status in [200, 204, 299] {
-            assert_eq!(Answer::of(status, None), Answer::Heard(status));
+            assert_eq!(Reaction::of(status, None), Reaction::Heard(status));
         }
         for status in [301, 302, 400, 401, 404, 410, 500, 501, 505] {
-            assert_eq!(Answer::of(status, None), Answer::Refused(status, None));
+            assert_eq!(Reaction::of(status, None), Reaction::Refused(status, None));
         }
         for status in [429, 502, 503, 504] {
-            let down = Answer::Down(Why::Status(status), Some(1));
-            assert_eq!(Answer::of(status, Some(1)), down);
+            let down = Reaction::Down(Why::Status(status), Some(1));
+            assert_eq!(Reaction::of(status, Some(1)), down);
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let mut course = course();
         let mut told = Told::default();
         for now in 0..10 {
-            let answer = Answer::Refused(500, None);
+            let answer = Reaction::Refused(500, None);
             told = course
                 .take(due(1), &told, answer, (0, at(now)), 20)
                 .unwrap();
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn three_different_ones_in_a_row_are_the_destination_and_one_that_is_heard_ends_it() {
         let mut course = course();
-        let refused = Answer::Refused(500, None);
+        let refused = Reaction::Refused(500, None);
         for order in [1, 2] {
             course.take(due(order), &Told::default(), refused, (9, START), 20);
             assert!(!course.is_down());
@@ -296,7 +296,7 @@ mod tests {
         let told = course.take(due(4), &told, refused, (9, at(5)), 20).unwrap();
         assert_eq!((told.tries, told.next_try), (1, Some(at(10))));
         assert_eq!(course.destination.next_try, Some(at(35)));
-        let told = course.take(due(4), &told, Answer::Heard(200), (9, at(35)), 20);
+        let told = course.take(due(4), &told, Reaction::Heard(200), (9, at(35)), 20);
         let told = told.unwrap();
         assert_eq!(
             (told.version, told.at, told.next_try),
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn something_new_begins_the_steps_anew_but_not_against_the_destinations_own_wish() {
         let mut course = course();
-        let down = Answer::Down(Why::Connect, None);
+        let down = Reaction::Down(Why::Connect, None);
         let mut now = START;
         for _ in 0..9 {
             course.take(due(1), &Told::default(), down, (10, now), 20);
@@ -321,7 +321,7 @@ mod tests {
         assert!(course.may_try(11, soon));
         course.take(due(1), &Told::default(), down, (11, soon), 20);
         assert_eq!(course.destination.next_try, Some(UnixSeconds(soon.0 + 5)));
-        let busy = Answer::Down(Why::Status(429), Some(900));
+        let busy = Reaction::Down(Why::Status(429), Some(900));
         course.take(due(1), &Told::default(), busy, (11, soon), 20);
         assert!(!course.may_try(12, UnixSeconds(soon.0 + 899)));
         assert!(course.may_try(12, UnixSeconds(soon.0 + 900)));
@@ -333,7 +333,7 @@ mod tests {
         course.take(
             due(1),
             &Told::default(),
-            Answer::Down(Why::Tls, None),
+            Reaction::Down(Why::Tls, None),
             (0, at(86_400)),
             0,
         );
@@ -348,7 +348,7 @@ mod tests {
         for second in 0..10 * 86_400 {
             let quiet = second / 86_400;
             if !course.is_down() || course.may_try(quiet, at(second)) {
-                let down = Answer::Down(Why::Timeout, None);
+                let down = Reaction::Down(Why::Timeout, None);
                 course.take(due(1), &Told::default(), down, (quiet, at(second)), 17);
                 gap = gap.max(second - last);
                 (probes, last) = (probes + 1, second);

@@ -16,7 +16,7 @@ use crate::truth::reading::Mode;
 
 /// One message: what is signed and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct Notice {
     /// `webhook-id`.
     pub(crate) id: String,
     /// JSON.
@@ -31,9 +31,9 @@ struct Envelope<'a> {
     data: Value,
 }
 
-impl Message {
+impl Notice {
     /// How an order stands.
-    pub(crate) fn of_order(destination: &str, tale: &Tale) -> Message {
+    pub(crate) fn of_order(destination: &str, tale: &Tale) -> Notice {
         let Tale { order, history, .. } = tale;
         let data = json!({
             "version": order.changed,
@@ -42,13 +42,13 @@ impl Message {
             "order": order_json(order, Some(history)),
         });
         let about = [order.name.as_str(), &order.changed.to_string()];
-        Message::new(destination, about, "order.changed", order.updated_at, data)
+        Notice::new(destination, about, "order.changed", order.updated_at, data)
     }
 
     /// A word that changes nothing, for `paidup notify test`.
-    pub(crate) fn test(destination: &str, at: UnixSeconds) -> Message {
+    pub(crate) fn test(destination: &str, at: UnixSeconds) -> Notice {
         let about = ["", &at.0.to_string()];
-        Message::new(destination, about, "paidup.test", at, json!({}))
+        Notice::new(destination, about, "paidup.test", at, json!({}))
     }
 
     fn new(
@@ -57,7 +57,7 @@ impl Message {
         kind: &str,
         at: UnixSeconds,
         data: Value,
-    ) -> Message {
+    ) -> Notice {
         let envelope = Envelope {
             kind,
             timestamp: time::rfc3339(at),
@@ -72,7 +72,7 @@ impl Message {
         }
         let mut id = hex::encode(digest.finalize());
         id.truncate(ID_DIGITS);
-        Message {
+        Notice {
             id: format!("msg_{id}"),
             body,
         }
@@ -96,7 +96,7 @@ mod tests {
     fn the_same_is_told_under_the_same_id_and_nothing_else_is() {
         let at = UnixSeconds(1_793_000_000);
         let message = |destination: &str, about: [&str; 2], data: Value| {
-            Message::new(destination, about, "order.changed", at, data)
+            Notice::new(destination, about, "order.changed", at, data)
         };
         let one = message("shop", ["ord_1", "7"], json!({"version": 7}));
         assert_eq!(
@@ -109,7 +109,7 @@ mod tests {
             message("shop", ["ord_17", ""], json!({"version": 7})),
             message("shop", ["ord_1", "8"], json!({"version": 7})),
             message("shop", ["ord_1", "7"], json!({"version": 8})),
-            Message::test("shop", at),
+            Notice::test("shop", at),
         ];
         let ids: std::collections::BTreeSet<_> = others.iter().map(|other| &other.id).collect();
         assert_eq!(ids.len(), others.len());

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::course::{Answer, Why};
+use super::course::{Reaction, Why};
 use super::message;
 use super::send::Sender;
 use super::teller::{Teller, World};
@@ -158,7 +158,7 @@ fn work(
         },
         is_over: &|| is_over.load(SeqCst),
     };
-    let mut changes = Changes::default();
+    let mut changes = QuietChanges::default();
     while !is_over.load(SeqCst) {
         let turn = turns.begin();
         let round = changes
@@ -178,13 +178,13 @@ fn work(
 
 /// What has changed lately, and when that was seen.
 #[derive(Debug, Default)]
-struct Changes {
+struct QuietChanges {
     data_version: Option<i64>,
     seen: VecDeque<(Instant, i64)>,
     quiet: Option<i64>,
 }
 
-impl Changes {
+impl QuietChanges {
     /// The number of the last change that has been there for [`QUIET`]: an order with a greater one has
     /// changed since.
     fn quiet(&mut self, store: &Store, now: Instant) -> Result<Option<i64>, StoreError> {
@@ -209,9 +209,9 @@ impl Changes {
 /// # Errors
 /// What came of it, in a few words.
 pub(crate) fn test(config: &NotifyConfig, now: UnixSeconds) -> Result<u16, String> {
-    match Sender::new(config).send(&message::Message::test(&config.name, now), now) {
-        Answer::Heard(status) => Ok(status),
-        Answer::Refused(status, _) => Err(Why::Status(status).to_string()),
-        Answer::Down(why, _) => Err(why.to_string()),
+    match Sender::new(config).send(&message::Notice::test(&config.name, now), now) {
+        Reaction::Heard(status) => Ok(status),
+        Reaction::Refused(status, _) => Err(Why::Status(status).to_string()),
+        Reaction::Down(why, _) => Err(why.to_string()),
     }
 }

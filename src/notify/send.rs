@@ -5,8 +5,8 @@ use std::io::Read;
 
 use ureq::Agent;
 
-use super::course::{Answer, Why};
-use super::message::Message;
+use super::course::{Reaction, Why};
+use super::message::Notice;
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
 use crate::base::time::http_date;
@@ -59,7 +59,7 @@ impl Sender {
     }
 
     /// Sends `message`, signed at `now`.
-    pub(crate) fn send(&self, message: &Message, now: UnixSeconds) -> Answer {
+    pub(crate) fn send(&self, message: &Notice, now: UnixSeconds) -> Reaction {
         let answer = self
             .agent
             .post(self.url.expose())
@@ -70,7 +70,7 @@ impl Sender {
             .send(message.body.as_bytes());
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return Answer::Down(why(&error), None),
+            Err(error) => return Reaction::Down(why(&error), None),
         };
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.and_then(|value| seconds(value.to_str().ok()?, now));
@@ -84,7 +84,7 @@ impl Sender {
             let mut body = answer.body_mut().as_reader().take(ANSWER_MAX_BYTES);
             let _ = std::io::copy(&mut body, &mut std::io::sink());
         }
-        Answer::of(status, retry_after)
+        Reaction::of(status, retry_after)
     }
 }
 

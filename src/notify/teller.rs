@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::course::{Answer, Course, Why};
-use super::message::Message;
+use super::course::{Course, Reaction, Why};
+use super::message::Notice;
 use crate::base::id::UnixSeconds;
 use crate::base::log_line::{self, ErrorCode, LogFields, LogText};
 use crate::host::clock::Now;
@@ -23,7 +23,7 @@ pub(crate) struct World<'a> {
     /// Both clocks.
     pub(crate) now: &'a dyn Fn() -> Now,
     /// Sends a message.
-    pub(crate) send: &'a dyn Fn(&Message, UnixSeconds) -> Answer,
+    pub(crate) send: &'a dyn Fn(&Notice, UnixSeconds) -> Reaction,
     /// Whether it is time to end.
     pub(crate) is_over: &'a dyn Fn() -> bool,
 }
@@ -134,7 +134,7 @@ impl Teller {
             self.course.pass(due);
             return Ok(());
         };
-        let message = Message::of_order(name, &tale);
+        let message = Notice::of_order(name, &tale);
         let answer = (world.send)(&message, (world.now)().unix);
         let now = (world.now)();
         log_answer(&tale, answer);
@@ -170,10 +170,10 @@ impl Teller {
     }
 }
 
-fn log_answer(tale: &Tale, answer: Answer) {
+fn log_answer(tale: &Tale, answer: Reaction) {
     let message = match answer {
-        Answer::Heard(_) => log_line::Message::OrderTold,
-        Answer::Refused(..) | Answer::Down(..) => log_line::Message::OrderNotTold,
+        Reaction::Heard(_) => log_line::Message::OrderTold,
+        Reaction::Refused(..) | Reaction::Down(..) => log_line::Message::OrderNotTold,
     };
     let fields = LogFields {
         order_id: Some(LogText::order(&tale.order.name)),
@@ -185,19 +185,19 @@ fn log_answer(tale: &Tale, answer: Answer) {
     logger::write(message, &fields);
 }
 
-fn status(answer: Answer) -> Option<u16> {
+fn status(answer: Reaction) -> Option<u16> {
     match answer {
-        Answer::Heard(status) | Answer::Refused(status, _) => Some(status),
-        Answer::Down(Why::Status(status), _) => Some(status),
-        Answer::Down(Why::Name | Why::Connect | Why::Timeout | Why::Tls | Why::Broken, _) => None,
+        Reaction::Heard(status) | Reaction::Refused(status, _) => Some(status),
+        Reaction::Down(Why::Status(status), _) => Some(status),
+        Reaction::Down(Why::Name | Why::Connect | Why::Timeout | Why::Tls | Why::Broken, _) => None,
     }
 }
 
-fn error_code(answer: Answer) -> Option<ErrorCode> {
+fn error_code(answer: Reaction) -> Option<ErrorCode> {
     match answer {
-        Answer::Heard(_) => None,
-        Answer::Refused(..) => Some(ErrorCode::NotifyRefused),
-        Answer::Down(why, _) => Some(match why {
+        Reaction::Heard(_) => None,
+        Reaction::Refused(..) => Some(ErrorCode::NotifyRefused),
+        Reaction::Down(why, _) => Some(match why {
             Why::Status(_) => ErrorCode::NotifyBusy,
             Why::Name | Why::Connect | Why::Broken => ErrorCode::NotifyUnreachable,
             Why::Timeout => ErrorCode::NotifyTimeout,
@@ -228,14 +228,14 @@ mod tests {
         teller: RefCell<Teller>,
         clock: Cell<i64>,
         began: Instant,
-        answer: Box<dyn Fn(&Value) -> Answer>,
+        answer: Box<dyn Fn(&Value) -> Reaction>,
         asked: Cell<u32>,
         rows: RefCell<BTreeMap<String, (i64, String)>>,
         ids: RefCell<BTreeMap<String, String>>,
     }
 
     impl Shop {
-        fn new(answer: impl Fn(&Value) -> Answer + 'static) -> Shop {
+        fn new(answer: impl Fn(&Value) -> Reaction + 'static) -> Shop {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("paidup.db");
             let server = Store::open(&path).unwrap();
@@ -288,7 +288,7 @@ mod tests {
             self.teller.borrow_mut().round(quiet, &world).unwrap()
         }
 
-        fn hears(&self, message: &Message) -> Answer {
+        fn hears(&self, message: &Notice) -> Reaction {
             self.asked.set(self.asked.get() + 1);
             let mut ids = self.ids.borrow_mut();
             let known = ids.insert(message.id.clone(), message.body.clone());
@@ -298,7 +298,7 @@ mod tests {
             );
             let body: Value = serde_json::from_str(&message.body).unwrap();
             let answer = (self.answer)(&body);
-            if let Answer::Heard(_) = answer {
+            if let Reaction::Heard(_) = answer {
                 let data = &body["data"];
                 let (version, order) = (data["version"].as_i64().unwrap(), &data["order"]);
                 let mut rows = self.rows.borrow_mut();
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_was_there_before_the_first_start_is_not_told_but_can_be() {
-        let mut shop = Shop::new(|_| Answer::Heard(200));
+        let mut shop = Shop::new(|_| Reaction::Heard(200));
         shop.happens(&paid("old"));
         let path = shop._folder.path().join("paidup.db");
         let phone = Store::open_to_tell(&path).unwrap();
@@ -373,8 +373,8 @@ mod tests {
         let clock = std::rc::Rc::new(Cell::new(START));
         let seen = std::rc::Rc::clone(&clock);
         let mut shop = Shop::new(move |_| match seen.get() < away {
-            true => Answer::Down(Why::Connect, None),
-            false => Answer::Heard(200),
+            true => Reaction::Down(Why::Connect, None),
+            false => Reaction::Heard(200),
         });
         for day in 0..10 {
             shop.happens(&paid(&format!("d{day}")));
@@ -407,8 +407,8 @@ mod tests {
     #[test]
     fn one_order_that_is_always_refused_does_not_keep_99_others() {
         let mut shop = Shop::new(|body| match body["data"]["order"]["orderId"] == "ord_7" {
-            true => Answer::Refused(500, None),
-            false => Answer::Heard(200),
+            true => Reaction::Refused(500, None),
+            false => Reaction::Heard(200),
         });
         for order in 0..100 {
             shop.happens(&paid(&order.to_string()));
@@ -432,8 +432,8 @@ mod tests {
             match ["ord_0", "ord_1", "ord_2", "ord_3"]
                 .contains(&body["data"]["order"]["orderId"].as_str().unwrap())
             {
-                true => Answer::Refused(410, None),
-                false => Answer::Heard(204),
+                true => Reaction::Refused(410, None),
+                false => Reaction::Heard(204),
             }
         });
         for order in 0..50 {
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn two_orders_that_turn_out_to_be_one_are_one_at_the_shop() {
-        let mut shop = Shop::new(|_| Answer::Heard(200));
+        let mut shop = Shop::new(|_| Reaction::Heard(200));
         let mut unnamed = paid("a");
         unnamed["data"]["object"]["client_reference_id"] = Value::Null;
         shop.happens(&unnamed);
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_name_that_a_better_source_replaces_is_one_of_the_others() {
-        let mut shop = Shop::new(|_| Answer::Heard(200));
+        let mut shop = Shop::new(|_| Reaction::Heard(200));
         shop.happens(&paid("a"));
         shop.passes(2);
         assert_eq!(shop.status_of("ord_a").as_deref(), Some("paid"));
@@ -488,8 +488,8 @@ mod tests {
         let mut shop = Shop::new(|body| {
             let order = body["data"]["order"]["orderId"].as_str().unwrap();
             match order.starts_with("ord_bad") {
-                true => Answer::Refused(500, None),
-                false => Answer::Heard(200),
+                true => Reaction::Refused(500, None),
+                false => Reaction::Heard(200),
             }
         });
         for order in 0..60 {
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn an_order_has_one_row_at_the_shop_whatever_it_was_called() {
-        let mut shop = Shop::new(|_| Answer::Heard(200));
+        let mut shop = Shop::new(|_| Reaction::Heard(200));
         let mut unnamed = paid("a");
         unnamed["data"]["object"]["client_reference_id"] = Value::Null;
         shop.happens(&unnamed);

@@ -82,7 +82,7 @@ impl WriteError {
 }
 
 /// The answer to one delivery.
-pub type Answer = Result<Receipt, WriteError>;
+pub type Written = Result<Receipt, WriteError>;
 
 /// Deliveries with their sleeping callers.
 type Waiting = VecDeque<(Delivery, Arc<Waiter>)>;
@@ -106,7 +106,7 @@ enum Wake {
     /// You are the first in the queue: write it.
     Lead,
     /// Your delivery has its answer.
-    Done(Answer),
+    Done(Written),
 }
 
 impl Writer {
@@ -139,7 +139,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError`] when it is not stored.
-    pub fn record(&self, delivery: Delivery) -> Answer {
+    pub fn record(&self, delivery: Delivery) -> Written {
         let waiter = Arc::new(Waiter {
             thread: thread::current(),
             wake: Mutex::new(None),
@@ -400,7 +400,7 @@ mod tests {
         }
 
         /// `threads` callers, each with `each` deliveries of its own, all at once.
-        fn load(&self, threads: usize, each: usize) -> Vec<Answer> {
+        fn load(&self, threads: usize, each: usize) -> Vec<Written> {
             thread::scope(|scope| {
                 let callers: Vec<_> = (0..threads)
                     .map(|caller| {

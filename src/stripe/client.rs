@@ -215,7 +215,7 @@ impl StripeApi {
         key: &IdempotencyKey,
     ) -> Result<Fetched, StripeError> {
         let form = session.form();
-        let request = Request {
+        let request = StripeRequest {
             call: Call::CreateSession,
             path: Call::CreateSession.path().to_owned(),
             query: Vec::new(),
@@ -307,7 +307,7 @@ const PAGE_ITEMS: &str = "100";
 const PAGES_MAX: usize = 20;
 
 /// A request, which may be sent several times.
-struct Request<'a> {
+struct StripeRequest<'a> {
     call: Call,
     path: String,
     query: Vec<Pair>,
@@ -320,8 +320,8 @@ type Pair = (String, String);
 /// What Stripe makes of a failed attempt: `Stripe-Should-Retry`.
 type Advice = Option<bool>;
 
-fn get(call: Call, path: String) -> Request<'static> {
-    Request {
+fn get(call: Call, path: String) -> StripeRequest<'static> {
+    StripeRequest {
         call,
         path,
         query: Vec::new(),
@@ -408,7 +408,7 @@ impl EventsQuery<'_> {
 }
 
 /// What Stripe answered, and as of when.
-struct Told {
+struct Answered {
     text: String,
     at: UnixSeconds,
 }
@@ -422,13 +422,13 @@ struct List<'a> {
 }
 
 impl StripeApi {
-    fn one(&self, request: &Request<'_>) -> Result<Fetched, StripeError> {
+    fn one(&self, request: &StripeRequest<'_>) -> Result<Fetched, StripeError> {
         let told = self.send(request)?;
         let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
         Fetched::read(&told.text, told.at).map_err(unusable)
     }
 
-    fn page(&self, request: &Request<'_>) -> Result<Page<Fetched>, StripeError> {
+    fn page(&self, request: &StripeRequest<'_>) -> Result<Page<Fetched>, StripeError> {
         let unusable = |field| StripeError::new(request.call, Cause::Unusable(field));
         let told = self.send(request)?;
         let list: List<'_> = serde_json::from_str(&told.text).map_err(|_| unusable("data"))?;
@@ -460,7 +460,7 @@ impl StripeApi {
     }
 
     /// Sends `request`, again where that may help, and returns the JSON of the answer.
-    fn send(&self, request: &Request<'_>) -> Result<Told, StripeError> {
+    fn send(&self, request: &StripeRequest<'_>) -> Result<Answered, StripeError> {
         let deadline = Now::read().instant + self.timeout;
         let mut retries = 0;
         loop {
@@ -480,9 +480,9 @@ impl StripeApi {
 
     fn attempt(
         &self,
-        request: &Request<'_>,
+        request: &StripeRequest<'_>,
         timeout: Duration,
-    ) -> Result<Told, (StripeError, Advice)> {
+    ) -> Result<Answered, (StripeError, Advice)> {
         let failed = |cause| (StripeError::new(request.call, cause), None);
         let mut response = self
             .transmit(request, timeout)
@@ -516,12 +516,12 @@ impl StripeApi {
         let is_json = |text: &String| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
         let text = String::from_utf8(body).ok().filter(is_json);
         let text = text.ok_or_else(|| tell(StripeError::new(request.call, Cause::NotJson)))?;
-        Ok(Told { text, at })
+        Ok(Answered { text, at })
     }
 
     fn transmit(
         &self,
-        request: &Request<'_>,
+        request: &StripeRequest<'_>,
         timeout: Duration,
     ) -> Result<Response<Body>, ureq::Error> {
         let url = format!("{}{}", self.base, request.path);
