@@ -47,6 +47,12 @@ impl<'a> Part<'a> {
             || self.tried().next().is_some() && self.tried().all(is_released)
     }
 
+    /// One of its charges was held, and never captured.
+    pub(super) fn was_held(&self) -> bool {
+        let mut tried = self.tried();
+        tried.any(|version| version.status == ChargeStatus::Succeeded && !version.is_captured)
+    }
+
     /// How its latest attempt stands. A charge that is pending or has failed is an attempt, too.
     pub(super) fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
         let of_charge = |charge: &&KnownCharge| {

@@ -514,7 +514,10 @@ impl Payment {
     /// How the best of its parts stands. What failed before it was canceled has failed.
     fn attempt(&self) -> Option<(UnixSeconds, Attempt)> {
         let parts = self.parts();
-        let counts = |part: &Part<'_>, attempt| !part.is_over() || attempt <= Attempt::Failed;
+        // Of what is over, only that its last attempt failed; a hold came after those that did.
+        let counts = |part: &Part<'_>, attempt| {
+            !part.is_over() || attempt <= Attempt::Failed && !part.was_held()
+        };
         let attempts = parts.iter().filter_map(|part| {
             let attempt = part.attempt();
             attempt.filter(|(_, attempt)| counts(part, *attempt))
