@@ -32,7 +32,7 @@ impl Refunded {
             .held()
             .map_or(0, |held| held.saturating_sub(captured).max(0));
         let charge = part.version.filter(|version| version.is_captured);
-        if let Some(place) = release_among(&refunds, release, charge) {
+        if let Some(place) = release_among(&refunds, release, charge.map(|charge| charge.at)) {
             refunds.remove(place);
         }
         let live = sum(&refunds, lives);
@@ -92,16 +92,18 @@ fn sum(refunds: &[&Refund], counts: impl Fn(&Refund) -> bool) -> i64 {
 }
 
 /// The place of the refund that is the release of a hold: the first of that amount that is not
-/// younger than the capture. There is none where all refunds together leave some of the running total
-/// open: then that is the release.
-fn release_among(refunds: &[&Refund], release: i64, charge: Option<&Charge>) -> Option<usize> {
+/// younger than the capture.
+fn release_among(
+    refunds: &[&Refund],
+    release: i64,
+    captured_by: Option<UnixSeconds>,
+) -> Option<usize> {
     let is_release = |refund: &Refund| {
         refund.amount == release
             && refund.status == RefundStatus::Succeeded
-            && charge.is_none_or(|charge| refund.created <= charge.at)
+            && captured_by.is_none_or(|at| refund.created <= at)
     };
-    let total = charge.map_or(0, |charge| charge.refunded);
-    if release == 0 || sum(refunds, |_| true) < total {
+    if release == 0 {
         return None;
     }
     let places = refunds.iter().enumerate();
