@@ -19,13 +19,7 @@ pub(crate) const COMMAND: Command = Command {
               STRIPE_SECRET_KEY (a restricted key with Checkout Sessions: Write is enough to make orders)\n\
               and the database of `paidup serve`.",
     options: &[ENV_FILE],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::LogLost,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_PROCESSES,
     examples: &["paidup api --env-file /etc/paidup/paidup.env"],
     run: |_| does(|env_file, _| run(env_file)),
 };

@@ -31,13 +31,7 @@ pub(crate) const COMMAND: Command = Command {
               variable of `api` or `notify` is set, that configuration is checked as well. What the shop has not\n\
               heard is named.",
     options: &[ENV_FILE, JSON_LINES],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::Problems,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_CHECKS,
     examples: &["paidup check --env-file /etc/paidup/paidup.env"],
     run: |words| {
         let json = words.has("json");

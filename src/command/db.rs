@@ -28,13 +28,7 @@ pub(crate) const CHECK: Command = Command {
     summary: "Check the whole database: every page, and every order against its facts",
     details: "The server may run meanwhile. Reads all of the file.",
     options: &[JSON_LINES, ENV_FILE],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::Problems,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_CHECKS,
     examples: &["paidup db check"],
     run: |words| {
         let json = words.has("json");

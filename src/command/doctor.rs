@@ -33,13 +33,7 @@ pub(crate) const COMMAND: Command = Command {
               STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
               Nothing is changed.",
     options: &[ENV_FILE, JSON_LINES],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::Problems,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_CHECKS,
     examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
     run: |words| {
         let json = words.has("json");

@@ -29,6 +29,23 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// How the processes end that run until they are stopped.
+    pub(crate) const OF_PROCESSES: &[Exit] = &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::LogLost,
+        Exit::Configuration,
+    ];
+    /// How the commands end that look for problems.
+    pub(crate) const OF_CHECKS: &[Exit] = &[
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Problems,
+        Exit::Configuration,
+    ];
+
     /// The number that the shell sees.
     #[must_use]
     pub fn code(self) -> u8 {

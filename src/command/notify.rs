@@ -30,13 +30,7 @@ pub(crate) const NOTIFY: Command = Command {
               `paidup serve`. The first start tells what changes from then on. One process is one destination\n\
               (NOTIFY_NAME).",
     options: &[ENV_FILE],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::LogLost,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_PROCESSES,
     examples: &["paidup notify --env-file /etc/paidup/paidup.env"],
     run: |_| does(|env_file, _| run(env_file)),
 };

@@ -76,13 +76,7 @@ pub(crate) const COMMAND: Command = Command {
         JSON_LINES,
         ENV_FILE,
     ],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::Problems,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_CHECKS,
     examples: &[
         "paidup reconcile --since 3d --dry-run",
         "paidup reconcile --order ord_1001",

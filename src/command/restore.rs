@@ -224,31 +224,14 @@ fn in_use_by(holders: &[String]) -> Failure {
 }
 
 fn not_retired(error: StoreError) -> Failure {
-    match error {
-        StoreError::Busy => Failure::Other(
-            "Another process has the database open: another command, a sqlite3 shell, Litestream. \
-             Stop it; `fuser` with the database's path names it. The database is as it was."
-                .to_owned(),
-        ),
-        StoreError::Missing
-        | StoreError::CannotOpen
-        | StoreError::Full
-        | StoreError::Io(_)
-        | StoreError::Corrupt
-        | StoreError::Unreadable
-        | StoreError::Panicked
-        | StoreError::NotOurs
-        | StoreError::Newer(_)
-        | StoreError::Older(_)
-        | StoreError::Unreleased
-        | StoreError::OtherMode(_)
-        | StoreError::NotBackedUp(_)
-        | StoreError::LoneLog
-        | StoreError::Vanished
-        | StoreError::Replaced
-        | StoreError::BeingRestored
-        | StoreError::Other(_) => Failure::Store(error),
+    if error != StoreError::Busy {
+        return Failure::Store(error);
     }
+    Failure::Other(
+        "Another process has the database open: another command, a sqlite3 shell, Litestream. \
+         Stop it; `fuser` with the database's path names it. The database is as it was."
+            .to_owned(),
+    )
 }
 
 fn not_replaced(database: &Path, error: &io::Error) -> Failure {

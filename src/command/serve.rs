@@ -18,13 +18,7 @@ pub(crate) const COMMAND: Command = Command {
     details: "Listens on LISTEN_ADDR for Stripe and on ADMIN_ADDR for this machine (health, metrics), keeps\n\
               orders in DATABASE_PATH, and logs one JSON line a request on stdout.",
     options: &[ENV_FILE],
-    exits: &[
-        Exit::Done,
-        Exit::Failed,
-        Exit::Usage,
-        Exit::LogLost,
-        Exit::Configuration,
-    ],
+    exits: Exit::OF_PROCESSES,
     examples: &["STRIPE_WEBHOOK_SECRET=whsec_... paidup serve"],
     run: |_| does(|env_file, _| run(env_file)),
 };
