@@ -78,6 +78,8 @@ CREATE TABLE orders (
                                                  -- than the clock's seconds times 2^20
 );
 CREATE INDEX orders_by_status ON orders (status, id);
+-- The few that somebody must look at.
+CREATE INDEX orders_to_look_at ON orders (id) WHERE flags <> '' OR dispute = 'open';
 CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
 -- For those who poll: what has changed since I last asked?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);

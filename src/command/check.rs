@@ -13,6 +13,7 @@ use crate::command::notify;
 use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
+use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config};
 use crate::config::{Address, ConfigError};
 use crate::host::files::{self, folder_of};
@@ -28,7 +29,7 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Say whether `serve` would work here: configuration, files, database, disk",
     details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
               before each restart. A running server is asked whether its proxy names its clients. When a\n\
-              variable of `api` or `notify` is set, that configuration is checked as well. What the shop has not\n\
+              variable of `api`, `notify` or `page` is set, that configuration is checked as well. What the shop has not\n\
               heard is named.",
     options: &[ENV_FILE, JSON_LINES],
     exits: Exit::OF_CHECKS,
@@ -73,6 +74,10 @@ pub(crate) fn findings(
     if NotifyConfig::is_wanted(&environment.vars) {
         let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
         findings.extend(other_configuration("notify", environment.notify(), known));
+    }
+    if PageConfig::is_wanted(&environment.vars) {
+        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
+        findings.extend(other_configuration("page", environment.page(), known));
     }
     findings.extend(secret_files(environment));
     if let Ok(path) = serve::database_path(&environment.vars) {
@@ -134,7 +139,7 @@ fn mistake(error: &ConfigError) -> Finding {
 }
 
 /// The files that hold secrets: where each is named, why it matters who reads it, and what to replace.
-const SECRET_FILES: [(&str, &str, &str); 4] = [
+const SECRET_FILES: [(&str, &str, &str); 5] = [
     ("STRIPE_WEBHOOK_SECRET_FILE", FORGES, "roll the secret"),
     (
         "STRIPE_SECRET_KEY_FILE",
@@ -150,6 +155,11 @@ const SECRET_FILES: [(&str, &str, &str); 4] = [
         "NOTIFY_SECRET_FILE",
         "Whoever knows the secret can tell the shop that an order is paid.",
         "make a new secret (`paidup gen-secret`)",
+    ),
+    (
+        "PAGE_PASSWORD_FILE",
+        "Whoever knows the password can read every order.",
+        "make a new password (`paidup gen-token`)",
     ),
 ];
 const FORGES: &str = "Whoever knows the signing secret can forge payments.";
@@ -217,11 +227,7 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
 fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_existing(path) {
         Ok(store) => {
-            let mut findings = contents(path, &store);
-            findings.extend(mode(&store, configured));
-            findings.extend(notify::findings(&store));
-            findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
-            findings
+            return stored(path, &store, configured);
         }
         // It was created here once, and is gone.
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
@@ -244,7 +250,23 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             "",
         )],
     };
-    findings.extend(uses_another_file(path).map(|pid| {
+    findings.extend(around(path));
+    findings
+}
+
+/// What is found in a database that opens, and around it.
+pub(crate) fn stored(path: &Path, store: &Store, configured: Option<Mode>) -> Vec<Finding> {
+    let mut findings = contents(path, store);
+    findings.extend(mode(store, configured));
+    findings.extend(notify::findings(store));
+    findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
+    findings.extend(around(path));
+    findings
+}
+
+/// Whether the server has this file open, and whether the disk has room for it.
+fn around(path: &Path) -> Vec<Finding> {
+    let other = uses_another_file(path).map(|pid| {
         Finding::problem(
             "server",
             format!("process {pid} has another file open than the one that is there now"),
@@ -252,9 +274,8 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
              only in the file that it has open.",
             StoreError::Replaced.to_string(),
         )
-    }));
-    findings.extend(room(path));
-    findings
+    });
+    other.into_iter().chain(room(path)).collect()
 }
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::command::exit::Failure;
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
+use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
 use crate::config::{ConfigError, env_file};
@@ -70,6 +71,11 @@ impl Environment {
     /// What `notify` needs.
     pub(crate) fn notify(&self) -> Result<NotifyConfig, Vec<ConfigError>> {
         NotifyConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+    }
+
+    /// What `page` needs.
+    pub(crate) fn page(&self) -> Result<PageConfig, Vec<ConfigError>> {
+        PageConfig::parse(&self.vars, &|path| fs::read_to_string(path))
     }
 
     /// What calls to Stripe need.

@@ -17,6 +17,7 @@ pub mod help;
 mod install;
 mod notify;
 mod orders;
+mod page;
 pub mod reconcile;
 pub mod restore;
 mod rotate;

@@ -16,7 +16,7 @@ pub use crate::command::words::UsageError;
 use crate::command::words::{Command, Run, Words, does};
 use crate::command::{
     api, backup, check, db, demo, doctor, events, follow, gen_secret, gen_token, install, notify,
-    orders, reconcile, restore, rotate, send_test, serve, version,
+    orders, page, reconcile, restore, rotate, send_test, serve, version,
 };
 
 /// In the order of the overview.
@@ -48,6 +48,7 @@ const COMMANDS: &[&Command] = &[
     &notify::RETRY,
     &notify::REPLAY,
     &gen_secret::COMMAND,
+    &page::COMMAND,
     &install::INSTALL,
     &install::UNINSTALL,
     &version::COMMAND,

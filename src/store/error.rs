@@ -51,6 +51,8 @@ pub enum StoreError {
     Replaced,
     /// Another file is being put in its place at this moment.
     BeingRestored,
+    /// A look at it was not over by its deadline.
+    TookLong,
     /// Anything else: SQLite's extended code.
     Other(i32),
 }
@@ -77,6 +79,7 @@ impl StoreError {
             | StoreError::Vanished
             | StoreError::Replaced
             | StoreError::BeingRestored
+            | StoreError::TookLong
             | StoreError::Other(_) => false,
         }
     }
@@ -85,7 +88,9 @@ impl StoreError {
     #[must_use]
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
+            StoreError::Busy | StoreError::BeingRestored | StoreError::TookLong => {
+                ErrorCode::StoreBusy
+            }
             StoreError::Full => ErrorCode::StoreFull,
             StoreError::Replaced => ErrorCode::StoreReplaced,
             StoreError::Panicked => ErrorCode::InternalError,
@@ -133,6 +138,7 @@ impl fmt::Display for StoreError {
             StoreError::Vanished => VANISHED,
             StoreError::Replaced => REPLACED,
             StoreError::BeingRestored => BEING_RESTORED,
+            StoreError::TookLong => TOOK_LONG,
             StoreError::Other(code) => {
                 return write!(f, "the database refused (SQLite error {code})");
             }
@@ -175,6 +181,8 @@ const REPLACED: &str = "the database's files (DATABASE_PATH, -wal, -shm) were de
     replaced or cut off while they were open. What is written now would be lost, so nothing is \
     acknowledged. Move the same files back; or stop the server, `paidup restore FILE` with the last \
     backup, start it, and `paidup reconcile --since 30d`";
+const TOOK_LONG: &str = "this took too long and was ended, so that it holds up no delivery. Ask for less: one \
+    filter instead of two, or more of the name's beginning";
 const BEING_RESTORED: &str =
     "the database is being restored at this moment. Try again when that is done";
 
@@ -257,6 +265,7 @@ pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
     match failure.code {
         Code::DatabaseBusy | Code::DatabaseLocked => StoreError::Busy,
         Code::DiskFull => StoreError::Full,
+        Code::OperationInterrupted => StoreError::TookLong,
         Code::SystemIoFailure if is_write(extended) && is_full(&io::Error::last_os_error()) => {
             StoreError::Full
         }

@@ -18,6 +18,7 @@
 //! copy      backups
 //! told      what `paidup notify` has told, and to whom
 //! feed      what has changed, for those who poll
+//! look      what `paidup page` looks at
 //! read      what commands, metrics and the API ask for
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
@@ -48,6 +49,7 @@ mod feed;
 pub mod json;
 mod ledger;
 mod lock;
+mod look;
 mod object;
 mod open;
 mod orders;
@@ -68,6 +70,7 @@ pub use feed::{Changes, Gone};
 pub use ledger::StoredEvent;
 pub use lock::ServeLock;
 pub(crate) use lock::{TellLock, UseLock, uses_another_file};
+pub(crate) use look::Find;
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};

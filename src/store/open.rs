@@ -14,7 +14,7 @@ use super::{Store, StoreError, UseLock, error};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 25] = [
+const TREES: [(&str, &str); 26] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -31,6 +31,10 @@ const TREES: [(&str, &str); 25] = [
     ("orders", "name"),
     ("orders", "status"),
     ("orders", "changed"),
+    (
+        "orders INDEXED BY orders_to_look_at WHERE flags <> '' OR dispute = 'open'",
+        "id",
+    ),
     (
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",

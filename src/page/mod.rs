@@ -1,0 +1,19 @@
+//! `paidup page`: orders, money and health for people, read-only, in HTML without a script.
+//!
+//! Each file uses those below it only:
+//!
+//! - `process`: the process around it, by tiny_http
+//! - `site`: which page an address is
+//! - `views`: what the pages show, and their templates
+//! - `door`: who may come in
+//! - `plot`: bars as SVG
+//! - `moment`: dates as people read them
+//! - `texts`: every word, in English and in French
+
+mod door;
+mod moment;
+mod plot;
+pub(crate) mod process;
+mod site;
+pub(crate) mod texts;
+mod views;

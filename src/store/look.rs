@@ -1,0 +1,156 @@
+//! What `paidup page` looks at. A reader who takes long would keep the log from being cut, and so each
+//! look ends by its deadline.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::orders::ORDER_COLUMNS;
+use super::{Store, StoreError, StoredOrder};
+use crate::base::id::UnixSeconds;
+use crate::host::clock::Now;
+use crate::truth::order::Status;
+
+/// How many steps SQLite takes between two looks at the clock: well below a millisecond.
+const STEPS: i32 = 10_000;
+/// Parked payments that are counted at most.
+const PARKED_MAX: i64 = 1_000;
+/// Begins no name, and sorts behind every text that does.
+const LAST_CHAR: char = char::MAX;
+
+/// Which orders to list, one page of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Find<'a> {
+    pub(crate) status: Option<Status>,
+    /// Only those that somebody must look at: it has a flag or an open dispute.
+    pub(crate) to_look_at: bool,
+    /// How the name begins. The list is then by name, else newest first.
+    pub(crate) beginning: &'a str,
+    /// The last order of the page before, as [`StoredOrder::place`] gave it.
+    pub(crate) after: Option<&'a str>,
+}
+
+/// Payments whose order is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parked {
+    /// Counting ends at 1,000.
+    pub(crate) payments: i64,
+    /// Stripe's time of the oldest.
+    pub(crate) since: UnixSeconds,
+}
+
+impl StoredOrder {
+    /// Where it stands in a list, for [`Find::after`].
+    pub(crate) fn place(&self, find: &Find<'_>) -> String {
+        match find.beginning {
+            "" => self.id.to_string(),
+            _ => self.name.as_str().to_owned(),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file, which must be there and up to date, to look at it until `deadline`. No statement
+    /// can change it.
+    ///
+    /// # Errors
+    /// As [`Store::open_existing`]; afterwards [`StoreError::TookLong`] when it is past the deadline.
+    pub(crate) fn open_to_look(path: &Path, deadline: Instant) -> Result<Store, StoreError> {
+        let mut store = Store::open_query_only(path)?;
+        let is_late = move || Now::read().instant >= deadline;
+        store.connection.progress_handler(STEPS, Some(is_late))?;
+        let version = store.schema_version()?;
+        if version != store.schema.version {
+            return Err(StoreError::Older(version));
+        }
+        Ok(store)
+    }
+
+    /// Everything that `look` reads is of one moment.
+    pub(crate) fn at_one_moment<T>(
+        &self,
+        look: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let moment = self.connection.unchecked_transaction()?;
+        let seen = look(self)?;
+        drop(moment);
+        Ok(seen)
+    }
+
+    /// At most `limit` orders.
+    ///
+    /// Only a name's beginning together with a status reads orders that it then does not list.
+    pub(crate) fn find(
+        &self,
+        find: &Find<'_>,
+        limit: usize,
+    ) -> Result<Vec<StoredOrder>, StoreError> {
+        let (from, to_look_at) = match find.to_look_at {
+            true => (
+                "orders INDEXED BY orders_to_look_at",
+                "AND (flags <> '' OR dispute = 'open')",
+            ),
+            false => ("orders", ""),
+        };
+        // The sign keeps SQLite from the index of the statuses, which is not by name.
+        let (status, order) = match (find.status, find.beginning) {
+            (None, "") => ("true", BY_AGE),
+            (Some(_), "") => ("status = ?1", BY_AGE),
+            (None, _) => ("true", BY_NAME),
+            (Some(_), _) => ("+status = ?1", BY_NAME),
+        };
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM {from} WHERE {status} {to_look_at} AND {order} LIMIT ?5"
+        );
+        let end = format!("{}{LAST_CHAR}", find.beginning);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let status = find.status.map(Status::as_str);
+        let mut read = self.connection.prepare_cached(&sql)?;
+        let rows = match find.beginning {
+            "" => {
+                let after = find.after.and_then(|after| after.parse().ok());
+                let after: i64 = after.unwrap_or(i64::MAX);
+                read.query_map(params![status, after, "", "", limit], StoredOrder::read)?
+            }
+            beginning => {
+                let after = find.after.unwrap_or_default();
+                read.query_map(
+                    params![status, after, beginning, end, limit],
+                    StoredOrder::read,
+                )?
+            }
+        };
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The payments without an order that Stripe told of before `since`, if there are any.
+    pub(crate) fn parked(&self, since: UnixSeconds) -> Result<Option<Parked>, StoreError> {
+        let sql = "SELECT count(*), min(since) FROM
+                       (SELECT since FROM payment INDEXED BY payment_parked
+                        WHERE order_id IS NULL AND other_shop = 0 AND since < ?1 ORDER BY id LIMIT ?2)";
+        let mut read = self.connection.prepare_cached(sql)?;
+        let parked = read.query_row(params![since.0, PARKED_MAX], |row| {
+            let since: Option<i64> = row.get(1)?;
+            Ok(since.map(|since| (row.get(0), UnixSeconds(since))))
+        })?;
+        let parked = parked.map(|(payments, since)| {
+            Ok::<_, StoreError>(Parked {
+                payments: payments?,
+                since,
+            })
+        });
+        parked.transpose()
+    }
+
+    /// When the last event came in, by this host's clock.
+    pub(crate) fn last_event_at(&self) -> Result<Option<UnixSeconds>, StoreError> {
+        let sql = "SELECT received_at FROM event ORDER BY seq DESC LIMIT 1";
+        let mut read = self.connection.prepare_cached(sql)?;
+        let at = read.query_row([], |row| row.get(0)).optional()?;
+        Ok(at.map(UnixSeconds))
+    }
+}
+
+const BY_AGE: &str = "id < ?2 ORDER BY id DESC";
+const BY_NAME: &str = "name > ?2 AND name >= ?3 AND name < ?4 ORDER BY name";
