@@ -32,6 +32,7 @@ mod logger;
 mod map;
 mod neighbours;
 mod notify;
+mod page;
 mod root;
 mod service;
 mod stripe_api;
