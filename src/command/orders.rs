@@ -7,6 +7,7 @@ use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::notify;
+use crate::command::screen::{Tone, painted};
 use crate::command::show::{cut, when, write_has_more, write_json, write_table};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
@@ -117,10 +118,10 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
         }
         [
             plain::text(order.name.as_str()),
-            state.status.as_str().to_owned(),
+            painted(state.status.as_str(), tone(state.status)),
             amounts(state.amount, state.refunded, state.currency.as_deref()),
             when(order.updated_at),
-            notes.join(", "),
+            painted(&notes.join(", "), Tone::Warning),
         ]
     });
     write_table(
@@ -183,7 +184,7 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
         out,
         "Order {} is {}",
         plain::text(order.name.as_str()),
-        state.status.as_str()
+        painted(state.status.as_str(), tone(state.status))
     )?;
     writeln!(out, "  money    {}", money_sentence(state))?;
     if let Some(reference) = &state.reference {
@@ -224,6 +225,17 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
         before = Some(change);
     }
     Ok(())
+}
+
+/// The colour of a status: whether money was taken.
+pub(crate) fn tone(status: Status) -> Tone {
+    match status {
+        Status::Paid => Tone::Good,
+        Status::Pending | Status::Authorized | Status::Processing => Tone::Open,
+        Status::Failed => Tone::Problem,
+        Status::PartiallyRefunded | Status::Refunded => Tone::Back,
+        Status::Canceled | Status::Expired => Tone::Plain,
+    }
 }
 
 /// `25.00 EUR`, and how much of it was given back.
