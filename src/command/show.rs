@@ -3,6 +3,7 @@
 //! Text from outside passes through [`plain`] before it reaches a terminal.
 
 use std::io::{self, Write};
+use std::iter;
 use std::ops::Range;
 
 use serde::Serialize;
@@ -12,9 +13,35 @@ use crate::base::{plain, time};
 use crate::command::exit::Failure;
 use crate::command::screen::{self, Tone, columns, painted};
 
-/// `2026-11-24 05:46:26`.
+/// `2026-11-24 05:46:26`, in UTC: how people read a time, in every command.
 pub(crate) fn when(at: UnixSeconds) -> String {
     time::rfc3339(at).trim_end_matches('Z').replace('T', " ")
+}
+
+/// An id as it is pasted into a shell.
+pub(crate) fn pasted(id: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    let text = plain::text(id);
+    match !id.starts_with('-') && id.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// `1 event`, `2 events`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{s}")
+}
+
+/// `12.5 MiB`, or `40 KiB` of what is smaller: never nothing of something.
+pub(crate) fn size(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        _ if bytes < MIB => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+    }
 }
 
 /// Cuts `rows` to `limit` and says whether there were more.
@@ -49,14 +76,14 @@ pub(crate) fn write_table<const N: usize>(
         return Ok(());
     }
     let mut rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-    rows.insert(0, heads.map(|head| painted(head, Tone::Head)).to_vec());
+    rows.insert(0, heads.map(str::to_owned).to_vec());
     let screen = screen::width();
     if let Some(screen) = screen {
         shorten(&heads, &mut rows, screen);
     }
     let widths = widths(&rows);
     let lines = lines(&widths, screen.unwrap_or(usize::MAX));
-    for row in &rows {
+    for (row, is_head) in rows.iter().zip(iter::once(true).chain(iter::repeat(false))) {
         for (number, line) in lines.iter().enumerate() {
             let cells = row.iter().zip(&widths).skip(line.start).take(line.len());
             let cells = cells.map(|(cell, width)| {
@@ -65,9 +92,10 @@ pub(crate) fn write_table<const N: usize>(
             });
             let text = cells.collect::<Vec<_>>().join("  ");
             let indent = if number == 0 { "" } else { BELOW };
+            let tone = if is_head { Tone::Head } else { Tone::Plain };
             match text.trim_end() {
                 "" => {}
-                text => writeln!(out, "{indent}{text}")?,
+                text => writeln!(out, "{indent}{}", painted(text, tone))?,
             }
         }
     }
@@ -213,6 +241,10 @@ mod tests {
         let mut shop = Shop::open();
         shop.pay("ord_1", "1");
         shop.pay("ord_1", "2");
+        let twice = shop.story("ord_1");
+        let payments =
+            "\n  payments\n    pi_1  25.00 EUR  session cs_1\n    pi_2  25.00 EUR  session cs_2\n";
+        assert!(twice.contains(payments), "{twice}");
         let refund = json!({"id": "re_1", "amount": 2500, "status": "succeeded", "charge": "ch_2",
             "payment_intent": "pi_2", "created": START});
         shop.tell("refund.created", &refund);
@@ -241,6 +273,16 @@ Order ord_1 is paid
         for id in ["cs_2", "pi_1", "ch_1", "re_1", "du_1"] {
             assert_eq!(shop.story(id), expected, "{id} finds it as well");
         }
+        let won =
+            json!({"id": "du_1", "status": "won", "charge": "ch_1", "payment_intent": "pi_1"});
+        shop.tell("charge.dispute.closed", &won);
+        let story = shop.story("ord_1");
+        assert!(
+            story.contains("\n  dispute  won: ") && !story.contains('!'),
+            "{story}"
+        );
+        let list = shop.shown(|store, out| orders::list(store, None, 9, false, out));
+        assert!(!list.contains("dispute"), "{list}");
     }
 
     #[test]
@@ -319,6 +361,23 @@ There are more: --limit N shows them.
         );
         let story = shop.shown(|store, out| events::show(store, "evt_2", false, out));
         assert!(story.contains("applied: it told something new"), "{story}");
+    }
+
+    #[test]
+    fn numbers_have_their_words() {
+        for (count, words) in [(0, "0 events"), (1, "1 event"), (2, "2 events")] {
+            assert_eq!(counted(count, "event"), words);
+        }
+        for (bytes, words) in [
+            (0, "0 bytes"),
+            (1, "1 KiB"),
+            (40_960, "40 KiB"),
+            (1_048_575, "1024 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (13_107_200, "12.5 MiB"),
+        ] {
+            assert_eq!(size(bytes), words);
+        }
     }
 
     #[test]
