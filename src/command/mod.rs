@@ -3,6 +3,7 @@
 mod api;
 pub mod backup;
 mod check;
+mod connect;
 pub mod db;
 mod demo;
 mod doctor;
@@ -24,6 +25,7 @@ pub mod sample;
 mod send_test;
 mod serve;
 pub mod show;
+mod subscription;
 pub mod table;
 mod version;
 mod words;

@@ -15,8 +15,8 @@ use crate::command::exit::{Exit, Failure};
 pub use crate::command::words::UsageError;
 use crate::command::words::{Command, Run, Words, does};
 use crate::command::{
-    api, backup, check, db, demo, doctor, events, follow, gen_secret, gen_token, install, notify,
-    orders, reconcile, restore, rotate, send_test, serve, version,
+    api, backup, check, connect, db, demo, doctor, events, follow, gen_secret, gen_token, install,
+    notify, orders, reconcile, restore, rotate, send_test, serve, version,
 };
 
 /// In the order of the overview.
@@ -38,6 +38,7 @@ const COMMANDS: &[&Command] = &[
     &rotate::VERIFY,
     &rotate::FINISH,
     &demo::COMMAND,
+    &connect::COMMAND,
     &doctor::COMMAND,
     &reconcile::COMMAND,
     &api::COMMAND,

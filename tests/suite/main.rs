@@ -24,6 +24,7 @@ mod admin;
 mod api;
 mod cases;
 mod cli;
+mod connect;
 mod corpus;
 mod data;
 mod documents;
