@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::base::id::{IdempotencyKey, StripeId};
 use crate::base::secret::Secret;
-use crate::command::environment::{Environment, all_of, not_taken};
+use crate::command::environment::{Environment, USUAL_ENV_FILE, all_of, not_taken};
 use crate::command::exit::{Exit, Failure};
 use crate::command::rotate::{self, Files, Kept, Verdict};
 use crate::command::subscription;
@@ -509,7 +509,7 @@ impl Connection<'_> {
 
     /// Whether these are the files of the installed service.
     fn is_of_systemd(&self) -> bool {
-        self.files.env_file == Path::new(rotate::USUAL_ENV_FILE)
+        self.files.env_file == Path::new(USUAL_ENV_FILE)
             && Path::new("/run/systemd/system").exists()
     }
 

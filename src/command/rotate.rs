@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::base::secret::Secret;
+use crate::command::environment::{USUAL_ENV_FILE, unreadable};
 use crate::command::exit::{Exit, Failure};
 use crate::command::words::{CliOption, Command, does};
 use crate::config::serve::Config;
@@ -109,9 +110,6 @@ const RESTART: CliOption = CliOption {
     help: "then reload the server (systemctl reload paidup; the port stays open), and\nask it as `rotate verify` does",
 };
 
-/// The environment file of the unit.
-pub(super) const USUAL_ENV_FILE: &str = "/etc/paidup/paidup.env";
-
 const SECRET: &str = "STRIPE_WEBHOOK_SECRET";
 const SECRET_FILE: &str = "STRIPE_WEBHOOK_SECRET_FILE";
 /// Stripe's have 38 characters.
@@ -174,8 +172,8 @@ fn add(
     reload_and_verify(files, has_to_reload, out, |out| {
         writeln!(
             out,
-            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): paidup rotate \
-             finish"
+            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): `paidup rotate \
+             finish`"
         )
     })
 }
@@ -277,7 +275,7 @@ fn reload_and_verify(
     } else {
         writeln!(
             out,
-            "Next: systemctl reload paidup, then paidup rotate verify"
+            "Next: `systemctl reload paidup`, then `paidup rotate verify`"
         )?;
     }
     tell_next(out)?;
@@ -468,12 +466,7 @@ fn real_file(named: &str) -> Result<PathBuf, Failure> {
 
 fn read_file(path: &Path) -> Result<String, Failure> {
     let read = identity::within(path, || fs::read_to_string(path));
-    read.flatten().map_err(|error| {
-        Failure::Configuration(format!(
-            "{} cannot be read: {error}. It must exist and be readable by whoever runs this; try sudo.",
-            path.display()
-        ))
-    })
+    read.flatten().map_err(|error| unreadable(path, &error))
 }
 
 /// A signing secret, and nothing that the file or systemd would read as something else.
@@ -521,17 +514,17 @@ impl fmt::Display for Verdict<'_> {
         match self.0 {
             Ok(200) => f.write_str("accepted"),
             Ok(400) => f.write_str(
-                "REFUSED (400): the running server does not have it. systemctl reload paidup makes it read \
+                "REFUSED (400): the running server does not have it. `systemctl reload paidup` makes it read \
                  the file",
             ),
             Ok(429) => f.write_str("not known (429): too many requests in this minute. Ask again in one"),
             Ok(status) => write!(
                 f,
-                "not known ({status}): the server cannot store events, or something else answers there. paidup check"
+                "not known ({status}): the server cannot store events, or something else answers there. `paidup check`"
             ),
             Err(error) => write!(
                 f,
-                "not known: nobody answers at LISTEN_ADDR ({error}). systemctl status paidup.socket paidup"
+                "not known: nobody answers at LISTEN_ADDR ({error}). `systemctl status paidup.socket paidup`"
             ),
         }
     }
