@@ -650,6 +650,7 @@ impl Shop {
             })
             .collect();
         assert_eq!(computed, self.orders());
+        self.check_takings();
         let tally: i64 = self
             .store()
             .figures()
@@ -663,6 +664,35 @@ impl Shop {
             i64::try_from(computed.len()).unwrap(),
             "the tally counts the orders"
         );
+    }
+
+    /// The takings are those of the payments, and keep what the orders keep.
+    fn check_takings(&self) {
+        let store = self.store();
+        assert_eq!(store.disagreements().unwrap(), [""; 0]);
+        let orders = store.orders(None, 1000).unwrap();
+        let mixed = |order: &StoredOrder| order.state.flags.contains(&Flag::CurrencyMismatch);
+        // An order counts only the payments of one currency.
+        if orders.iter().any(mixed) {
+            return;
+        }
+        let mut kept: BTreeMap<Box<str>, (i64, i64)> = BTreeMap::new();
+        for (_, currency, takings) in store
+            .takings(UnixSeconds(i64::MIN)..UnixSeconds(i64::MAX))
+            .unwrap()
+        {
+            let kept = kept.entry(currency).or_default();
+            *kept = (kept.0 + takings.orders, kept.1 + takings.kept());
+        }
+        let took = |order: &&StoredOrder| order.state.status.is_paid() && order.state.amount > 0;
+        for order in orders.iter().filter(took) {
+            let kept = kept
+                .entry(order.state.currency.clone().unwrap())
+                .or_default();
+            *kept = (kept.0 - 1, kept.1 - order.state.kept());
+        }
+        kept.retain(|_, kept| *kept != (0, 0));
+        assert_eq!(kept, BTreeMap::new());
     }
 }
 
