@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 pub(crate) use crate::base::finding::{Finding, Severity};
 use crate::command::exit::Exit;
+use crate::command::screen::{Tone, painted};
 
 /// How a command ends that has found this.
 #[must_use]
@@ -29,9 +30,9 @@ pub(crate) fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io
             continue;
         }
         let mark = match finding.severity {
-            Severity::Good => "ok     ",
-            Severity::Warning => "warning",
-            Severity::Problem => "PROBLEM",
+            Severity::Good => painted("ok", Tone::Good) + "     ",
+            Severity::Warning => painted("warning", Tone::Warning),
+            Severity::Problem => painted("PROBLEM", Tone::Problem),
         };
         writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
         let runbook = match finding.runbook {

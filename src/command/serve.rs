@@ -1,5 +1,6 @@
 //! `paidup serve`.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use log::LevelFilter;
@@ -40,6 +41,9 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     let running = process::start_under_manager(&config, systemd)
         .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
+    if io::stderr().is_terminal() {
+        tell(&hint(env_file));
+    }
     let why = running.wait();
     running.stop(&why);
     ended(why)
@@ -62,6 +66,19 @@ pub(crate) fn begin<C>(
     let no_thread = |error| Failure::Other(StartError::System(error).to_string());
     logger::start(log_level).map_err(no_thread)?;
     Ok((config, systemd))
+}
+
+/// For who has just typed it: what this is, and what to do next.
+fn hint(env_file: Option<&Path>) -> String {
+    let (file, here) = match env_file {
+        Some(file) => (format!(" --env-file {}", file.display()), ""),
+        None => (String::new(), " with the same variables"),
+    };
+    format!(
+        "It waits for Stripe's webhooks and logs one JSON line a request here, until Ctrl-C.\n\
+         Next, in another terminal{here}: `paidup send-test{file}` sends a signed order, \
+         `paidup orders list{file}` shows it."
+    )
 }
 
 /// How the process ends that was stopped for that reason.

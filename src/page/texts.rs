@@ -230,13 +230,13 @@ pub(super) fn flag(flag: Flag, lang: Lang) -> &'static str {
     }
 }
 
-/// What a dispute means, and what to do; nothing without one.
+/// What a dispute means, and what to do; nothing where nobody has to.
 pub(crate) fn dispute_advice(
     dispute: DisputeState,
     lang: Lang,
 ) -> Option<(&'static str, &'static str)> {
     let (en, fr) = match dispute {
-        DisputeState::None => return None,
+        DisputeState::None | DisputeState::Won => return None,
         DisputeState::Open => (
             (
                 "The buyer's bank contests the payment, and the money may be withheld.",
@@ -245,16 +245,6 @@ pub(crate) fn dispute_advice(
             (
                 "La banque de l’acheteur conteste le paiement ; l’argent peut être retenu.",
                 "Répondez avant l’échéance : Dashboard → Paiements → Litiges.",
-            ),
-        ),
-        DisputeState::Won => (
-            (
-                "The buyer's bank contested the payment and the shop kept the money.",
-                "No action needed.",
-            ),
-            (
-                "La banque de l’acheteur a contesté le paiement ; la boutique a gardé l’argent.",
-                "Rien à faire.",
             ),
         ),
         DisputeState::Lost => (
