@@ -7,13 +7,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::command::exit::Failure;
+use crate::command::exit::{Failure, tell};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
-use crate::config::{ConfigError, env_file};
+use crate::config::{self, ConfigError, env_file};
 use crate::host::identity;
+use crate::host::zone::Zone;
 use crate::store::Store;
 
 /// The variables, and where they come from.
@@ -76,6 +77,14 @@ impl Environment {
     pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
         StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
             .map_err(|errors| all_of(&errors))
+    }
+
+    /// The time zone in which people read. A wrong one is told, and UTC it is.
+    pub(crate) fn zone(&self) -> Zone {
+        config::zone(&self.vars).unwrap_or_else(|error| {
+            tell(&error);
+            Zone::default()
+        })
     }
 
     /// The database, for commands that need nothing else of the configuration.

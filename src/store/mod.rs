@@ -72,6 +72,7 @@ pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
+pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};
