@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::fact::{
-    Attempt, ChargeStatus, Dispute, DisputeStatus, Fact, Intent, Invoice, InvoiceStatus,
-    KnownCharge, Object, Refund, Review, Session, Since, Wait, least, raise, raise_all,
+    Attempt, Dispute, DisputeStatus, Fact, Intent, Invoice, InvoiceStatus, KnownCharge, Object,
+    Refund, Review, Session, Since, Wait, least, raise, raise_all,
 };
 use super::money::Money;
 use super::names::{Belongs, Names};
@@ -297,19 +297,9 @@ impl Payment {
                 .any(|refund| self.proves_payment(refund))
     }
 
-    /// A refund proves that money was taken, unless its charge or intent says that the money was only
-    /// held or never came: then the refund is the release of the hold.
+    /// A refund proves that money was taken, unless its charge or intent says that it was not: it was only
+    /// held, and the refund is the release; or it never came, and the refund waited for it in vain.
     fn proves_payment(&self, refund: &Refund) -> bool {
-        let of_hold = |charge: &KnownCharge| {
-            charge
-                .version
-                .as_ref()
-                .is_some_and(|version| match version.status {
-                    ChargeStatus::Succeeded => !version.is_captured,
-                    ChargeStatus::Failed => true,
-                    ChargeStatus::Pending => false,
-                })
-        };
         let released = |intent: &Intent| {
             intent.canceled
                 || intent
@@ -317,10 +307,13 @@ impl Payment {
                     .is_some_and(|(_, attempt)| attempt == Attempt::Held)
         };
         let charge = refund.charge.as_ref().and_then(|id| self.charges.get(id));
+        let took_none = charge
+            .and_then(|charge| charge.version.as_ref())
+            .is_some_and(|version| !version.takes());
         let intent = refund.intent.as_ref();
         let intent = intent.or_else(|| charge?.intent.as_ref());
         let intent = intent.and_then(|id| self.intents.get(id));
-        !charge.is_some_and(of_hold) && !intent.is_some_and(released)
+        !took_none && !intent.is_some_and(released)
     }
 
     /// Where the payment stands while no money was taken.
@@ -662,7 +655,7 @@ fn has_expired(session: &Option<Session>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::truth::fact::{Charge, RefundStatus};
+    use crate::truth::fact::{Charge, ChargeStatus, RefundStatus};
 
     fn id(text: &str) -> StripeId {
         StripeId::parse(text).unwrap()

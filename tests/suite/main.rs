@@ -37,4 +37,5 @@ mod service;
 mod stripe_api;
 mod stripe_side;
 mod takings;
+mod terminal;
 mod truth;
