@@ -8,12 +8,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
-use crate::command::environment::all_of;
+use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
@@ -123,7 +125,13 @@ fn show_page(database: &Path, out: &mut dyn Write) -> Result<(), Failure> {
         "\nLook at it in a browser; Ctrl-C ends it and leaves nothing behind"
     )?;
     out.flush()?;
-    let options = page::options(database, None);
+    // Whoever closes the terminal has seen enough as well.
+    let mut hangup = Signals::new([SIGHUP])?;
+    thread::spawn(move || {
+        let _ = hangup.forever().next();
+        signal_hook::low_level::raise(SIGTERM)
+    });
+    let options = page::options(database, Environment::read(None)?.zone(), None);
     let tell = |line: &str| tell(&format!("  {line}"));
     process::run(config, Systemd::default(), options, &tell)
         .map_err(|error| Failure::Other(error.to_string()))?;

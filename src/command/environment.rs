@@ -17,8 +17,9 @@ use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
 use crate::config::table::DATABASE_PATH;
-use crate::config::{ConfigError, env_file};
+use crate::config::{self, ConfigError, env_file};
 use crate::host::identity;
+use crate::host::zone::Zone;
 use crate::store::Store;
 
 /// The environment file of the installed service.
@@ -90,6 +91,14 @@ impl Environment {
     pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
         StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
             .map_err(|errors| all_of(&errors))
+    }
+
+    /// The time zone in which people read. A wrong one is told, and UTC it is.
+    pub(crate) fn zone(&self) -> Zone {
+        config::zone(&self.vars).unwrap_or_else(|error| {
+            tell(&error);
+            Zone::default()
+        })
     }
 
     /// The database, for commands that need nothing else of the configuration.

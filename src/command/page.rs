@@ -8,6 +8,7 @@ use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::serve::{begin, ended};
 use crate::command::words::{CliOption, Command, ENV_FILE, does};
+use crate::host::zone::Zone;
 use crate::page::process::{self, Options};
 
 pub(crate) const COMMAND: Command = Command {
@@ -35,20 +36,24 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(env_file: Option<&Path>, leave_after: Option<Duration>) -> Result<Exit, Failure> {
-    let (config, systemd) = begin(env_file, Environment::page, |it| {
-        (&it.database, it.log_level)
-    })?;
-    let options = options(&config.database, leave_after);
+    let mut zone = Zone::default();
+    let read = |environment: &Environment| {
+        zone = environment.zone();
+        environment.page()
+    };
+    let (config, systemd) = begin(env_file, read, |it| (&it.database, it.log_level))?;
+    let options = options(&config.database, zone, leave_after);
     let why = process::run(config, systemd, options, &|line| tell(&line))
         .map_err(|error| Failure::Other(error.to_string()))?;
     ended(why)
 }
 
 /// What the page needs beside its configuration.
-pub(crate) fn options(database: &Path, leave_after: Option<Duration>) -> Options {
+pub(crate) fn options(database: &Path, zone: Zone, leave_after: Option<Duration>) -> Options {
     let database = database.to_owned();
     Options {
         leave_after,
+        zone,
         check: Box::new(move |store| check::stored(&database, store, None)),
     }
 }

@@ -14,6 +14,7 @@ use super::value::{self, Address, Counted};
 use crate::base::near::distance;
 use crate::base::secret::Secret;
 use crate::base::webhook_key::WebhookKey;
+use crate::host::zone::Zone;
 use crate::truth::reading::{Mode, NamePlaces, Ours};
 
 /// What operators are told about a variable.
@@ -437,6 +438,14 @@ rows! {
         why: PAGE_PASSWORD.variable.why,
         remedy: READABLE_FILE,
         parse: value::file,
+    }
+
+    TZ: Zone {
+        default: "",
+        doc: "Time zone of what people read, such as Europe/Berlin. Not set: this machine's (/etc/localtime).",
+        why: "Times are shown in UTC, and days and months of `paidup report` are those of UTC.",
+        remedy: "Set a name of /usr/share/zoneinfo (on Debian of the package tzdata), or remove the variable.",
+        parse: value::zone,
     }
 }
 

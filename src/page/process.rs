@@ -23,7 +23,8 @@ use socket2::Socket;
 use tiny_http::Server;
 
 use super::door::{Door, USER};
-use super::site::{Check, Site};
+use super::site::Pages;
+use super::visit::Check;
 use crate::base::log_line::{LogFields, Message};
 use crate::base::secret::Secret;
 use crate::config::Address;
@@ -31,6 +32,7 @@ use crate::config::page::PageConfig;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::Systemd;
+use crate::host::zone::Zone;
 use crate::http::exchange::Http;
 use crate::http::metrics::RequestCounters;
 use crate::http::peer::Peer;
@@ -55,6 +57,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Options {
     /// Ends when nobody has asked for that long: systemd starts it again when somebody does.
     pub(crate) leave_after: Option<Duration>,
+    /// In which people read.
+    pub(crate) zone: Zone,
     /// What the page of the health shows.
     pub(crate) check: Check,
 }
@@ -78,8 +82,8 @@ pub(crate) fn run(
     };
     let (password, notice) = login(config.password, &listener)?;
     let door = Door::new(config.hosts, password.as_ref()).map_err(StartError::System)?;
-    let site = Site::new(door, config.database, options.check);
-    let answers = Answers::start(listener, site, stop).map_err(StartError::System)?;
+    let pages = Pages::new(door, config.database, options.zone, options.check);
+    let answers = Answers::start(listener, pages, stop).map_err(StartError::System)?;
     logger::write(Message::Ready, &LogFields::default());
     tell(&format!(
         "paidup {} shows the orders on {notice}",
@@ -146,12 +150,12 @@ struct Shared {
 }
 
 impl Answers {
-    fn start(listener: Socket, site: Site, stop: Sender<Stop>) -> std::io::Result<Answers> {
+    fn start(listener: Socket, pages: Pages, stop: Sender<Stop>) -> std::io::Result<Answers> {
         let counters = Arc::new(RequestCounters::new(&[], &[]));
         let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().ok());
         let trusted = loopback.into_iter().flatten().collect();
         let answers = Answers(Arc::new(Shared {
-            http: Http::new(Arc::new(site), counters, trusted)?,
+            http: Http::new(Arc::new(pages), counters, trusted)?,
             under_way: AtomicUsize::new(0),
             last: Mutex::new(Now::read().instant),
         }));

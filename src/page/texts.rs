@@ -96,7 +96,6 @@ texts! {
     amount: "Amount", "Montant";
     back: "Given back", "Remboursé";
     first_heard: "First heard of", "Connue depuis";
-    look_at: "Look at", "À voir";
     any_status: "any", "tous";
     only_attention: "Only those that need attention", "Seulement celles à traiter";
     exact_id: "Exact id of anything", "Identifiant exact";
@@ -140,6 +139,7 @@ texts! {
     month: "Month", "Mois";
     lost_short: "Lost", "Perdu";
     no_money: "No money has moved yet.", "Aucun mouvement pour l’instant.";
+    at_most: "at most", "au plus";
     as_csv: "Download as CSV", "Télécharger en CSV";
     stripes_time: "Each amount counts on the day on which Stripe says that it moved.",
         "Chaque montant compte le jour où Stripe dit qu’il a bougé.";
@@ -346,7 +346,12 @@ pub(super) fn orders(count: i64, lang: Lang) -> String {
         1 => lang.of("order", "commande"),
         _ => lang.of("orders", "commandes"),
     };
-    format!("{} {word}", grouped(&count.to_string(), lang))
+    format!("{} {word}", number(count, lang))
+}
+
+/// `1,200`.
+pub(super) fn number(number: i64, lang: Lang) -> String {
+    grouped(&number.to_string(), lang)
 }
 
 /// `3 days`, `2 hours` or `5 minutes`: the largest unit that is full.
@@ -402,7 +407,7 @@ fn grouped(number: &str, lang: Lang) -> String {
 }
 
 /// The name of a month, 1 to 12.
-pub(super) fn month(month: u8, lang: Lang) -> &'static str {
+pub(super) fn month(month: usize, lang: Lang) -> &'static str {
     const EN: [&str; 12] = [
         "January",
         "February",
@@ -432,8 +437,10 @@ pub(super) fn month(month: u8, lang: Lang) -> &'static str {
         "décembre",
     ];
     let names = lang.of(EN, FR);
-    let index = usize::from(month.saturating_sub(1));
-    names.get(index).copied().unwrap_or_default()
+    names
+        .get(month.wrapping_sub(1))
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -222,6 +222,7 @@ pub(super) struct MessagePage {
     pub(super) lines: Vec<String>,
 }
 
+#[expect(unreachable_pub, reason = "the macro's own")]
 mod filters {
     use std::fmt::Display;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::{OptionalExtension, params};
+use serde_json::Value;
 
 use super::orders::ORDER_COLUMNS;
 use super::{Store, StoreError, StoredOrder};
@@ -141,6 +142,20 @@ impl Store {
             })
         });
         parked.transpose()
+    }
+
+    /// When `paidup doctor` ran last, and what it found.
+    pub(crate) fn examination(&self) -> Result<Option<(UnixSeconds, Vec<Value>)>, StoreError> {
+        let sql = "SELECT at, findings FROM examination";
+        let mut read = self.connection.prepare_cached(sql)?;
+        let found = read
+            .query_row([], |row| Ok((UnixSeconds(row.get(0)?), row.get(1)?)))
+            .optional()?;
+        let parsed = found.map(|(at, text): (_, String)| {
+            let findings = serde_json::from_str(&text).map_err(|_| StoreError::Unreadable)?;
+            Ok((at, findings))
+        });
+        parsed.transpose()
     }
 
     /// When the last event came in, by this host's clock.

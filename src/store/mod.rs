@@ -75,6 +75,7 @@ pub(crate) use look::Find;
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
+pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};

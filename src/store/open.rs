@@ -14,7 +14,7 @@ use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 26] = [
+const TREES: [(&str, &str); 27] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -62,6 +62,7 @@ const TREES: [(&str, &str); 26] = [
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),
+    ("examination", "id"),
 ];
 
 impl Store {
