@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::command::exit::{Failure, tell};
+use crate::command::show;
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
@@ -97,6 +98,7 @@ impl Environment {
     /// Where it is. From here on root acts as its folder's owner, so secrets must have been read.
     pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
         let path = serve::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        show::read_in(self.zone());
         take_identity(&path)?;
         Ok(path)
     }
