@@ -85,8 +85,8 @@ pub(crate) const SHOW: Command = Command {
 /// What is to be listed.
 #[derive(Default)]
 pub(crate) struct List {
-    asked: Asked,
-    before: Option<Place>,
+    pub(crate) asked: Asked,
+    pub(crate) before: Option<Place>,
     pub(crate) limit: u32,
     pub(crate) json: bool,
     /// The same command without `--before`, to be pasted.

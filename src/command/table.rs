@@ -15,7 +15,7 @@ use crate::command::screen::{Color, Tone, painted};
 pub use crate::command::words::UsageError;
 use crate::command::words::{COLOR, Command, Run, Table, Words, does};
 use crate::command::{
-    api, backup, check, completions, db, demo, doctor, events, export, follow, gen_secret,
+    api, backup, check, completions, connect, db, demo, doctor, events, export, follow, gen_secret,
     gen_token, install, manual, notify, orders, reconcile, report, restore, rotate, send_test,
     serve, version, wrong,
 };
@@ -27,6 +27,7 @@ const GROUPS: Table = &[
         "Set it up",
         &[
             &install::INSTALL,
+            &connect::COMMAND,
             &check::COMMAND,
             &serve::COMMAND,
             &install::UNINSTALL,
