@@ -76,6 +76,19 @@ pub struct Date {
 }
 
 impl Date {
+    /// Before all that anybody has paid.
+    pub(crate) const FIRST: Date = Date {
+        year: 1970,
+        month: 1,
+        day: 1,
+    };
+    /// After it.
+    pub(crate) const LAST: Date = Date {
+        year: 9999,
+        month: 1,
+        day: 1,
+    };
+
     /// The day of that many seconds after 1970 began, in whatever zone that was.
     #[must_use]
     pub(crate) fn of(seconds: i64) -> Date {

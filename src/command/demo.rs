@@ -20,7 +20,7 @@ use crate::command::exit::{Exit, Failure, tell};
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
 use crate::command::words::{CliOption, Command, does};
-use crate::command::{orders, page};
+use crate::command::{orders, page, show};
 use crate::config::Address;
 use crate::config::page::PageConfig;
 use crate::config::serve::Config;
@@ -84,6 +84,7 @@ fn run(temporary: &Path, with_page: bool, out: &mut dyn Write) -> Result<Exit, F
     let sender = Target::Here(Address::Tcp(address));
     let is_as_expected = send_all(&sender, &secret, &config.api_version, &stop, out)?;
     let store = Store::open_existing(&database)?;
+    show::read_in(Environment::read(None)?.zone());
     writeln!(
         out,
         "\nWhat became of it: `paidup orders show ID`, while the server runs\n"

@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 
 use crate::base::plain;
 use crate::command::exit::{Failure, tell};
+use crate::command::show;
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::page::PageConfig;
@@ -111,6 +112,7 @@ impl Environment {
     /// Where it is. From here on root acts as its folder's owner, so secrets must have been read.
     pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
         let path = serve::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        show::read_in(self.zone());
         take_identity(&path)?;
         Ok(path)
     }

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::command::check;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::serve::{begin, ended};
 use crate::command::words::{CliOption, Command, ENV_FILE, does};
+use crate::command::{check, report};
 use crate::host::zone::Zone;
 use crate::page::process::{self, Options};
+use crate::page::visit::Sources;
 
 pub(crate) const COMMAND: Command = Command {
     name: "page",
@@ -53,7 +54,13 @@ pub(crate) fn options(database: &Path, zone: Zone, leave_after: Option<Duration>
     let database = database.to_owned();
     Options {
         leave_after,
-        zone,
-        check: Box::new(move |store| check::stored(&database, store, None)),
+        sources: Sources {
+            check: Box::new(move |store| check::stored(&database, store, None)),
+            csv: Box::new({
+                let zone = zone.clone();
+                move |by, rows| report::csv(by, rows, &zone)
+            }),
+            zone,
+        },
     }
 }

@@ -35,11 +35,23 @@ impl Zone {
     /// `2026-11-24 06:46:26 +01:00`, for people.
     #[must_use]
     pub fn written(&self, at: UnixSeconds) -> String {
+        let (local, offset) = self.split(at);
+        format!("{} {offset}", local.replace('T', " "))
+    }
+
+    /// `2026-11-24T06:46:26+01:00`.
+    #[must_use]
+    pub fn rfc3339(&self, at: UnixSeconds) -> String {
+        let (local, offset) = self.split(at);
+        format!("{local}{offset}")
+    }
+
+    fn split(&self, at: UnixSeconds) -> (String, String) {
         let offset = self.offset(at);
         let local = time::rfc3339(UnixSeconds(at.0.saturating_add(offset)));
-        let local = local.trim_end_matches('Z').replace('T', " ");
         let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
-        format!("{local} {sign}{:02}:{:02}", minutes / 60, minutes % 60)
+        let offset = format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60);
+        (local.trim_end_matches('Z').to_owned(), offset)
     }
 
     /// The date that its calendars show at that time.

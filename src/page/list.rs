@@ -6,11 +6,11 @@ use super::texts;
 use super::views::{FilterView, Orders};
 use super::visit::{IN_PATH, Trouble, Visit, href, page, see};
 use crate::http::exchange::{Reply, Request};
-use crate::store::Find;
+use crate::store::{Place, StoredOrder, Wanted};
 use crate::truth::order::Status;
 
 /// Orders on a page of the list.
-const PAGE: usize = 50;
+const PAGE: u32 = 50;
 /// Orders that one reference may have, on a page.
 const REFERENCES: usize = 50;
 
@@ -24,12 +24,18 @@ impl Visit<'_> {
         let found;
         let mut next = None;
         if query.id.is_empty() {
-            let find = query.find();
-            let mut orders = store.find(&find, PAGE + 1)?;
-            if orders.len() > PAGE {
-                orders.truncate(PAGE);
-                let last = orders.last().map(|order| order.place(&find));
-                next = last.map(|last| query.address(&last));
+            let wanted = query.wanted();
+            let mut orders = match wanted.name {
+                Some(_) => store.named(
+                    &wanted,
+                    query.after.as_deref().unwrap_or_default(),
+                    PAGE + 1,
+                )?,
+                None => store.wanted(&wanted, query.place()?, PAGE + 1)?,
+            };
+            if orders.len() > PAGE as usize {
+                orders.truncate(PAGE as usize);
+                next = orders.last().map(|last| query.address(last));
             }
             found = orders;
         } else if let Some(order) = store.order(&query.id)? {
@@ -95,24 +101,36 @@ impl Query {
         Some(query)
     }
 
-    fn find(&self) -> Find<'_> {
-        Find {
+    fn wanted(&self) -> Wanted {
+        Wanted {
             status: self.status,
-            to_look_at: self.attention,
-            beginning: &self.begins,
-            after: self.after.as_deref(),
+            flagged: self.attention,
+            name: (!self.begins.is_empty()).then(|| self.begins.clone()),
+            ..Wanted::default()
         }
     }
 
-    /// The same list behind its order at `after`.
-    fn address(&self, after: &str) -> String {
+    /// The last order of the page before.
+    fn place(&self) -> Result<Option<Place>, Trouble> {
+        let after = self.after.as_deref();
+        after
+            .map(|after| Place::parse(after).ok_or(Trouble::BadQuery))
+            .transpose()
+    }
+
+    /// The same list behind that order.
+    fn address(&self, last: &StoredOrder) -> String {
+        let after = match self.begins.as_str() {
+            "" => last.place().to_string(),
+            _ => last.name.as_str().to_owned(),
+        };
         let status = self.status.map_or("", Status::as_str);
         let attention = if self.attention { "1" } else { "" };
         let pairs = [
             ("begins", self.begins.as_str()),
             ("status", status),
             ("attention", attention),
-            ("after", after),
+            ("after", after.as_str()),
         ];
         let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
         let pairs =

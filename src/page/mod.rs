@@ -24,4 +24,4 @@ mod site;
 mod sums;
 pub(crate) mod texts;
 mod views;
-mod visit;
+pub(crate) mod visit;

@@ -136,7 +136,7 @@ impl Visit<'_> {
         let t = self.lang.texts();
         let befores = std::iter::once(None).chain(changes.iter().map(Some));
         let step = |(change, before): (&Change, Option<&Change>)| Step {
-            at: second(change.at, &self.site.zone, self.lang),
+            at: second(change.at, &self.site.sources.zone, self.lang),
             what: self.what(before, change),
             amount: self.amounts(change, state),
             kind: plain::text(&change.event_type),

@@ -7,12 +7,12 @@ use crate::base::id::UnixSeconds;
 use crate::base::plain;
 use crate::host::files;
 use crate::http::exchange::Reply;
-use crate::store::{Chore, Find, Store, StoreError, StoredOrder};
+use crate::store::{Chore, Store, StoreError, StoredOrder, Wanted};
 
 /// Of those that need somebody, on the overview.
-const NEEDS: usize = 10;
+const NEEDS: u32 = 10;
 /// Of the newest, on the overview.
-const NEWEST: usize = 10;
+const NEWEST: u32 = 10;
 const DAY: i64 = 24 * 60 * 60;
 /// As in systemd/alerts.yml: a nightly backup that was missed.
 const BACKUP_OLD: i64 = 26 * 60 * 60;
@@ -25,20 +25,20 @@ impl Visit<'_> {
     pub(super) fn home(&self) -> Result<Reply, Trouble> {
         let store = self.store()?;
         let home = store.at_one_moment(|store| {
-            let to_look_at = Find {
-                to_look_at: true,
-                ..Find::default()
+            let flagged = Wanted {
+                flagged: true,
+                ..Wanted::default()
             };
-            let mut orders = store.find(&to_look_at, NEEDS + 1)?;
-            let more = orders.len() > NEEDS;
-            orders.truncate(NEEDS);
+            let mut orders = store.wanted(&flagged, None, NEEDS + 1)?;
+            let more = orders.len() > NEEDS as usize;
+            orders.truncate(NEEDS as usize);
             let mut needs: Vec<Need> = orders.iter().map(|order| self.order_need(order)).collect();
             needs.extend(self.parked(store)?);
             needs.extend(self.untold(store)?);
             needs.extend(self.stale(store)?);
             needs.extend(self.backup(store)?);
             needs.extend(self.disk());
-            let newest = store.find(&Find::default(), NEWEST)?;
+            let newest = store.wanted(&Wanted::default(), None, NEWEST)?;
             let frame = self.frame("/", date(self.today(), self.lang), store.mode()?);
             let (figures, plots) = self.sums(store).overview()?;
             Ok(Home {
@@ -68,7 +68,7 @@ impl Visit<'_> {
         let t = self.lang.texts();
         let parked = store.parked(UnixSeconds(self.now.unix.0 - DAY))?;
         Ok(parked.map(|parked| {
-            let since = date(self.site.zone.date(parked.since), self.lang);
+            let since = date(self.site.sources.zone.date(parked.since), self.lang);
             let what = format!("{}: {}, {} {since}", t.parked, parked.payments, t.since);
             need(what, t.parked_next)
         }))

@@ -24,7 +24,7 @@ use tiny_http::Server;
 
 use super::door::{Door, USER};
 use super::site::Pages;
-use super::visit::Check;
+use super::visit::Sources;
 use crate::base::log_line::{LogFields, Message};
 use crate::base::secret::Secret;
 use crate::config::Address;
@@ -32,7 +32,6 @@ use crate::config::page::PageConfig;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::Systemd;
-use crate::host::zone::Zone;
 use crate::http::exchange::Http;
 use crate::http::metrics::RequestCounters;
 use crate::http::peer::Peer;
@@ -57,10 +56,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Options {
     /// Ends when nobody has asked for that long: systemd starts it again when somebody does.
     pub(crate) leave_after: Option<Duration>,
-    /// In which people read.
-    pub(crate) zone: Zone,
-    /// What the page of the health shows.
-    pub(crate) check: Check,
+    pub(crate) sources: Sources,
 }
 
 /// Serves until there is a reason to stop, and returns that reason. `tell` gets one line for people.
@@ -82,7 +78,7 @@ pub(crate) fn run(
     };
     let (password, notice) = login(config.password, &listener)?;
     let door = Door::new(config.hosts, password.as_ref()).map_err(StartError::System)?;
-    let pages = Pages::new(door, config.database, options.zone, options.check);
+    let pages = Pages::new(door, config.database, options.sources);
     let answers = Answers::start(listener, pages, stop).map_err(StartError::System)?;
     logger::write(Message::Ready, &LogFields::default());
     tell(&format!(

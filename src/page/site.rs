@@ -9,11 +9,10 @@ use sha2::{Digest, Sha256};
 use super::door::{Door, Refusal};
 use super::texts::{self, Lang};
 use super::views::{FindingView, Findings, HealthPage, MoneyPage};
-use super::visit::{CSV_HEAD, Check, STYLE_HEAD, Site, Trouble, Visit, add_head, page};
+use super::visit::{CSV_HEAD, STYLE_HEAD, Site, Sources, Trouble, Visit, add_head, page};
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::base::plain;
 use crate::host::clock::Now;
-use crate::host::zone::Zone;
 use crate::http::exchange::{App, Body, Reply, Request};
 use crate::http::metrics::OTHER;
 use crate::store::Period;
@@ -67,13 +66,12 @@ impl App for Pages {
 }
 
 impl Pages {
-    pub(super) fn new(door: Door, database: PathBuf, zone: Zone, check: Check) -> Pages {
+    pub(super) fn new(door: Door, database: PathBuf, sources: Sources) -> Pages {
         let mut hash = hex::encode(Sha256::digest(STYLE));
         hash.truncate(12);
         let site = Site {
             database,
-            zone,
-            check,
+            sources,
             style: format!("/{hash}.css"),
         };
         Pages { door, site }
@@ -138,7 +136,9 @@ impl Visit<'_> {
     fn csv(&self, request: &Request<'_>) -> Result<Reply, Trouble> {
         let by = period(request)?;
         let store = self.store()?;
-        let text = self.sums(&store).csv(by)?;
+        let days = self.sums(&store).range(by);
+        let rows = store.takings_by(by, days, &self.site.sources.zone)?;
+        let text = (self.site.sources.csv)(by, rows);
         Ok(Reply {
             body: Body::Page {
                 kind: "text/csv; charset=utf-8",
@@ -152,7 +152,7 @@ impl Visit<'_> {
     fn health(&self) -> Result<Reply, Trouble> {
         let t = self.lang.texts();
         let store = self.store()?;
-        let now = (self.site.check)(&store);
+        let now = (self.site.sources.check)(&store);
         let now: Vec<Value> = now
             .iter()
             .filter_map(|it| serde_json::to_value(it).ok())

@@ -80,31 +80,8 @@ impl Sums<'_> {
         Ok(all.iter().map(view).collect())
     }
 
-    /// The same for programs of others: one line a day or month and currency, the oldest first.
-    pub(super) fn csv(&self, by: Period) -> Result<String, StoreError> {
-        let mut text =
-            "period,currency,orders,taken,given_back,lost,kept,taken_minor,given_back_minor,lost_minor,kept_minor\r\n"
-                .to_owned();
-        let days = self.range(by);
-        for (date, currency, sum) in self.store.takings_by(by, days, self.zone)? {
-            let period = match by {
-                Period::Day => date.to_string(),
-                Period::Month => date.to_string().chars().take("YYYY-MM".len()).collect(),
-            };
-            let minor = [sum.taken, sum.refunded, sum.lost, sum.kept()];
-            let decimal = minor.map(|minor| {
-                let written = money::written(minor, Some(&currency));
-                written.split(' ').next().unwrap_or_default().to_owned()
-            });
-            let minor = minor.map(|minor| minor.to_string());
-            let (decimal, minor) = (decimal.join(","), minor.join(","));
-            let code = currency.to_ascii_uppercase();
-            text += &format!("{period},{code},{},{decimal},{minor}\r\n", sum.orders);
-        }
-        Ok(text)
-    }
-
-    fn range(&self, by: Period) -> Range<Date> {
+    /// The days that the page of the money is of.
+    pub(super) fn range(&self, by: Period) -> Range<Date> {
         let first = match by {
             Period::Day => days_before(self.today, DAYS - 1),
             // The first of a month is never more than 31 days after the first of the one before.

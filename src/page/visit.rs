@@ -19,10 +19,11 @@ use crate::base::time::Date;
 use crate::host::clock::Now;
 use crate::host::zone::Zone;
 use crate::http::exchange::{Body, Reply};
-use crate::store::{Store, StoreError, StoredOrder};
+use crate::store::{Period, Store, StoreError, StoredOrder};
 use crate::truth::money;
 use crate::truth::order::{DisputeState, State, Status};
 use crate::truth::reading::Mode;
+use crate::truth::takings::Takings;
 
 /// How long one page may read the database.
 const LOOK: Duration = Duration::from_secs(2);
@@ -61,11 +62,21 @@ pub(super) const STYLE_HEAD: &str = concat!(
 /// What `paidup check` finds of database and disk, for the page of the health.
 pub(crate) type Check = Box<dyn Fn(&Store) -> Vec<Finding> + Send + Sync>;
 
+/// Takings as `paidup report --csv` writes them.
+pub(crate) type Csv = Box<dyn Fn(Period, Vec<(Date, Box<str>, Takings)>) -> String + Send + Sync>;
+
+/// What the pages take from the commands of the same names.
+pub(crate) struct Sources {
+    /// In which people read.
+    pub(crate) zone: Zone,
+    pub(crate) check: Check,
+    pub(crate) csv: Csv,
+}
+
 /// What all pages are of.
 pub(super) struct Site {
     pub(super) database: PathBuf,
-    pub(super) zone: Zone,
-    pub(super) check: Check,
+    pub(super) sources: Sources,
     /// The address of the style sheet.
     pub(super) style: String,
 }
@@ -128,18 +139,18 @@ impl Visit<'_> {
     pub(super) fn sums<'a>(&'a self, store: &'a Store) -> Sums<'a> {
         Sums {
             store,
-            zone: &self.site.zone,
+            zone: &self.site.sources.zone,
             lang: self.lang,
             today: self.today(),
         }
     }
 
     pub(super) fn today(&self) -> Date {
-        self.site.zone.date(self.now.unix)
+        self.site.sources.zone.date(self.now.unix)
     }
 
     pub(super) fn minute(&self, at: UnixSeconds) -> Moment {
-        minute(at, &self.site.zone, self.lang)
+        minute(at, &self.site.sources.zone, self.lang)
     }
 
     pub(super) fn row(&self, order: &StoredOrder) -> Row {

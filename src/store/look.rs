@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::Value;
 
 use super::orders::ORDER_COLUMNS;
-use super::{Store, StoreError, StoredOrder};
+use super::{Store, StoreError, StoredOrder, Wanted};
 use crate::base::id::UnixSeconds;
 use crate::host::clock::Now;
 use crate::truth::order::Status;
@@ -17,21 +17,6 @@ use crate::truth::order::Status;
 const STEPS: i32 = 10_000;
 /// Parked payments that are counted at most.
 const PARKED_MAX: i64 = 1_000;
-/// Begins no name, and sorts behind every text that does.
-const LAST_CHAR: char = char::MAX;
-
-/// Which orders to list, one page of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Find<'a> {
-    pub(crate) status: Option<Status>,
-    /// Only those that somebody must look at: it has a flag or an open dispute.
-    pub(crate) to_look_at: bool,
-    /// How the name begins. The list is then by name, else newest first.
-    pub(crate) beginning: &'a str,
-    /// The last order of the page before, as [`StoredOrder::place`] gave it.
-    pub(crate) after: Option<&'a str>,
-}
-
 /// Payments whose order is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parked {
@@ -39,16 +24,6 @@ pub(crate) struct Parked {
     pub(crate) payments: i64,
     /// Stripe's time of the oldest.
     pub(crate) since: UnixSeconds,
-}
-
-impl StoredOrder {
-    /// Where it stands in a list, for [`Find::after`].
-    pub(crate) fn place(&self, find: &Find<'_>) -> String {
-        match find.beginning {
-            "" => self.id.to_string(),
-            _ => self.name.as_str().to_owned(),
-        }
-    }
 }
 
 impl Store {
@@ -79,49 +54,27 @@ impl Store {
         Ok(seen)
     }
 
-    /// At most `limit` orders.
-    ///
-    /// Only a name's beginning together with a status reads orders that it then does not list.
-    pub(crate) fn find(
+    /// At most `limit` orders whose names begin so, by name, behind the name `after`. Only those of `status`
+    /// or that need somebody, if that is wanted: then it also reads those in between.
+    pub(crate) fn named(
         &self,
-        find: &Find<'_>,
-        limit: usize,
+        wanted: &Wanted,
+        after: &str,
+        limit: u32,
     ) -> Result<Vec<StoredOrder>, StoreError> {
-        let (from, to_look_at) = match find.to_look_at {
-            true => (
-                "orders INDEXED BY orders_to_look_at",
-                "AND (flags <> '' OR dispute = 'open')",
-            ),
-            false => ("orders", ""),
-        };
         // The sign keeps SQLite from the index of the statuses, which is not by name.
-        let (status, order) = match (find.status, find.beginning) {
-            (None, "") => ("true", BY_AGE),
-            (Some(_), "") => ("status = ?1", BY_AGE),
-            (None, _) => ("true", BY_NAME),
-            (Some(_), _) => ("+status = ?1", BY_NAME),
-        };
         let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM {from} WHERE {status} {to_look_at} AND {order} LIMIT ?5"
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE name > ?1 AND name >= ?2 AND name < ?3
+             AND (?4 IS NULL OR +status = ?4) AND (NOT ?5 OR flags <> '' OR dispute = 'open')
+             ORDER BY name LIMIT ?6"
         );
-        let end = format!("{}{LAST_CHAR}", find.beginning);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let status = find.status.map(Status::as_str);
+        let begins = wanted.name.as_deref().unwrap_or_default();
+        // No text begins with the last of all characters, which stands for nothing.
+        let end = format!("{begins}{}", char::MAX);
+        let status = wanted.status.map(Status::as_str);
         let mut read = self.connection.prepare_cached(&sql)?;
-        let rows = match find.beginning {
-            "" => {
-                let after = find.after.and_then(|after| after.parse().ok());
-                let after: i64 = after.unwrap_or(i64::MAX);
-                read.query_map(params![status, after, "", "", limit], StoredOrder::read)?
-            }
-            beginning => {
-                let after = find.after.unwrap_or_default();
-                read.query_map(
-                    params![status, after, beginning, end, limit],
-                    StoredOrder::read,
-                )?
-            }
-        };
+        let which = params![after, begins, end, status, wanted.flagged, limit];
+        let rows = read.query_map(which, StoredOrder::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -166,6 +119,3 @@ impl Store {
         Ok(at.map(UnixSeconds))
     }
 }
-
-const BY_AGE: &str = "id < ?2 ORDER BY id DESC";
-const BY_NAME: &str = "name > ?2 AND name >= ?3 AND name < ?4 ORDER BY name";

@@ -20,6 +20,7 @@
 //! feed      what has changed, for those who poll
 //! look      what `paidup page` looks at
 //! read      what commands, metrics and the API ask for
+//! wanted    pages of orders
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
@@ -61,6 +62,7 @@ mod takings;
 mod told;
 mod upkeep;
 mod wal;
+mod wanted;
 mod watch;
 pub mod writer;
 
@@ -71,7 +73,6 @@ pub use feed::{Changes, Gone};
 pub use ledger::StoredEvent;
 pub use lock::ServeLock;
 pub(crate) use lock::{TellLock, UseLock, uses_another_file};
-pub(crate) use look::Find;
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
@@ -80,6 +81,7 @@ pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};
 pub use upkeep::{PruneBatch, Summary};
+pub use wanted::{Cursor, Entry, Moved, Place, Wanted};
 
 use connect::Schema;
 use watch::Watch;

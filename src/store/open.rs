@@ -32,8 +32,8 @@ const TREES: [(&str, &str); 27] = [
     ("orders", "status"),
     ("orders", "changed"),
     (
-        "orders INDEXED BY orders_to_look_at WHERE flags <> '' OR dispute = 'open'",
-        "id",
+        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
+        "created",
     ),
     (
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
