@@ -156,6 +156,10 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         Step::Run("systemctl daemon-reload", "systemd reads the units"),
         Step::Run(ENABLE, "they start when the machine does"),
         Step::Run(ENABLE_BACKUP, "a backup each night"),
+        Step::Run(
+            ENABLE_PAGE,
+            "a page to look at, for root and the group paidup",
+        ),
     ]);
     take(options, &steps, out)?;
     tell(out, format_args!("{NEXT}"))
@@ -245,6 +249,16 @@ const FILES: &[(&str, &str, &str)] = &[
         "the check before a reload",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup-page.socket",
+        include_str!("../../systemd/paidup-page.socket"),
+        "where one looks at the orders: http://localhost:4245 through ssh",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-page.service",
+        include_str!("../../systemd/paidup-page.service"),
+        "shows them; runs only while somebody looks",
+    ),
+    (
         "/usr/local/lib/systemd/system/paidup-api.service",
         include_str!("../../systemd/paidup-api.service"),
         "orders over HTTP for the shop; off until you enable it",
@@ -317,9 +331,10 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
+const ENABLE_PAGE: &str = "systemctl enable --now paidup-page.socket";
 const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
-                       paidup-api.service paidup-notify.service \
+                       paidup-page.socket paidup-page.service paidup-api.service paidup-notify.service \
                        paidup-reconcile.timer paidup-backup.timer";
 
 const NEXT: &str = "

@@ -25,6 +25,7 @@ mod documented;
 mod documents;
 mod planted;
 mod runbook;
+mod shows;
 mod tells;
 
 use std::collections::BTreeSet;
