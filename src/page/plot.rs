@@ -14,13 +14,15 @@ pub(super) struct Plot {
     pub(super) height: usize,
     /// Where the bars stand.
     pub(super) base: usize,
+    /// Where the labels stand.
+    pub(super) below: usize,
     pub(super) bars: Vec<Bar>,
     pub(super) labels: Vec<Label>,
 }
 
 /// One bar.
 pub(super) struct Bar {
-    /// `bar`, or `bar last`.
+    /// `bar`, `bar last`, or `none`.
     pub(super) class: &'static str,
     pub(super) x: String,
     pub(super) y: String,
@@ -36,7 +38,7 @@ pub(super) struct Label {
 }
 
 const WIDTH: usize = 720;
-const HEIGHT: usize = 150;
+const HEIGHT: usize = 140;
 /// Room for the labels.
 const BELOW: usize = 20;
 /// Room for the greatest value.
@@ -54,12 +56,12 @@ pub(super) fn bars(values: &[i64], first: String, last: String) -> Plot {
     let bar = |(index, value): (usize, &i64)| {
         let height = room * share((*value).max(0), most);
         // A little is not nothing.
-        let height = if *value > 0 { height.max(2.0) } else { 0.0 };
+        let height = height.max(if *value > 0 { 2.0 } else { 1.0 });
         Bar {
-            class: if index + 1 == values.len() {
-                "bar last"
-            } else {
-                "bar"
+            class: match (*value > 0, index + 1 == values.len()) {
+                (false, _) => "none",
+                (true, true) => "bar last",
+                (true, false) => "bar",
             },
             x: format!("{:.1}", length(index) * slot + (slot - width) / 2.0),
             y: format!("{:.1}", length(base) - height),
@@ -76,6 +78,7 @@ pub(super) fn bars(values: &[i64], first: String, last: String) -> Plot {
         width: WIDTH,
         height: HEIGHT,
         base,
+        below: HEIGHT - 4,
         bars: values.iter().enumerate().map(bar).collect(),
         labels: vec![label(0, "start", first), label(WIDTH, "end", last)],
     }

@@ -18,6 +18,7 @@ use crate::http::metrics::OTHER;
 use crate::store::Period;
 
 const STYLE: &str = include_str!("page.css");
+const ICON: &str = include_str!("icon.svg");
 
 /// All pages, behind their door.
 pub(super) struct Pages {
@@ -33,6 +34,7 @@ enum Route<'a> {
     Csv,
     Health,
     Style,
+    Icon,
     Other,
 }
 
@@ -45,7 +47,7 @@ impl App for Pages {
             Route::Money => "/money",
             Route::Csv => "/money.csv",
             Route::Health => "/health",
-            Route::Style | Route::Other => OTHER,
+            Route::Style | Route::Icon | Route::Other => OTHER,
         }
     }
 
@@ -86,6 +88,7 @@ impl Route<'_> {
             "/money" => Route::Money,
             "/money.csv" => Route::Csv,
             "/health" => Route::Health,
+            "/favicon.ico" => Route::Icon,
             path if path == style => Route::Style,
             path => path
                 .strip_prefix("/orders/")
@@ -96,14 +99,8 @@ impl Route<'_> {
 impl Visit<'_> {
     fn answer(&self, request: &Request<'_>, fields: &mut LogFields) -> Result<Reply, Trouble> {
         match Route::of(request.path, &self.site.style) {
-            Route::Style => Ok(Reply {
-                body: Body::Page {
-                    kind: "text/css; charset=utf-8",
-                    head: STYLE_HEAD.into(),
-                    text: STYLE.into(),
-                },
-                ..Reply::json(200, Message::HealthServed, "")
-            }),
+            Route::Style => Ok(constant("text/css; charset=utf-8", STYLE)),
+            Route::Icon => Ok(constant("image/svg+xml", ICON)),
             Route::Home => self.home(),
             Route::Orders => self.orders(request),
             Route::Order(id) => {
@@ -232,6 +229,18 @@ impl Visit<'_> {
             Refusal::Host | Refusal::Length | Refusal::OtherSite => {}
         }
         reply
+    }
+}
+
+/// What never changes under its address, or hardly ever.
+fn constant(kind: &'static str, text: &'static str) -> Reply {
+    Reply {
+        body: Body::Page {
+            kind,
+            head: STYLE_HEAD.into(),
+            text: text.into(),
+        },
+        ..Reply::json(200, Message::HealthServed, "")
     }
 }
 

@@ -78,7 +78,7 @@ texts! {
     read_only: "Read-only", "Lecture seule";
     live: "Live data", "Données réelles";
     test: "Test data", "Données de test";
-    times: "Times are this machine’s", "Heures de cette machine";
+    times: "Times are this machine’s:", "Heures de cette machine :";
 
     needs_you: "Needs you", "À traiter";
     nothing_needs_you: "Nothing needs you.", "Rien à traiter.";

@@ -62,18 +62,23 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Vec<StoredOrder>, StoreError> {
+        let begins = wanted.name.as_deref().unwrap_or_default();
+        // One bound, or SQLite may begin at the lower one.
+        let (from, is_behind) = match after {
+            "" => (begins, ">="),
+            after => (after, ">"),
+        };
         // The sign keeps SQLite from the index of the statuses, which is not by name.
         let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE name > ?1 AND name >= ?2 AND name < ?3
-             AND (?4 IS NULL OR +status = ?4) AND (NOT ?5 OR flags <> '' OR dispute = 'open')
-             ORDER BY name LIMIT ?6"
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE name {is_behind} ?1 AND name < ?2
+             AND (?3 IS NULL OR +status = ?3) AND (NOT ?4 OR flags <> '' OR dispute = 'open')
+             ORDER BY name LIMIT ?5"
         );
-        let begins = wanted.name.as_deref().unwrap_or_default();
         // No text begins with the last of all characters, which stands for nothing.
         let end = format!("{begins}{}", char::MAX);
         let status = wanted.status.map(Status::as_str);
         let mut read = self.connection.prepare_cached(&sql)?;
-        let which = params![after, begins, end, status, wanted.flagged, limit];
+        let which = params![from, end, status, wanted.flagged, limit];
         let rows = read.query_map(which, StoredOrder::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

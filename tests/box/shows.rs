@@ -44,6 +44,7 @@ fn a_look_starts_the_page_and_nothing_that_brings_it_down_harms_a_delivery() {
 
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let raise = Raise(&over);
         let deliveries = scope.spawn(|| {
             let mut count = 0;
             while !over.load(SeqCst) || count == 0 {
@@ -72,7 +73,7 @@ fn a_look_starts_the_page_and_nothing_that_brings_it_down_harms_a_delivery() {
             });
             eprintln!("{name}: {:?}", made.elapsed());
         }
-        over.store(true, SeqCst);
+        drop(raise);
         assert!(deliveries.join().unwrap() > 0);
     });
 
@@ -90,6 +91,15 @@ fn a_look_starts_the_page_and_nothing_that_brings_it_down_harms_a_delivery() {
         again.starts_with("HTTP/1.1 200 "),
         "the next click starts it: {again}"
     );
+}
+
+/// Ends what goes on until then, also when a test fails.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 /// What a client writes on so many connections.
