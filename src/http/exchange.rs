@@ -115,14 +115,18 @@ pub enum Body {
     /// Prometheus' text format.
     Metrics(String),
     /// A page for people, or what belongs to one.
-    Page {
-        /// Its media type.
-        kind: &'static str,
-        /// Whole lines of the head, of which nothing is from outside.
-        head: Cow<'static, str>,
-        /// All of it.
-        text: Cow<'static, str>,
-    },
+    Page(Box<Page>),
+}
+
+/// A page for people, or what belongs to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its media type.
+    pub kind: &'static str,
+    /// Whole lines of the head, of which nothing is from outside.
+    pub head: Cow<'static, str>,
+    /// All of it.
+    pub text: Cow<'static, str>,
 }
 
 impl Reply {
@@ -356,7 +360,7 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
          x-request-id: {id}\r\n"
     );
     match &reply.body {
-        Body::Page { head, .. } => answer.push_str(head),
+        Body::Page(page) => answer.push_str(&page.head),
         Body::Json(_) | Body::Error(_) | Body::Metrics(_) => {
             answer.push_str("Cache-Control: no-store\r\n");
             if reply.status == 401 {
@@ -393,7 +397,7 @@ fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
             ("application/json", Cow::Owned(json))
         }
         Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
-        Body::Page { kind, text, .. } => (*kind, Cow::Borrowed(text.as_ref())),
+        Body::Page(page) => (page.kind, Cow::Borrowed(page.text.as_ref())),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each file uses those below it only:
 //!
-//! - `process`: the process around it, by tiny_http
+//! - `process`: the process around it, by `tiny_http`
 //! - `site`: which page an address is
 //! - `overview`, `list`, `order`: what the pages of these names show
 //! - `visit`: one look at one page

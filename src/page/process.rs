@@ -1,6 +1,6 @@
-//! Starts and stops `paidup page`, by tiny_http.
+//! Starts and stops `paidup page`, by `tiny_http`.
 //!
-//! tiny_http 0.12 believes what it reads, has no limits and no timeouts: a client that may connect can
+//! `tiny_http` 0.12 believes what it reads, has no limits and no timeouts: a client that may connect can
 //! fill its threads, or end the process with one request. So it is here, in a process that holds
 //! nothing: it reads the database, and no delivery waits for it. What can be noticed is answered by a
 //! new start, which takes less than a second under systemd:
@@ -46,7 +46,7 @@ const FULL_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the answers under way may take when the process is asked to stop.
 const END_PATIENCE: Duration = Duration::from_secs(3);
-/// tiny_http reads the rest of a body in one piece, into as much memory as the client says.
+/// `tiny_http` reads the rest of a body in one piece, into as much memory as the client says.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 /// A connection waits for so many looks in a row: nobody accepts it.
 const DEAF_LOOKS: u32 = 5;
@@ -253,7 +253,7 @@ fn server(listener: Socket) -> std::io::Result<Server> {
     server.map_err(|error| std::io::Error::other(error.to_string()))
 }
 
-/// Notices that nobody accepts connections any more. tiny_http's thread for that ends without a word when
+/// Notices that nobody accepts connections any more. Its thread for that ends without a word when
 /// it gets no descriptor or no thread.
 fn watch(listener: &Socket, stop: &Sender<Stop>) {
     let waits = |patience: Option<&Timespec>| {

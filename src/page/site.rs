@@ -13,7 +13,7 @@ use super::visit::{CSV_HEAD, STYLE_HEAD, Site, Sources, Trouble, Visit, add_head
 use crate::base::log_line::{ErrorCode, LogFields, Message};
 use crate::base::plain;
 use crate::host::clock::Now;
-use crate::http::exchange::{App, Body, Reply, Request};
+use crate::http::exchange::{App, Body, Page, Reply, Request};
 use crate::http::metrics::OTHER;
 use crate::store::Period;
 
@@ -137,11 +137,11 @@ impl Visit<'_> {
         let rows = store.takings_by(by, days, &self.site.sources.zone)?;
         let text = (self.site.sources.csv)(by, rows);
         Ok(Reply {
-            body: Body::Page {
+            body: Body::Page(Box::new(Page {
                 kind: "text/csv; charset=utf-8",
                 head: CSV_HEAD.into(),
                 text: text.into(),
-            },
+            })),
             ..Reply::json(200, Message::RequestServed, "")
         })
     }
@@ -235,11 +235,11 @@ impl Visit<'_> {
 /// What never changes under its address, or hardly ever.
 fn constant(kind: &'static str, text: &'static str) -> Reply {
     Reply {
-        body: Body::Page {
+        body: Body::Page(Box::new(Page {
             kind,
             head: STYLE_HEAD.into(),
             text: text.into(),
-        },
+        })),
         ..Reply::json(200, Message::HealthServed, "")
     }
 }

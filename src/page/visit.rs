@@ -18,7 +18,7 @@ use crate::base::plain;
 use crate::base::time::Date;
 use crate::host::clock::Now;
 use crate::host::zone::Zone;
-use crate::http::exchange::{Body, Reply};
+use crate::http::exchange::{Body, Page, Reply};
 use crate::store::{Period, Store, StoreError, StoredOrder};
 use crate::truth::money;
 use crate::truth::order::{DisputeState, State, Status};
@@ -276,17 +276,17 @@ pub(super) fn page(status: u16, template: &impl Template) -> Result<Reply, Troub
 
 pub(super) fn html(status: u16, text: String) -> Reply {
     Reply {
-        body: Body::Page {
+        body: Body::Page(Box::new(Page {
             kind: "text/html; charset=utf-8",
             head: Cow::Borrowed(PAGE_HEAD),
             text: text.into(),
-        },
+        })),
         ..Reply::json(status, Message::RequestServed, "")
     }
 }
 
 pub(super) fn add_head(reply: &mut Reply, line: &str) {
-    if let Body::Page { head, .. } = &mut reply.body {
-        head.to_mut().push_str(line);
+    if let Body::Page(page) = &mut reply.body {
+        page.head.to_mut().push_str(line);
     }
 }
