@@ -55,7 +55,7 @@ impl Sums<'_> {
         let t = self.lang.texts();
         let range = self.range(by);
         let all = self.series(by, range.clone())?;
-        let view = |(currency, series): (&Box<str>, &Series)| {
+        let view = |currency: &str, series: &Series| {
             let dates = dates(by, &range);
             let taken: Vec<i64> = dates
                 .iter()
@@ -77,7 +77,10 @@ impl Sums<'_> {
                     .collect(),
             }
         };
-        Ok(all.iter().map(view).collect())
+        Ok(all
+            .iter()
+            .map(|(currency, series)| view(currency, series))
+            .collect())
     }
 
     /// The days that the page of the money is of.
