@@ -26,6 +26,7 @@ pub mod sample;
 pub mod screen;
 mod send_test;
 mod serve;
+mod shared;
 pub mod show;
 pub mod table;
 mod version;
