@@ -15,6 +15,7 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 
+use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
 use crate::command::shared::{self, Shared};
 use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
@@ -151,7 +152,7 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
     }
     steps.push(Step::WriteOnce(
-        ENV_FILE,
+        USUAL_ENV_FILE,
         0o600,
         env_file(),
         "your settings",
@@ -231,7 +232,6 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
 }
 
 const PROGRAM: &str = "/usr/local/bin/paidup";
-const ENV_FILE: &str = "/etc/paidup/paidup.env";
 
 /// The Debian package has the same files under `/usr/lib`.
 const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
@@ -573,7 +573,7 @@ mod tests {
     fn settings_are_private_and_never_overwritten() {
         let root = tempfile::tempdir().unwrap();
         told(|out| install(&options(root.path()), out));
-        let settings = within(root.path(), ENV_FILE);
+        let settings = within(root.path(), USUAL_ENV_FILE);
         let mode = fs::metadata(&settings).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         fs::write(&settings, "STRIPE_WEBHOOK_SECRET=whsec_mine\n").unwrap();
@@ -607,7 +607,7 @@ mod tests {
         told(|out| uninstall(&options(root.path()), false, out));
         let mut left = files_in(root.path());
         left.sort();
-        assert_eq!(left, [within(root.path(), ENV_FILE), orders]);
+        assert_eq!(left, [within(root.path(), USUAL_ENV_FILE), orders]);
         told(|out| uninstall(&options(root.path()), true, out));
         assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
     }

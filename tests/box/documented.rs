@@ -93,6 +93,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ),
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
+    ("paidup connect", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),
