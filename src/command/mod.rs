@@ -18,6 +18,7 @@ pub mod help;
 mod install;
 mod notify;
 mod orders;
+mod proxy;
 pub mod reconcile;
 pub mod restore;
 mod rotate;
