@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -136,16 +137,19 @@ fn run(hint: &str, words: &str) {
         assert_eq!(setup.run(&["backup", backup.to_str().unwrap()]).0, 0);
         drop(service);
     }
+    let mut before = "";
     let mut words: Vec<String> = words
         .split(' ')
-        .map(|word| match word.trim_matches('\'') {
-            "FILE" if words.starts_with("restore") => backup.display().to_string(),
-            "ID" => "ord_1".to_owned(),
-            "COMMAND" => "check".to_owned(),
-            "HOST" => "hooks.example.com".to_owned(),
-            // Another shop's order, which is not in this one.
-            id if id.starts_with("ord_") || id.starts_with("test_") => "ord_1".to_owned(),
-            word => word.to_owned(),
+        .map(|word| {
+            let follows = std::mem::replace(&mut before, word);
+            match word {
+                "FILE" => backup.display().to_string(),
+                "COMMAND" => "check".to_owned(),
+                "HOST" => "hooks.example.com".to_owned(),
+                // An order of the test that saw the hint, which is not in this shop.
+                _ if follows == "--order" || follows == "show" => "ord_1".to_owned(),
+                _ => word.to_owned(),
+            }
         })
         .collect();
     if ["rotate", "connect"].contains(&&*words[0]) {
@@ -167,7 +171,12 @@ fn run(hint: &str, words: &str) {
     let mut command = bounded.command(&words);
     let input = std::process::Stdio::piped();
     let mut child = command.stdin(input).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"whsec_after_the_roll\n").unwrap();
+    // Who does not read it closes it.
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"whsec_after_the_roll\n");
     let output = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let code = output.status.code();
