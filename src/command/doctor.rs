@@ -8,11 +8,11 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::id::{StripeId, UnixSeconds};
-use crate::base::time::rfc3339;
 use crate::command::check::{self, ServerFigures};
 use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::show::when;
 use crate::command::subscription;
 use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::serve::Config;
@@ -416,7 +416,7 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
     match patient.delivered_at() {
         Some(at) => Finding::good(
             "secret",
-            format!("the last verified delivery came at {}", rfc3339(at)),
+            format!("the last verified delivery came at {} UTC", when(at)),
         ),
         None => Finding::warning(
             "secret",

@@ -39,4 +39,6 @@ mod root;
 mod service;
 mod stripe_api;
 mod stripe_side;
+mod takings;
+mod terminal;
 mod truth;
