@@ -222,7 +222,7 @@ fn parse_days(text: &str) -> Option<u32> {
 
 fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     const RESTORE: &str = "Stop the server and put the last good backup in its place: \
-        paidup restore FILE. Then paidup reconcile --since 30d";
+        `paidup restore FILE`. Then `paidup reconcile --since 30d`";
     let damage = store.damage()?;
     if !damage.is_empty() {
         let why = "Orders may be wrong, and writing to it may damage more.";

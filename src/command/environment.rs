@@ -129,15 +129,9 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 /// The command as it was typed, for a shell.
 fn typed(words: impl Iterator<Item = OsString>) -> String {
-    let quoted = |word: OsString| {
-        let word = plain::text(&word.to_string_lossy());
-        let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
-        match !word.is_empty() && word.chars().all(is_plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        }
-    };
-    let words: Vec<String> = words.map(quoted).collect();
+    let words: Vec<String> = words
+        .map(|word| plain::word(&word.to_string_lossy()))
+        .collect();
     words.join(" ")
 }
 

@@ -20,6 +20,7 @@ mod install;
 mod manual;
 mod notify;
 mod orders;
+mod proxy;
 pub mod reconcile;
 pub mod restore;
 mod rotate;

@@ -111,8 +111,8 @@ fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<(
     match summary.received {
         Some((_, last)) => writeln!(
             out,
-            "What Stripe sent after {} UTC is not in it. Start the server, then: paidup reconcile --since \
-             30d. What is known already changes nothing.",
+            "What Stripe sent after {} UTC is not in it. Start the server, then `paidup reconcile --since \
+             30d`. What is known already changes nothing.",
             when(last)
         ),
         None => Ok(()),
@@ -208,7 +208,7 @@ const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.
 fn in_use() -> Failure {
     Failure::Other(format!(
         "A server runs on this database. Restoring under it would lose what it writes. Stop it, and \
-         what would start it again: {STOP_ALL}"
+         what would start it again: `{STOP_ALL}`"
     ))
 }
 
@@ -219,7 +219,7 @@ fn in_use_by(holders: &[String]) -> Failure {
     };
     Failure::Other(format!(
         "The database is in use by {holders}. Restoring under it would lose what it writes. Wait until \
-         it has ended, or stop it: {STOP_ALL}\nThe database is as it was."
+         it has ended, or stop it: `{STOP_ALL}`\nThe database is as it was."
     ))
 }
 

@@ -21,6 +21,8 @@ use paidup::truth::reading::Reading;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::hints;
+
 const SECRET: &str = "whsec_command_line";
 
 // ── Words and exit codes ────────────────────────────────────────────────────────────────────────
@@ -795,11 +797,13 @@ struct Done {
 
 impl From<Output> for Done {
     fn from(output: Output) -> Done {
-        Done {
+        let done = Done {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        };
+        hints::paste(&format!("{}{}", done.stdout, done.stderr));
+        done
     }
 }
 

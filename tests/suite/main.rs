@@ -29,6 +29,7 @@ mod corpus;
 mod data;
 mod documents;
 mod feed;
+mod hints;
 mod installed;
 mod logger;
 mod map;
