@@ -167,7 +167,7 @@ fn is_of(path: &Path, database: &Path) -> bool {
 pub(crate) fn contents(summary: &Summary) -> String {
     let orders: i64 = summary.orders.iter().map(|(_, count)| count).sum();
     let last = match summary.received {
-        Some((_, last)) => format!("the last came {} UTC", when(last)),
+        Some((_, last)) => format!("the last came {}", when(last)),
         None => "none yet".to_owned(),
     };
     let events = summary.events;

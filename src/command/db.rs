@@ -192,7 +192,7 @@ pub fn prune(
     let removed = counted(usize::try_from(removed).unwrap_or(usize::MAX), "event");
     writeln!(
         out,
-        "Removed {removed} from before {} UTC. Orders and their stories are as they were.",
+        "Removed {removed} from before {}. Orders and their stories are as they were.",
         when(before)
     )?;
     writeln!(
@@ -303,7 +303,7 @@ impl Info {
             ("last check", self.last_check),
             ("last pruning", self.last_prune),
         ] {
-            let at = at.map_or_else(|| "never".to_owned(), |at| format!("{} UTC", when(at)));
+            let at = at.map_or_else(|| "never".to_owned(), when);
             writeln!(out, "  {label:<14} {at}")?;
         }
         Ok(())

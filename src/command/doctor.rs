@@ -416,7 +416,7 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
     match patient.delivered_at() {
         Some(at) => Finding::good(
             "secret",
-            format!("the last verified delivery came at {} UTC", when(at)),
+            format!("the last verified delivery came at {}", when(at)),
         ),
         None => Finding::warning(
             "secret",

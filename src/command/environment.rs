@@ -11,13 +11,15 @@ use rustix::process::geteuid;
 
 use crate::base::plain;
 use crate::command::exit::{Failure, tell};
+use crate::command::show;
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
 use crate::config::table::DATABASE_PATH;
-use crate::config::{ConfigError, env_file};
+use crate::config::{self, ConfigError, env_file};
 use crate::host::identity;
+use crate::host::zone::Zone;
 use crate::store::Store;
 
 /// The environment file of the installed service.
@@ -86,6 +88,14 @@ impl Environment {
             .map_err(|errors| all_of(&errors))
     }
 
+    /// The time zone in which people read. A wrong one is told, and UTC it is.
+    pub(crate) fn zone(&self) -> Zone {
+        config::zone(&self.vars).unwrap_or_else(|error| {
+            tell(&error);
+            Zone::default()
+        })
+    }
+
     /// The database, for commands that need nothing else of the configuration.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         let path = self.database()?;
@@ -96,6 +106,7 @@ impl Environment {
     /// Where it is. From here on root acts as its folder's owner, so secrets must have been read.
     pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
         let path = serve::database_path(&self.vars).map_err(|error| all_of(&[error]))?;
+        show::read_in(self.zone());
         take_identity(&path)?;
         Ok(path)
     }

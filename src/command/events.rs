@@ -89,7 +89,7 @@ pub(crate) fn list(
         ]
     });
     write_table(
-        ["RECEIVED (UTC)", "TYPE", "OUTCOME", "ORDER", "EVENT"],
+        ["RECEIVED", "TYPE", "OUTCOME", "ORDER", "EVENT"],
         rows.collect(),
         out,
     )?;
@@ -146,14 +146,12 @@ fn write_event(event: &StoredEvent, out: &mut dyn Write) -> io::Result<()> {
         plain::text(&event.kind)
     )?;
     let order = event.order.as_deref().map(plain::text);
-    let created = event
-        .created
-        .map(|at| format!("{} UTC, by Stripe", when(at)));
+    let created = event.created.map(|at| format!("{}, by Stripe", when(at)));
     for (label, value) in [
         ("about", event.object.as_deref().map(plain::text)),
         ("order", order),
         ("created", created),
-        ("received", Some(format!("{} UTC", when(event.received_at)))),
+        ("received", Some(when(event.received_at))),
         ("request", event.request_id.as_deref().map(plain::text)),
         ("sha256", Some(event.sha256.clone())),
     ] {

@@ -111,7 +111,7 @@ fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<(
     match summary.received {
         Some((_, last)) => writeln!(
             out,
-            "What Stripe sent after {} UTC is not in it. Start the server, then `paidup reconcile --since \
+            "What Stripe sent after {} is not in it. Start the server, then `paidup reconcile --since \
              30d`. What is known already changes nothing.",
             when(last)
         ),
