@@ -36,7 +36,7 @@ pub(crate) const LIST: Command = Command {
     run: |words| {
         let (status, limit, json) = (status(words)?, words.limit()?, words.has("json"));
         does(move |env_file, out| {
-            let store = Environment::read(env_file)?.store()?;
+            let store = Environment::read(env_file)?.store_to_read()?;
             list(&store, status, limit, json, out)
         })
     },
@@ -57,7 +57,14 @@ pub(crate) const SHOW: Command = Command {
     ],
     run: |words| {
         let (id, json) = (words.argument()?, words.has("json"));
-        does(move |env_file, out| show(&Environment::read(env_file)?.store()?, &id, json, out))
+        does(move |env_file, out| {
+            show(
+                &Environment::read(env_file)?.store_to_read()?,
+                &id,
+                json,
+                out,
+            )
+        })
     },
 };
 

@@ -36,4 +36,5 @@ mod root;
 mod service;
 mod stripe_api;
 mod stripe_side;
+mod trouble;
 mod truth;
