@@ -56,7 +56,7 @@ pub(crate) const STATUS: Command = Command {
     examples: &["paidup notify status", "paidup notify status --json"],
     run: |words| {
         let json = words.has("json");
-        does(move |env_file, out| status(&Environment::read(env_file)?.store()?, json, out))
+        does(move |env_file, out| status(&Environment::read(env_file)?.store_to_read()?, json, out))
     },
 };
 

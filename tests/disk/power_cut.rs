@@ -52,6 +52,7 @@ fn after_a_power_cut_every_delivery_that_was_acknowledged_is_there() {
             | Step::Sync(_)
             | Step::Make(_)
             | Step::Unlink(_)
+            | Step::Rename(..)
             | Step::SyncFolder => files.take(step),
         }
     }
@@ -124,6 +125,7 @@ impl Files {
                 self.contents.push(Content::default());
             }
             Step::Unlink(file) => self.names[*file] = None,
+            Step::Rename(from, to) => self.names[*to] = self.names[*from].take(),
             Step::SyncFolder => self.synced_names = self.names,
             Step::Sync(file) => {
                 let content = self.content(*file);
@@ -178,7 +180,12 @@ fn apply(bytes: &mut Vec<u8>, change: &Step) {
             bytes[*offset..end].copy_from_slice(written);
         }
         Step::Truncate(_, length) => bytes.resize(*length, 0),
-        Step::Sync(_) | Step::Make(_) | Step::Unlink(_) | Step::SyncFolder | Step::Answer(_) => {}
+        Step::Sync(_)
+        | Step::Make(_)
+        | Step::Unlink(_)
+        | Step::Rename(..)
+        | Step::SyncFolder
+        | Step::Answer(_) => {}
     }
 }
 
