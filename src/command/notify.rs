@@ -19,7 +19,7 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::notify::process;
 use crate::store::json::order_json;
-use crate::store::{Change, Destination, Store, StoredOrder, Told, Unheard};
+use crate::store::{Change, Destination, Store, StoredOrder, TellLock, Told, Unheard};
 
 pub(crate) const NOTIFY: Command = Command {
     name: "notify",
@@ -103,6 +103,21 @@ pub(crate) const REPLAY: Command = Command {
     run: |words| {
         let which = Which::read(words)?;
         does(move |env_file, out| replay(env_file, &which, out))
+    },
+};
+
+pub(crate) const FORGET: Command = Command {
+    name: "notify forget",
+    arguments: "NAME",
+    summary: "Forget a destination that is no longer wanted, and what it has heard",
+    details: "Its process must have ended. Until then `check`, the metrics and the alert go on naming what it has\n\
+              not heard. Started again under that name, it begins like a new one.",
+    options: &[ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup notify forget phone"],
+    run: |words| {
+        let name = words.argument()?;
+        does(move |env_file, out| forget(env_file, &name, out))
     },
 };
 
@@ -319,8 +334,11 @@ fn finding(store: &Store, unheard: &Unheard) -> Finding {
             "notify",
             what,
             "The shop does not know how these orders stand.",
-            "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
-             wrong there: is paidup-notify running?",
+            format!(
+                "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
+                 wrong there: is paidup-notify running? One that is no longer wanted: `paidup notify forget \
+                 {name}`."
+            ),
         ),
         Some(_) | None => Finding::good("notify", what),
     }
@@ -347,6 +365,27 @@ fn destination(env_file: Option<&Path>) -> Result<(Store, Box<str>), Failure> {
         )));
     }
     Ok((store, name))
+}
+
+fn forget(env_file: Option<&Path>, name: &str, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let database = environment.database()?;
+    let mut store = environment.store()?;
+    let name = plain::text(name);
+    if store.destination(&name)?.is_none() {
+        return Err(Failure::Other(format!(
+            "There is no destination {name:?}. `paidup notify status` lists those that there are."
+        )));
+    }
+    let Some(_lock) = TellLock::take(&database, &name)? else {
+        return Err(Failure::Other(format!(
+            "{name} is being told now, and would begin anew. Stop its process first: `systemctl list-units \
+             'paidup-notify*'` shows its unit, `systemctl disable --now` stops it for good."
+        )));
+    };
+    store.forget(&name)?;
+    writeln!(out, "{name} is forgotten, with all that it has heard.")?;
+    Ok(Exit::Done)
 }
 
 fn retry(env_file: Option<&Path>, out: &mut dyn Write) -> Result<Exit, Failure> {

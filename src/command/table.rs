@@ -47,6 +47,7 @@ const COMMANDS: &[&Command] = &[
     &notify::STATUS,
     &notify::RETRY,
     &notify::REPLAY,
+    &notify::FORGET,
     &gen_secret::COMMAND,
     &install::INSTALL,
     &install::UNINSTALL,

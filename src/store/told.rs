@@ -414,6 +414,30 @@ impl Store {
         self.change_telling("", sql, params![destination, now.0, order.id])
     }
 
+    /// Removes a destination and all that it has heard: some of it at a time, as the server writes too.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::record`].
+    pub fn forget(&mut self, destination: &str) -> Result<(), StoreError> {
+        loop {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let sql = "DELETE FROM told WHERE destination = ?1 AND order_id IN
+                           (SELECT order_id FROM told WHERE destination = ?1 LIMIT 10000)";
+            let removed = transaction.execute(sql, [destination])?;
+            if removed == 0 {
+                transaction.execute("DELETE FROM destination WHERE name = ?1", [destination])?;
+            }
+            transaction.commit()?;
+            self.look()?;
+            self.move_long_log()?;
+            if removed == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn change_telling(
         &mut self,
         first: &str,
