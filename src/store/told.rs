@@ -224,19 +224,20 @@ impl Store {
     }
 
     /// Orders before the cursor that were refused, or are to be told again for another reason, and whose
-    /// time has come: it is not after `until`. Those that have waited longest first.
+    /// time has come: it is not after `until`, or after `beyond`, as another clock has set it. Those that
+    /// have waited longest first.
     pub(crate) fn due_again(
         &self,
         destination: &Destination,
-        until: UnixSeconds,
+        (until, beyond): (i64, i64),
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
         let sql = "SELECT id, 0 FROM told JOIN orders ON id = order_id
-                   WHERE destination = ?1 AND changed <= ?2 AND next_try <= ?3
-                   ORDER BY next_try LIMIT ?4";
+                   WHERE destination = ?1 AND changed <= ?2 AND (next_try <= ?3 OR next_try > ?4)
+                   ORDER BY next_try LIMIT ?5";
         let mut read = self.connection.prepare_cached(sql)?;
         let Destination { name, cursor, .. } = destination;
-        let rows = read.query_map(params![name, cursor, until.0, limit], Due::read)?;
+        let rows = read.query_map(params![name, cursor, until, beyond, limit], Due::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

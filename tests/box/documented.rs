@@ -14,6 +14,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
         "cargo deny --config .ci/deny.toml check",
@@ -53,10 +54,16 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify forget NAME", "tests/suite/notify.rs"),
+    ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
     ("paidup orders follow --json", "tests/suite/notify.rs"),
     (
         "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl disable --now paidup-notify@phone",
         "tests/box/tells.rs",
     ),
     (

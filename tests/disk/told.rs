@@ -39,7 +39,11 @@ fn what_is_not_on_disk_is_not_told() {
     let mut server = setup.start();
     let mut notify = on_another_disk.start_with(&["notify"]);
     server.accepts(paid("a"), "applied");
-    eventually("it is told", || receiver.shop.row("ord_a") == "paid");
+    // And written: what it writes later would take the place of what is written next.
+    eventually("it is told", || {
+        let is_told = receiver.shop.row("ord_a") == "paid";
+        is_told && server.store().unheard().unwrap()[0].waiting == 0
+    });
 
     // Written whole, with the mark of a commit, and killed before the sync.
     disk.arm(
@@ -72,6 +76,42 @@ fn what_is_not_on_disk_is_not_told() {
     let _notify = setup.start_with(&["notify"]);
     eventually("it is told", || receiver.shop.row("ord_b") == "paid");
     assert!(syncs() > before, "told, and not synced");
+}
+
+#[test]
+fn while_the_disk_is_full_nothing_more_is_told_and_then_all_of_it_once() {
+    let receiver = Receiver::start(|_| Reply::Status(200));
+    let setup = Setup::new()
+        .set("ADMIN_ADDR", "off")
+        .set("NOTIFY_URL", &receiver.url())
+        .set("NOTIFY_SECRET", KEY);
+    let (disk, full) = Disk::under(setup.again(), false);
+    let server = full.again().set("LD_PRELOAD", "").start();
+    let notify = full.start_with(&["notify"]);
+    disk.arm(
+        Fault {
+            call: Call::Write,
+            effect: Effect::Full,
+            lasts: true,
+        },
+        1,
+    );
+    server.accepts(paid("a"), "applied");
+    eventually("it is told", || receiver.shop.row("ord_a") == "paid");
+    eventually("the log says why nothing more is", || {
+        let lines = notify.log();
+        let mut codes = lines.iter().map(|line| &line["errorCode"]);
+        codes.any(|code| code == "store_full")
+    });
+    server.accepts(paid("b"), "applied");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(receiver.shop.heard().len(), 1);
+    disk.heal();
+    eventually("the other is told", || receiver.shop.row("ord_b") == "paid");
+    eventually("both are taken for told", || {
+        server.store().unheard().unwrap()[0].waiting == 0
+    });
+    assert_eq!(receiver.shop.heard().len(), 2);
 }
 
 #[test]
