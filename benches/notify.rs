@@ -1,8 +1,8 @@
 //! What telling the shop costs the server: deliveries per second without `paidup notify`, and while it
 //! tells a receiver on the same machine of ten thousand orders, taking turns; and its memory.
 //!
-//! `cargo bench --bench notify` takes two minutes. The receiver answers 204 and does nothing else. It and
-//! `notify` have the unit's `Nice=10`.
+//! `cargo bench --bench notify` takes two minutes; with a number behind `--`, so many rounds. The receiver
+//! answers 204 and does nothing else. It and `notify` have the unit's `Nice=10`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -42,6 +42,7 @@ use load::{event, requests};
 use server::{Server, command, millis, without_pause};
 
 const ORDERS: usize = 10_000;
+/// Unless it is told another number.
 const ROUNDS: usize = 7;
 const CLIENTS: usize = 32;
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -52,6 +53,8 @@ const REQUESTS: usize = 80_000;
 const NICE: i32 = 10;
 
 fn main() {
+    let rounds = std::env::args().find_map(|word| word.parse().ok());
+    let rounds: usize = rounds.unwrap_or(ROUNDS);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let shop = folder.path().join("shop.db");
     fill(&shop);
@@ -69,7 +72,7 @@ fn main() {
         "without/s", "with/s", "p99 ms", "with, ms", "told/s", "memory MiB"
     );
     let mut ratios = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         // Whoever is first in one round is not in the next.
         let (without, with) = if round % 2 == 0 {
             let without = cell(false);
@@ -93,9 +96,9 @@ fn main() {
     ratios.sort_by(f64::total_cmp);
     println!(
         "ratio: {:.2} ({:.2} to {:.2})",
-        ratios[ROUNDS / 2],
+        ratios[rounds / 2],
         ratios[0],
-        ratios[ROUNDS - 1]
+        ratios[rounds - 1]
     );
     alone(&shop);
 }

@@ -188,14 +188,18 @@ fn status(store: &Store, json: bool, out: &mut dyn Write) -> Result<Exit, Failur
         for (order, told) in refused {
             let why = told.why.as_deref().unwrap_or_default();
             let next = told.next_try.map(when).unwrap_or_default();
-            let (order, tries) = (plain::text(order), told.tries);
-            writeln!(
-                out,
-                "  {order}: {why}, tried {tries} times, next {next} UTC"
-            )?;
+            let (order, tried) = (plain::text(order), times(told.tries));
+            writeln!(out, "  {order}: {why}, tried {tried}, next {next} UTC")?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
 }
 
 /// Refused orders that are shown of each destination.
@@ -284,7 +288,7 @@ pub(crate) fn write_told(
     for (destination, told) in told {
         let heard = told.at.map(when).unwrap_or_default();
         let words = match (told.version, &told.why) {
-            (_, Some(why)) => format!("has not heard of it: {why}, tried {} times", told.tries),
+            (_, Some(why)) => format!("has not heard of it: {why}, tried {}", times(told.tries)),
             (Some(version), None) if version == order.changed => {
                 format!("heard of it as it stands, {heard} UTC")
             }

@@ -47,6 +47,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
+    ("paidup notify --env-file paidup.env", "tests/suite/notify.rs"),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
