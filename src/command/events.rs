@@ -8,7 +8,7 @@ use crate::base::{plain, time};
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::orders::no_order;
-use crate::command::show::{cut, when, write_has_more, write_json, write_table};
+use crate::command::show::{cut, pasted, when, write_has_more, write_json, write_table};
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, does};
 use crate::store::{Store, StoredEvent};
 
@@ -65,7 +65,10 @@ pub(crate) fn list(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let order = match of {
-        Some(id) => Some(store.order(id)?.ok_or_else(|| no_order(id))?),
+        Some(id) => match store.order(id)? {
+            Some(order) => Some(order),
+            None => return Err(no_order(id, store)?),
+        },
         None => None,
     };
     let mut events = store.events(order.as_ref(), limit.saturating_add(1))?;
@@ -90,11 +93,16 @@ pub(crate) fn list(
         rows.collect(),
         out,
     )?;
-    if events.is_empty() {
-        writeln!(
+    match (events.is_empty(), order) {
+        (true, None) => writeln!(
             out,
             "No event has come yet. `paidup send-test` sends one for a test."
-        )?;
+        )?,
+        (true, Some(_)) => writeln!(
+            out,
+            "None of its events is in the ledger. `paidup db prune` removes old ones."
+        )?,
+        (false, _) => {}
     }
     write_has_more(has_more, out)?;
     Ok(Exit::Done)
@@ -109,6 +117,13 @@ pub(crate) fn show(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let Some(event) = store.event(id)? else {
+        if store.order(id)?.is_some() {
+            let id = pasted(id);
+            return Err(Failure::Other(format!(
+                "{id} is an order or belongs to one, and is no event: `paidup orders show {id}` tells its story, \
+                 `paidup events list --order {id}` its events."
+            )));
+        }
         return Err(Failure::Other(format!(
             "There is no event {:?}. Either it never arrived or it was refused: look for 400, 429 and 503 in \
              Dashboard → Webhooks → your endpoint, and in the log.\n`paidup events list` shows what arrived.",

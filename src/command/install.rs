@@ -15,7 +15,9 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 
+use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
+use crate::command::shared::{self, Shared};
 use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
 
 pub(crate) const INSTALL: words::Command = words::Command {
@@ -79,6 +81,8 @@ struct Options {
     root: PathBuf,
     /// Shows each step and takes none.
     dry_run: bool,
+    /// Documents, manual page, completions.
+    shared: Vec<Shared>,
 }
 
 impl Options {
@@ -86,6 +90,7 @@ impl Options {
         Options {
             root: words.path("root").unwrap_or_else(|| "/".into()),
             dry_run: words.has("dry-run"),
+            shared: shared::files(words.table),
         }
     }
 }
@@ -143,8 +148,11 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
     for (path, text, why) in FILES {
         steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
     }
+    for (path, text, why) in &options.shared {
+        steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
+    }
     steps.push(Step::WriteOnce(
-        ENV_FILE,
+        USUAL_ENV_FILE,
         0o600,
         env_file(),
         "your settings",
@@ -180,6 +188,14 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
         ));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
+    let shared = options.shared.iter().map(|(path, _, why)| (*path, *why));
+    let alone = shared.filter(|(path, _)| {
+        !shared::FOLDERS
+            .iter()
+            .any(|(folder, _)| path.starts_with(folder))
+    });
+    let folders = shared::FOLDERS.into_iter().chain(alone);
+    steps.extend(folders.map(|(path, why)| Step::Remove(path, why)));
     steps.push(Step::Remove(PROGRAM, "the program"));
     steps.push(Step::Run(
         "systemctl daemon-reload",
@@ -216,7 +232,6 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
 }
 
 const PROGRAM: &str = "/usr/local/bin/paidup";
-const ENV_FILE: &str = "/etc/paidup/paidup.env";
 
 /// The Debian package has the same files under `/usr/lib`.
 const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
@@ -488,11 +503,13 @@ fn run(command: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::table::words_of;
 
     fn options(root: &Path) -> Options {
         Options {
             root: root.to_owned(),
             dry_run: false,
+            shared: Options::read(&words_of("install")).shared,
         }
     }
 
@@ -517,14 +534,14 @@ mod tests {
 
     #[test]
     fn its_options_are_the_folder_and_whether_it_acts() {
-        let usual = Options::read(&crate::command::table::words_of("install"));
+        let usual = Options::read(&words_of("install"));
         assert_eq!(usual, options(Path::new("/")));
         let line = "uninstall --purge --dry-run --root /mnt";
         let dry = Options {
             dry_run: true,
             ..options(Path::new("/mnt"))
         };
-        assert_eq!(Options::read(&crate::command::table::words_of(line)), dry);
+        assert_eq!(Options::read(&words_of(line)), dry);
     }
 
     #[test]
@@ -548,14 +565,15 @@ mod tests {
         told(|out| install(&options(root.path()), out));
         let again = told(|out| install(&options(root.path()), out));
         assert!(!again.contains("write "), "{again}");
-        assert_eq!(files_in(root.path()).len(), FILES.len() + 2);
+        let count = FILES.len() + options(root.path()).shared.len() + 2;
+        assert_eq!(files_in(root.path()).len(), count);
     }
 
     #[test]
     fn settings_are_private_and_never_overwritten() {
         let root = tempfile::tempdir().unwrap();
         told(|out| install(&options(root.path()), out));
-        let settings = within(root.path(), ENV_FILE);
+        let settings = within(root.path(), USUAL_ENV_FILE);
         let mode = fs::metadata(&settings).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         fs::write(&settings, "STRIPE_WEBHOOK_SECRET=whsec_mine\n").unwrap();
@@ -589,7 +607,7 @@ mod tests {
         told(|out| uninstall(&options(root.path()), false, out));
         let mut left = files_in(root.path());
         left.sort();
-        assert_eq!(left, [within(root.path(), ENV_FILE), orders]);
+        assert_eq!(left, [within(root.path(), USUAL_ENV_FILE), orders]);
         told(|out| uninstall(&options(root.path()), true, out));
         assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
     }

@@ -7,14 +7,16 @@ use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::notify;
-use crate::command::show::{cut, when, write_has_more, write_json, write_table};
+use crate::command::screen::{Tone, painted};
+use crate::command::show::{cut, pasted, when, write_has_more, write_json, write_table};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
 };
 use crate::store::json::OrderJson;
-use crate::store::{Change, Store, StoredOrder};
+use crate::store::{Change, Store, StoreError, StoredOrder};
 use crate::truth::money;
 use crate::truth::order::{DisputeState, Flag, State, Status};
+use crate::truth::payment::Payment;
 
 pub(crate) const LIST: Command = Command {
     name: "orders list",
@@ -91,12 +93,17 @@ pub(crate) fn list(
     let has_more = cut(&mut orders, limit);
     write_orders(&orders, json, out)?;
     if orders.is_empty() && !json {
-        let which = status.map_or("", Status::as_str);
-        let blank = if which.is_empty() { "" } else { " " };
-        writeln!(
-            out,
-            "There is no {which}{blank}order yet. `paidup send-test` sends one for a test."
-        )?;
+        match status {
+            None => writeln!(
+                out,
+                "There is no order yet. `paidup send-test` sends one for a test."
+            )?,
+            Some(status) => writeln!(
+                out,
+                "There is no {} order. `paidup orders list` shows those of every status.",
+                status.as_str()
+            )?,
+        }
     }
     write_has_more(has_more && !json, out)?;
     Ok(Exit::Done)
@@ -112,15 +119,15 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
     let rows = orders.iter().map(|order| {
         let state = &order.state;
         let mut notes: Vec<&str> = state.flags.iter().map(|flag| flag.as_str()).collect();
-        if state.dispute != DisputeState::None {
+        if matches!(state.dispute, DisputeState::Open | DisputeState::Lost) {
             notes.insert(0, dispute_word(state.dispute));
         }
         [
             plain::text(order.name.as_str()),
-            state.status.as_str().to_owned(),
+            painted(state.status.as_str(), tone(state.status)),
             amounts(state.amount, state.refunded, state.currency.as_deref()),
             when(order.updated_at),
-            notes.join(", "),
+            painted(&notes.join(", "), Tone::Warning),
         ]
     });
     write_table(
@@ -133,6 +140,9 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
 
 /// How many orders with one reference are shown.
 const REFERENCES: usize = 50;
+
+/// How many payments of an order that was paid twice are shown.
+const PAYMENTS: usize = 50;
 
 /// The order with that id or with a Stripe object of that id. When there is none, the order with that
 /// reference, or a list when there are several.
@@ -158,7 +168,10 @@ pub(crate) fn show(
                 }
                 return Ok(Exit::Done);
             }
-            orders.pop().ok_or_else(|| no_order(id))?
+            match orders.pop() {
+                Some(order) => order,
+                None => return Err(no_order(id, store)?),
+            }
         }
     };
     let changes = store.changes(&order)?;
@@ -167,6 +180,12 @@ pub(crate) fn show(
         write_json(&notify::with_told(&order, &changes, &told), out)?;
     } else {
         write_story(&order, &changes, out)?;
+        if order.state.flags.contains(&Flag::DoublePayment) {
+            write_payments(
+                &store.few_payments(&order, PAYMENTS)?.unwrap_or_default(),
+                out,
+            )?;
+        }
         notify::write_told(&order, &told, out)?;
     }
     Ok(Exit::Done)
@@ -183,7 +202,7 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
         out,
         "Order {} is {}",
         plain::text(order.name.as_str()),
-        state.status.as_str()
+        painted(state.status.as_str(), tone(state.status))
     )?;
     writeln!(out, "  money    {}", money_sentence(state))?;
     if let Some(reference) = &state.reference {
@@ -201,7 +220,18 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
         when(order.updated_at)
     )?;
     for (word, what, next) in to_look_at(state.dispute, &state.flags) {
-        writeln!(out, "  ! {word}: {what}\n    {next}")?;
+        writeln!(
+            out,
+            "  {} {}: {what}\n    {next}",
+            painted("!", Tone::Warning),
+            painted(word, Tone::Warning)
+        )?;
+    }
+    if state.dispute == DisputeState::Won {
+        writeln!(
+            out,
+            "  dispute  won: the buyer's bank contested the payment and the shop kept the money"
+        )?;
     }
     writeln!(out)?;
     let mut before: Option<&Change> = None;
@@ -222,6 +252,41 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
             request.map_or_else(|| "fetched".to_owned(), |id| format!("request {id}")),
         )?;
         before = Some(change);
+    }
+    Ok(())
+}
+
+/// The colour of a status: whether money was taken.
+pub(crate) fn tone(status: Status) -> Tone {
+    match status {
+        Status::Paid => Tone::Good,
+        Status::Pending | Status::Authorized | Status::Processing => Tone::Open,
+        Status::Failed => Tone::Problem,
+        Status::PartiallyRefunded | Status::Refunded => Tone::Back,
+        Status::Canceled | Status::Expired => Tone::Plain,
+    }
+}
+
+/// Each payment that took money, so that it can be found in the Dashboard and one be refunded.
+fn write_payments(payments: &[Payment], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n  payments")?;
+    for payment in payments.iter().filter(|payment| payment.is_paid()) {
+        let Some(taken) = payment.taken().or_else(|| payment.asked()) else {
+            continue;
+        };
+        let refunded = payment.refunded(taken.minor).all;
+        let intent = payment
+            .intents()
+            .next()
+            .or_else(|| payment.charges().next());
+        let session = payment.sessions().next();
+        writeln!(
+            out,
+            "    {}  {}  {}",
+            intent.map_or("no intent known", |id| id.as_str()),
+            amounts(taken.minor, refunded, Some(&taken.currency)),
+            session.map_or_else(String::new, |id| format!("session {}", id.as_str())),
+        )?;
     }
     Ok(())
 }
@@ -311,20 +376,16 @@ fn dispute_word(dispute: DisputeState) -> &'static str {
     }
 }
 
-/// What a person should know: the word, what it means, what to do.
+/// What needs somebody: the word, what it means, what to do.
 fn to_look_at(
     dispute: DisputeState,
     flags: &[Flag],
 ) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let disputed = match dispute {
-        DisputeState::None => None,
+        DisputeState::None | DisputeState::Won => None,
         DisputeState::Open => Some((
             "The buyer's bank contests the payment, and the money may be withheld.",
             "Answer before the deadline: Dashboard → Payments → Disputes.",
-        )),
-        DisputeState::Won => Some((
-            "The buyer's bank contested the payment and the shop kept the money.",
-            "No action needed.",
         )),
         DisputeState::Lost => Some((
             "The buyer has the money back through the bank; that is not a refund, so the status stays.",
@@ -372,13 +433,20 @@ pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
     }
 }
 
-pub(crate) fn no_order(id: &str) -> Failure {
-    Failure::Other(format!(
+/// Nothing is called `id`, unless it is that of an event.
+pub(crate) fn no_order(id: &str, store: &Store) -> Result<Failure, StoreError> {
+    if store.event(id)?.is_some() {
+        let id = pasted(id);
+        return Ok(Failure::Other(format!(
+            "{id} is an event, not an order: `paidup events show {id}` tells its order."
+        )));
+    }
+    Ok(Failure::Other(format!(
         "There is no order {:?}, no order has it as its reference, and no session, intent, invoice, charge, \
          refund or dispute with that id is known.\n\
          `paidup orders list` shows the newest orders, `paidup events list` what Stripe has sent.",
         plain::text(id)
-    ))
+    )))
 }
 
 #[cfg(test)]

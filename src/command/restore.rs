@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::base::id::UnixSeconds;
-use crate::base::time;
 use crate::command::backup::{compact, contents};
 use crate::command::environment::{Environment, not_taken};
 use crate::command::exit::{Exit, Failure};
+use crate::command::show::when;
 use crate::command::words::{Command, ENV_FILE, does};
 use crate::host::clock::Now;
 use crate::host::{files, identity};
@@ -111,9 +111,9 @@ fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<(
     match summary.received {
         Some((_, last)) => writeln!(
             out,
-            "What Stripe sent after {} is not in it. Start the server, then: paidup reconcile --since \
+            "What Stripe sent after {} UTC is not in it. Start the server, then: paidup reconcile --since \
              30d. What is known already changes nothing.",
-            time::rfc3339(last)
+            when(last)
         ),
         None => Ok(()),
     }

@@ -3,16 +3,47 @@
 //! Text from outside passes through [`plain`] before it reaches a terminal.
 
 use std::io::{self, Write};
+use std::iter;
+use std::ops::Range;
 
 use serde::Serialize;
 
 use crate::base::id::UnixSeconds;
 use crate::base::{plain, time};
 use crate::command::exit::Failure;
+use crate::command::screen::{self, Tone, columns, painted};
 
-/// `2026-11-24 05:46:26`.
+/// `2026-11-24 05:46:26`, in UTC: how people read a time, in every command.
 pub(crate) fn when(at: UnixSeconds) -> String {
     time::rfc3339(at).trim_end_matches('Z').replace('T', " ")
+}
+
+/// An id as it is pasted into a shell.
+pub(crate) fn pasted(id: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    let text = plain::text(id);
+    match !id.starts_with('-') && id.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// `1 event`, `2 events`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{s}")
+}
+
+/// `12.5 MiB`, or `40 KiB` of what is smaller: never nothing of something.
+pub(crate) fn size(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    const GIB: u64 = 1024 * MIB;
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        _ if bytes < MIB => format!("{} KiB", bytes.div_ceil(1024)),
+        _ if bytes < GIB => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+        _ => format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB),
+    }
 }
 
 /// Cuts `rows` to `limit` and says whether there were more.
@@ -30,8 +61,14 @@ pub(crate) fn write_has_more(has_more: bool, out: &mut dyn Write) -> io::Result<
     }
 }
 
+/// Columns of ids, which a terminal may shorten: `--json` has them whole.
+const SHORTENED: [&str; 2] = ["ORDER", "EVENT"];
+/// What is left of an id at least.
+const SHORTENED_MIN: usize = 12;
+
 /// Writes the rows under their headings, each column as wide as its widest cell; nothing when there are
-/// no rows.
+/// no rows. On a terminal that is too narrow, long ids are shortened, and then what still does not
+/// fit stands on a line below.
 pub(crate) fn write_table<const N: usize>(
     heads: [&str; N],
     rows: Vec<[String; N]>,
@@ -40,25 +77,125 @@ pub(crate) fn write_table<const N: usize>(
     if rows.is_empty() {
         return Ok(());
     }
-    let rows: Vec<[String; N]> = std::iter::once(heads.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    let mut rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    rows.insert(0, heads.map(str::to_owned).to_vec());
+    let screen = screen::width();
+    if let Some(screen) = screen {
+        shorten(&heads, &mut rows, screen);
+    }
+    let widths = widths(&rows);
+    let lines = lines(&widths, screen.unwrap_or(usize::MAX));
+    for (row, is_head) in rows.iter().zip(iter::once(true).chain(iter::repeat(false))) {
+        for (number, line) in lines.iter().enumerate() {
+            let cells = row.iter().zip(&widths).skip(line.start).take(line.len());
+            let cells = cells.map(|(cell, width)| {
+                let gap = width.saturating_sub(columns(cell));
+                format!("{cell}{:gap$}", "")
+            });
+            let text = cells.collect::<Vec<_>>().join("  ");
+            let indent = if number == 0 { "" } else { BELOW };
+            let tone = if is_head { Tone::Head } else { Tone::Plain };
+            match text.trim_end() {
+                "" => {}
+                text => writeln!(out, "{indent}{}", painted(text, tone))?,
+            }
+        }
     }
     Ok(())
+}
+
+const BELOW: &str = "  ";
+
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let count = rows.first().map_or(0, Vec::len);
+    let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
+    let width = |column| cells(column).map(|cell| columns(cell)).max();
+    (0..count)
+        .map(|column| width(column).unwrap_or_default())
+        .collect()
+}
+
+/// Which columns stand on one line.
+fn lines(widths: &[usize], screen: usize) -> Vec<Range<usize>> {
+    let (mut lines, mut start, mut used) = (Vec::new(), 0, 0);
+    for (column, width) in widths.iter().enumerate() {
+        if column > start && used + 2 + width > screen {
+            lines.push(start..column);
+            (start, used) = (column, BELOW.len() + width);
+        } else {
+            used += width + if column > start { 2 } else { 0 };
+        }
+    }
+    lines.push(start..widths.len());
+    lines
+}
+
+/// Makes ids shorter, the longest first, until all fits. Where it does not even then, an id gets what its
+/// line has room for.
+fn shorten(heads: &[&str], rows: &mut [Vec<String>], screen: usize) {
+    let whole = rows.to_vec();
+    shorten_all(heads, rows, screen);
+    let widths = widths(rows);
+    let lines = lines(&widths, screen);
+    if lines.len() == 1 {
+        return;
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let indent = if number == 0 { 0 } else { BELOW.len() };
+        let used = widths
+            .iter()
+            .skip(line.start)
+            .take(line.len())
+            .map(|width| width + 2);
+        let used = indent + used.sum::<usize>().saturating_sub(2);
+        let mut columns = heads
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .skip(line.start)
+            .take(line.len());
+        let id = columns.find(|(_, (head, _))| SHORTENED.contains(head));
+        if let Some((column, (_, width))) = id {
+            let to = width + screen.saturating_sub(used);
+            for (row, whole) in rows.iter_mut().zip(&whole) {
+                if let (Some(cell), Some(whole)) = (row.get_mut(column), whole.get(column)) {
+                    *cell = shortened(whole, to);
+                }
+            }
+        }
+    }
+}
+
+fn shorten_all(heads: &[&str], rows: &mut [Vec<String>], screen: usize) {
+    loop {
+        let widths = widths(rows);
+        let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        let ids = heads.iter().zip(&widths).enumerate();
+        let ids =
+            ids.filter(|(_, (head, width))| SHORTENED.contains(head) && **width > SHORTENED_MIN);
+        let Some((column, (_, width))) = ids.max_by_key(|(_, (_, width))| **width) else {
+            return;
+        };
+        if all <= screen {
+            return;
+        }
+        let to = width.saturating_sub(all - screen).max(SHORTENED_MIN);
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+            *cell = shortened(cell, to);
+        }
+    }
+}
+
+/// Both ends of it: the ids of one kind begin alike.
+fn shortened(id: &str, to: usize) -> String {
+    let count = id.chars().count();
+    if count <= to {
+        return id.to_owned();
+    }
+    let end = (to - 1) / 2;
+    let start: String = id.chars().take(to - 1 - end).collect();
+    let end: String = id.chars().skip(count - end).collect();
+    format!("{start}…{end}")
 }
 
 pub(crate) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
@@ -141,6 +278,10 @@ mod tests {
         let mut shop = Shop::open();
         shop.pay("ord_1", "1");
         shop.pay("ord_1", "2");
+        let twice = shop.story("ord_1");
+        let payments =
+            "\n  payments\n    pi_1  25.00 EUR  session cs_1\n    pi_2  25.00 EUR  session cs_2\n";
+        assert!(twice.contains(payments), "{twice}");
         let refund = json!({"id": "re_1", "amount": 2500, "status": "succeeded", "charge": "ch_2",
             "payment_intent": "pi_2", "created": START});
         shop.tell("refund.created", &refund);
@@ -169,6 +310,16 @@ Order ord_1 is paid
         for id in ["cs_2", "pi_1", "ch_1", "re_1", "du_1"] {
             assert_eq!(shop.story(id), expected, "{id} finds it as well");
         }
+        let won =
+            json!({"id": "du_1", "status": "won", "charge": "ch_1", "payment_intent": "pi_1"});
+        shop.tell("charge.dispute.closed", &won);
+        let story = shop.story("ord_1");
+        assert!(
+            story.contains("\n  dispute  won: ") && !story.contains('!'),
+            "{story}"
+        );
+        let list = shop.shown(|store, out| orders::list(store, None, 9, false, out));
+        assert!(!list.contains("dispute"), "{list}");
     }
 
     #[test]
@@ -247,6 +398,46 @@ There are more: --limit N shows them.
         );
         let story = shop.shown(|store, out| events::show(store, "evt_2", false, out));
         assert!(story.contains("applied: it told something new"), "{story}");
+    }
+
+    #[test]
+    fn numbers_have_their_words() {
+        for (count, words) in [(0, "0 events"), (1, "1 event"), (2, "2 events")] {
+            assert_eq!(counted(count, "event"), words);
+        }
+        for (bytes, words) in [
+            (0, "0 bytes"),
+            (1, "1 KiB"),
+            (40_960, "40 KiB"),
+            (1_048_575, "1024 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (13_107_200, "12.5 MiB"),
+            (37_357_614_080, "34.7 GiB"),
+        ] {
+            assert_eq!(size(bytes), words);
+        }
+    }
+
+    #[test]
+    fn a_table_fits_its_terminal() {
+        assert_eq!(
+            shortened("evt_1j0WIj3KHY7pQ2eZvKY9LEnEDln", 12),
+            "evt_1j…nEDln"
+        );
+        assert_eq!(shortened("ord_1", 12), "ord_1");
+        let row = |order: &str| vec![order.to_owned(), "paid".to_owned(), "x".repeat(20)];
+        let mut rows = vec![row("ORDER"), row(&"o".repeat(40)), row("ord_1")];
+        shorten(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 50);
+        assert_eq!(widths(&rows), [22, 4, 20]);
+        assert_eq!(rows[2][0], "ord_1");
+        shorten_all(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 20);
+        assert_eq!(widths(&rows), [12, 4, 20]);
+        let mut rows = vec![row("ORDER"), row(&"o".repeat(40)), row("ord_1")];
+        shorten(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 30);
+        assert_eq!(widths(&rows), [24, 4, 20], "its line has room");
+        assert_eq!(lines(&[12, 4, 20], 40), [0..3]);
+        assert_eq!(lines(&[12, 4, 20], 30), [0..2, 2..3]);
+        assert_eq!(lines(&[12, 4, 20], 5), [0..1, 1..2, 2..3]);
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
-//! payments, object, orders, ledger    the rows of one table each, or of a few
+//! payments, object, orders, ledger, takings    the rows of one table each, or of a few
 //! connect   connects to the file, and refuses one that is not ours
 //! wal       when the log is moved into the file
 //! watch     whether the open files are still the ones at these names
@@ -55,6 +55,7 @@ mod payments;
 mod read;
 mod readers;
 mod record;
+mod takings;
 mod told;
 mod upkeep;
 mod wal;

@@ -195,7 +195,10 @@ fn lists_of(call: Call, object: &Fetched) -> Vec<(Call, &'static str)> {
         | Call::ListDisputes
         | Call::ListFraudWarnings
         | Call::ListInvoicePayments
-        | Call::ListEndpoints => Vec::new(),
+        | Call::ListEndpoints
+        | Call::CreateEndpoint
+        | Call::UpdateEndpoint
+        | Call::DeleteEndpoint => Vec::new(),
     }
 }
 
@@ -350,7 +353,10 @@ pub(crate) fn flag_of(error: &StripeError) -> Option<Flag> {
         | Call::ListRefunds
         | Call::ListDisputes
         | Call::ListInvoicePayments
-        | Call::ListEndpoints => None,
+        | Call::ListEndpoints
+        | Call::CreateEndpoint
+        | Call::UpdateEndpoint
+        | Call::DeleteEndpoint => None,
     }
 }
 
