@@ -172,8 +172,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "sleep 1; cp /var/lib/paidup/backup/two.db /root && paidup restore FILE",
     ),
     (
-        "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
-        "sleep 1; paidup restore /var/lib/paidup/backup/before-upgrade.db",
+        "paidup restore /var/lib/paidup/backup --env-file /etc/paidup/paidup.env",
+        "sleep 1; paidup restore /var/lib/paidup/backup",
     ),
     (
         "systemctl start paidup.socket paidup-admin.socket paidup-backup.timer",
@@ -187,7 +187,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl start paidup-check.service; journalctl --namespace=paidup -u paidup-check.service -o cat -n 30",
+        "began=@$(date +%s); systemctl start paidup-check.service; journalctl --namespace=+paidup -u paidup-check.service -o cat --since=$began",
         "",
     ),
     ("systemctl status paidup.service", ""),
@@ -195,6 +195,11 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
+    (
+        "journalctl --namespace=paidup -o cat --cursor-file=/var/tmp/paidup.cursor",
+        "",
+    ),
+    ("journalctl -u paidup", ""),
     (
         "journalctl --namespace=paidup -o cat | grep ID",
         "journalctl --namespace=paidup -o cat | grep requestId",

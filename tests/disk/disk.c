@@ -26,8 +26,8 @@ enum kind { WRITE = 1, SYNC, SYNC_FOLDER, READ, TRUNCATE, OPEN, UNLINK, MAP };
 /* What happens at the call that is to fail: one of these, or else an errno. */
 enum effect { HALF = 1000, KILL, HALF_AND_KILL };
 /* What is recorded besides WRITE, SYNC, TRUNCATE, UNLINK, and OPEN for a file that was made. */
-enum { FAILED_SYNC = 20, ANSWER, MESSAGE };
-enum file { NONE = -1, DATABASE, LOG, JOURNAL, SHARED, FOLDER };
+enum { FAILED_SYNC = 20, ANSWER, RENAME, MESSAGE };
+enum file { NONE = -1, DATABASE, LOG, JOURNAL, NEW, SHARED, FOLDER };
 
 static struct {
     volatile uint32_t kind, effect, at, lasts, seen;
@@ -79,7 +79,7 @@ static enum file file_named(const char *path) {
         return FOLDER;
     if (strncmp(path, database, length) != 0)
         return NONE;
-    const char *endings[] = {"", "-wal", "-journal", "-shm"};
+    const char *endings[] = {"", "-wal", "-journal", ".new", "-shm"};
     for (int file = DATABASE; file <= SHARED; file++)
         if (strcmp(path + length, endings[file]) == 0)
             return file;
@@ -227,6 +227,19 @@ int unlink(const char *path) {
     if (file != NONE && done == 0)
         note(UNLINK, file, 0, 0, 0);
     leave();
+    return done;
+}
+
+int rename(const char *from, const char *to) {
+    enum file file = file_named(from);
+    unsigned effect = file == NONE ? 0 : strike(UNLINK);
+    if (effect)
+        return fail(effect);
+    pthread_mutex_lock(&order);
+    int done = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (file != NONE && done == 0)
+        note(RENAME, file, file_named(to), 0, 0);
+    pthread_mutex_unlock(&order);
     return done;
 }
 

@@ -60,6 +60,7 @@ pub(crate) enum Step {
     Sync(usize),
     Make(usize),
     Unlink(usize),
+    Rename(usize, usize),
     SyncFolder,
     /// About to be sent.
     Answer(String),
@@ -68,17 +69,18 @@ pub(crate) enum Step {
 }
 
 /// What follows the database's name.
-pub(crate) const ENDINGS: [&str; 3] = ["", "-wal", "-journal"];
+pub(crate) const ENDINGS: [&str; 4] = ["", "-wal", "-journal", ".new"];
 
 // The numbers of `disk.c`.
-const FOLDER: usize = 4;
+const FOLDER: usize = 5;
 const WRITE: usize = 1;
 const SYNC: usize = 2;
 const TRUNCATE: usize = 5;
 const MADE: usize = 6;
 const UNLINK: usize = 7;
 const ANSWER: usize = 21;
-const MESSAGE: usize = 22;
+const RENAME: usize = 22;
+const MESSAGE: usize = 23;
 
 /// The disk of one setup.
 pub(crate) struct Disk {
@@ -143,6 +145,7 @@ impl Disk {
                 TRUNCATE => Step::Truncate(file, offset),
                 MADE => Step::Make(file),
                 UNLINK => Step::Unlink(file),
+                RENAME => Step::Rename(file, offset),
                 ANSWER => Step::Answer(String::from_utf8(bytes.to_vec()).unwrap()),
                 MESSAGE => Step::Message(String::from_utf8(bytes.to_vec()).unwrap()),
                 _ => panic!("a step of kind {what}"),

@@ -52,6 +52,7 @@ fn after_a_power_cut_every_delivery_that_was_acknowledged_is_there() {
             | Step::Sync(_)
             | Step::Make(_)
             | Step::Unlink(_)
+            | Step::Rename(..)
             | Step::SyncFolder => files.take(step),
             Step::Message(_) => {}
         }
@@ -125,6 +126,7 @@ impl Files {
                 self.contents.push(Content::default());
             }
             Step::Unlink(file) => self.names[*file] = None,
+            Step::Rename(from, to) => self.names[*to] = self.names[*from].take(),
             Step::SyncFolder => self.synced_names = self.names,
             Step::Sync(file) => {
                 let content = self.content(*file);
@@ -182,6 +184,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Step) {
         Step::Sync(_)
         | Step::Make(_)
         | Step::Unlink(_)
+        | Step::Rename(..)
         | Step::SyncFolder
         | Step::Answer(_)
         | Step::Message(_) => {}
