@@ -117,6 +117,12 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
     ("paidup orders show ID", ""),
+    ("paidup orders list --flagged", ""),
+    ("paidup report", ""),
+    (
+        "paidup orders export --csv --since 2026-11 --until 2026-11 > november.csv",
+        "paidup orders export --csv --since 2026-11 --until 2026-11",
+    ),
     ("paidup events list", ""),
     ("paidup reconcile", ""),
     ("paidup reconcile [--since 3d]", ""),
