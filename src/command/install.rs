@@ -19,6 +19,7 @@ use rustix::fs::Mode;
 use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
 use crate::command::proxy::{self, PROXY_FILES};
+use crate::command::shared::{self, Shared};
 use crate::command::words::{self, CliOption, DRY_RUN, UsageError, Words, does};
 use crate::config::env_file;
 use crate::host::files;
@@ -94,6 +95,8 @@ struct Options {
     root: PathBuf,
     /// Shows each step and takes none.
     dry_run: bool,
+    /// Documents, manual page, completions.
+    shared: Vec<Shared>,
 }
 
 impl Options {
@@ -106,6 +109,7 @@ impl Options {
             host: host.transpose()?,
             root: words.path("root").unwrap_or_else(|| "/".into()),
             dry_run: words.has("dry-run"),
+            shared: shared::files(words.table),
         })
     }
 }
@@ -168,6 +172,9 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
     for (path, text, why) in FILES {
         steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
     }
+    for (path, text, why) in &options.shared {
+        steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
+    }
     steps.push(Step::WriteOnce(
         USUAL_ENV_FILE,
         0o600,
@@ -228,6 +235,14 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
         steps.push(Step::Run(DISABLE_SHOPS, "and are not started again"));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
+    let shared = options.shared.iter().map(|(path, _, why)| (*path, *why));
+    let alone = shared.filter(|(path, _)| {
+        !shared::FOLDERS
+            .iter()
+            .any(|(folder, _)| path.starts_with(folder))
+    });
+    let folders = shared::FOLDERS.into_iter().chain(alone);
+    steps.extend(folders.map(|(path, why)| Step::Remove(path, why)));
     steps.push(Step::Remove(PROGRAM, "the program"));
     steps.push(Step::Run(
         "systemctl daemon-reload",
@@ -647,12 +662,14 @@ fn run(command: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::table::words_of;
 
     fn options(root: &Path) -> Options {
         Options {
             host: None,
             root: root.to_owned(),
             dry_run: false,
+            shared: Options::read(&words_of("install")).unwrap().shared,
         }
     }
 
@@ -677,18 +694,15 @@ mod tests {
 
     #[test]
     fn its_options_are_the_folder_and_whether_it_acts() {
-        let usual = Options::read(&crate::command::table::words_of("install"));
+        let usual = Options::read(&words_of("install"));
         assert_eq!(usual, Ok(options(Path::new("/"))));
         let line = "uninstall --purge --dry-run --root /mnt";
         let dry = Options {
             dry_run: true,
             ..options(Path::new("/mnt"))
         };
-        assert_eq!(
-            Options::read(&crate::command::table::words_of(line)),
-            Ok(dry)
-        );
-        let wrong = crate::command::table::words_of("install --host localhost");
+        assert_eq!(Options::read(&words_of(line)), Ok(dry));
+        let wrong = words_of("install --host localhost");
         assert!(Options::read(&wrong).is_err());
     }
 
@@ -713,7 +727,8 @@ mod tests {
         told(|out| install(&options(root.path()), out));
         let again = told(|out| install(&options(root.path()), out));
         assert!(!again.contains("write "), "{again}");
-        assert_eq!(files_in(root.path()).len(), FILES.len() + 2);
+        let count = FILES.len() + options(root.path()).shared.len() + 2;
+        assert_eq!(files_in(root.path()).len(), count);
     }
 
     #[test]

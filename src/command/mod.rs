@@ -28,6 +28,7 @@ pub mod sample;
 pub mod screen;
 mod send_test;
 mod serve;
+mod shared;
 pub mod show;
 mod subscription;
 pub mod table;
