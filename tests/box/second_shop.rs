@@ -1,4 +1,4 @@
-//! Another shop on the same machine, as docs/SECOND_SHOP.md says, beside the first one that goes on.
+//! Another shop on the same machine, as `docs/SECOND_SHOP.md` says, beside the first one that goes on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
