@@ -12,7 +12,7 @@ use crate::command::exit::{Exit, Failure, tell};
 use crate::command::finding::Finding;
 use crate::command::reconcile::since;
 use crate::command::serve::{ended, no_thread, take_systemd};
-use crate::command::show::{when, write_json};
+use crate::command::show::{counted, when, write_json};
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, UsageError, Words, does};
 use crate::config::notify::destination_name;
 use crate::host::clock::Now;
@@ -173,14 +173,16 @@ fn status(store: &Store, json: bool, out: &mut dyn Write) -> Result<Exit, Failur
         for (order, told) in refused {
             let why = told.why.as_deref().unwrap_or_default();
             let next = told.next_try.map(when).unwrap_or_default();
-            let (order, tries) = (plain::text(order), told.tries);
-            writeln!(
-                out,
-                "  {order}: {why}, tried {tries} times, next {next} UTC"
-            )?;
+            let (order, tries) = (plain::text(order), tried(told));
+            writeln!(out, "  {order}: {why}, tried {tries}, next {next} UTC")?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// `3 times`.
+fn tried(told: &Told) -> String {
+    counted(usize::try_from(told.tries).unwrap_or(usize::MAX), "time")
 }
 
 /// Refused orders that are shown of each destination.
@@ -269,7 +271,7 @@ pub(crate) fn write_told(
     for (destination, told) in told {
         let heard = told.at.map(when).unwrap_or_default();
         let words = match (told.version, &told.why) {
-            (_, Some(why)) => format!("has not heard of it: {why}, tried {} times", told.tries),
+            (_, Some(why)) => format!("has not heard of it: {why}, tried {}", tried(told)),
             (Some(version), None) if version == order.changed => {
                 format!("heard of it as it stands, {heard} UTC")
             }

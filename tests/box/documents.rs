@@ -68,9 +68,17 @@ fn run(machine: &Machine, text: &str, typed: &str) {
     // Every command of the runbook, it says, reads the server's settings.
     let reads_settings = line.split(' ').any(|word| word == "paidup")
         && !line.contains("--env-file")
-        && !["gen-", "demo", "help", "install", "systemctl", "version", " man"]
-            .iter()
-            .any(|word| line.contains(word));
+        && ![
+            "gen-",
+            "demo",
+            "help",
+            "install",
+            "systemctl",
+            "version",
+            " man",
+        ]
+        .iter()
+        .any(|word| line.contains(word));
     if reads_settings {
         line += " --env-file FILE";
     }
