@@ -78,7 +78,10 @@ CREATE TABLE orders (
     changed    INTEGER NOT NULL                  -- greater than that of every earlier change, and
                                                  -- than the clock's seconds times 2^20
 );
-CREATE INDEX orders_by_status ON orders (status, id);
+-- Of each status, newest first. All orders, newest first, are a few of each status.
+CREATE INDEX orders_by_status ON orders (status, created);
+-- Those that need somebody: hardly any.
+CREATE INDEX orders_flagged ON orders (created) WHERE (flags <> '' OR dispute = 'open');
 CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
 -- For those who poll: what has changed since I last asked?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
@@ -162,7 +165,7 @@ CREATE TABLE told (
     destination TEXT NOT NULL,
     version     INTEGER,                         -- the `changed` that it acknowledged last
     at          INTEGER,                         -- when it did
-    tries       INTEGER NOT NULL,                -- how often it has refused what came later
+    tries       INTEGER NOT NULL,                -- how often it was told in vain of what came later
     tried       INTEGER,
     next_try    INTEGER,                         -- when it is told again; NULL: it need not be
     why         TEXT,

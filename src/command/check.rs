@@ -16,7 +16,7 @@ use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
 use crate::config::{Address, ConfigError};
-use crate::host::files::{self, folder_of};
+use crate::host::files::{self, Unfit, folder_of};
 use crate::http::loopback;
 use crate::serve::metrics::UNNAMED;
 use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
@@ -232,9 +232,10 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
 /// The database: it exists or can be created, is ours, is intact as far as the server sees when it starts,
 /// has the configured mode, is private, and has room to grow. A big one takes no longer than a small one.
 fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
-    let mut findings = match Store::open_existing(path) {
+    let mut findings = match Store::open_to_read(path) {
         Ok(store) => {
             let mut findings = contents(path, &store);
+            findings.extend([path, folder_of(path)].into_iter().find_map(unwritable));
             findings.extend(mode(&store, configured));
             findings.extend(notify::findings(&store));
             findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
@@ -244,7 +245,7 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![
             Finding::problem(
                 "database",
-                StoreError::Vanished.to_string(),
+                StoreError::Vanished.at(path),
                 "Its orders are lost unless the file is found. The server does not start.",
                 "",
             )
@@ -273,11 +274,26 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             format!("process {pid} has another file open than the one that is there now"),
             "The file was deleted or replaced under it. It answers 503, and what it stored last is \
              only in the file that it has open.",
-            StoreError::Replaced.to_string(),
+            StoreError::Replaced.at(path),
         )
     }));
     findings.extend(room(path));
+    findings.extend(unfit_disk(path));
     findings
+}
+
+/// Reading works without the permission to write; the server does not.
+fn unwritable(path: &Path) -> Option<Finding> {
+    let refused = files::may_write(path).err()?;
+    Some(
+        Finding::problem(
+            "permissions",
+            format!("{} cannot be written: {refused}", path.display()),
+            "The server does not start without that.",
+            "Give the file and its folder to the user that paidup runs as, and mount their disk for writing",
+        )
+        .stopping_a_start(),
+    )
 }
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
@@ -436,12 +452,31 @@ fn room(path: &Path) -> Option<Finding> {
     let free = files::free_bytes(folder_of(path)).ok()?;
     let what = format!("{} free for the database", size(free));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
-    let next = "Make room on the disk that holds DATABASE_PATH";
+    let next = format!("Make room on the disk that holds {}", path.display());
     Some(match free {
         0..FREE_PROBLEM_BYTES => Finding::problem("disk", what, why, next),
         FREE_PROBLEM_BYTES..FREE_WARNING_BYTES => Finding::warning("disk", what, why, next),
         FREE_WARNING_BYTES.. => Finding::good("disk", what),
     })
+}
+
+fn unfit_disk(path: &Path) -> Option<Finding> {
+    let folder = folder_of(path);
+    let (name, unfit) = files::unfit_disk(folder)?;
+    let why = match unfit {
+        Unfit::InMemory => "It is memory: all orders are gone when the machine restarts.",
+        Unfit::Layer => "It is a container's own layer: all orders are gone with the container.",
+        Unfit::Network => {
+            "Over a network, or through a program, SQLite's locks and its shared memory may not hold: orders may be \
+             lost or damaged (https://www.sqlite.org/wal.html)."
+        }
+    };
+    Some(Finding::warning(
+        "disk",
+        format!("{} is on {name}", folder.display()),
+        why,
+        "Put the database on a disk of this machine, ext4 or xfs: in a container, on a volume; then set DATABASE_PATH",
+    ))
 }
 
 /// Whether the proxy names its clients, as far as the running server has seen.

@@ -13,11 +13,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
+use crate::command::environment::Environment;
 use crate::command::environment::all_of;
 use crate::command::exit::{Exit, Failure};
 use crate::command::orders;
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
+use crate::command::show;
 use crate::command::words::{Command, does};
 use crate::config::Address;
 use crate::config::serve::Config;
@@ -71,6 +73,7 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let sender = Target::Here(Address::Tcp(address));
     let is_as_expected = send_all(&sender, &secret, &config.api_version, &stop, out)?;
     let store = Store::open_existing(&database)?;
+    show::read_in(Environment::read(None)?.zone());
     writeln!(
         out,
         "\nWhat became of it: `paidup orders show ID`, while the server runs\n"

@@ -33,7 +33,7 @@ pub(crate) const LIST: Command = Command {
         let order = words.value("order").map(str::to_owned);
         let (limit, json) = (words.limit()?, words.has("json"));
         does(move |env_file, out| {
-            let store = Environment::read(env_file)?.store()?;
+            let store = Environment::read(env_file)?.store_to_read()?;
             list(&store, order.as_deref(), limit, json, out)
         })
     },
@@ -49,7 +49,14 @@ pub(crate) const SHOW: Command = Command {
     examples: &["paidup events show evt_1j0WIj3KHY7pQ2eZvKY9LEnEDln"],
     run: |words| {
         let (id, json) = (words.argument()?, words.has("json"));
-        does(move |env_file, out| show(&Environment::read(env_file)?.store()?, &id, json, out))
+        does(move |env_file, out| {
+            show(
+                &Environment::read(env_file)?.store_to_read()?,
+                &id,
+                json,
+                out,
+            )
+        })
     },
 };
 
@@ -89,7 +96,7 @@ pub(crate) fn list(
         ]
     });
     write_table(
-        ["RECEIVED (UTC)", "TYPE", "OUTCOME", "ORDER", "EVENT"],
+        ["RECEIVED", "TYPE", "OUTCOME", "ORDER", "EVENT"],
         rows.collect(),
         out,
     )?;
@@ -146,14 +153,12 @@ fn write_event(event: &StoredEvent, out: &mut dyn Write) -> io::Result<()> {
         plain::text(&event.kind)
     )?;
     let order = event.order.as_deref().map(plain::text);
-    let created = event
-        .created
-        .map(|at| format!("{} UTC, by Stripe", when(at)));
+    let created = event.created.map(|at| format!("{}, by Stripe", when(at)));
     for (label, value) in [
         ("about", event.object.as_deref().map(plain::text)),
         ("order", order),
         ("created", created),
-        ("received", Some(format!("{} UTC", when(event.received_at)))),
+        ("received", Some(when(event.received_at))),
         ("request", event.request_id.as_deref().map(plain::text)),
         ("sha256", Some(event.sha256.clone())),
     ] {

@@ -1,24 +1,28 @@
 //! `paidup install` and `paidup uninstall`: one binary makes a fresh VPS a server, and takes it back.
 //!
 //! What is ours lies under `/usr/local` and is replaced by each install. What is the operator's lies
-//! under `/etc`, and is never touched again once it is there: settings in `/etc/paidup/paidup.env`,
-//! changes to units by `systemctl edit`. First comes a plan of all steps; `--dry-run` shows the same
+//! under `/etc`, and is never touched again once it is there: settings in `/etc/paidup/paidup.env`, of
+//! which only a missing `PUBLIC_URL` is added, and changes to units by `systemctl edit`. First comes a plan of all steps; `--dry-run` shows the same
 //! plan and does none of it.
 
 use std::env;
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
+use std::iter;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::Mode;
 
 use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
+use crate::command::proxy::{self, PROXY_FILES};
 use crate::command::shared::{self, Shared};
-use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
+use crate::command::words::{self, CliOption, DRY_RUN, UsageError, Words, does};
+use crate::config::env_file;
+use crate::host::files;
 
 pub(crate) const INSTALL: words::Command = words::Command {
     name: "install",
@@ -27,11 +31,14 @@ pub(crate) const INSTALL: words::Command = words::Command {
     details: "Shows each step, and what it is for. What is already right is left alone, and settings are never\n\
               overwritten: to upgrade, run the same command with the new binary. Needs root and systemd 249\n\
               or newer.",
-    options: &[DRY_RUN, ROOT],
+    options: &[HOST, DRY_RUN, ROOT],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage],
-    examples: &["paidup install --dry-run", "sudo ./paidup install"],
+    examples: &[
+        "paidup install --dry-run",
+        "sudo ./paidup install --host hooks.example.com",
+    ],
     run: |words| {
-        let options = Options::read(words);
+        let options = Options::read(words)?;
         does(move |_, out| done(install(&options, out)))
     },
 };
@@ -45,7 +52,12 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
         CliOption {
             name: "purge",
             value: "",
-            help: "remove settings, orders, backups, logs and the user as well, for good",
+            help: "remove settings, orders, backups, logs and the user as well, for good;\nasks first, and offers a last backup",
+        },
+        CliOption {
+            name: "yes",
+            value: "",
+            help: "do not ask",
         },
         DRY_RUN,
         ROOT,
@@ -56,11 +68,22 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
         "paidup uninstall --purge --dry-run",
     ],
     run: |words| {
-        let (options, purge) = (Options::read(words), words.has("purge"));
-        does(move |_, out| done(uninstall(&options, purge, out)))
+        let (options, purge) = (Options::read(words)?, words.has("purge"));
+        let has_to_ask = purge && !options.dry_run && !words.has("yes");
+        does(move |_, out| {
+            if has_to_ask {
+                last_word(&options.root, &mut io::stdin().lock(), out)?;
+            }
+            done(uninstall(&options, purge, out))
+        })
     },
 };
 
+const HOST: CliOption = CliOption {
+    name: "host",
+    value: "HOST",
+    help: "the name under which the internet reaches this server, such as\nhooks.example.com: PUBLIC_URL, and files for nginx and Caddy",
+};
 const ROOT: CliOption = CliOption {
     name: "root",
     value: "DIR",
@@ -77,6 +100,8 @@ fn done(steps: Result<(), StepFailed>) -> Result<Exit, Failure> {
 /// What to install or remove, and where.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
+    /// What the internet calls this machine.
+    host: Option<String>,
     /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
     root: PathBuf,
     /// Shows each step and takes none.
@@ -86,12 +111,17 @@ struct Options {
 }
 
 impl Options {
-    fn read(words: &Words) -> Options {
-        Options {
+    fn read(words: &Words) -> Result<Options, UsageError> {
+        let host = words.value("host").map(|text| {
+            let no_host = || words.error("--host is a name such as hooks.example.com");
+            proxy::host(text).ok_or_else(no_host)
+        });
+        Ok(Options {
+            host: host.transpose()?,
             root: words.path("root").unwrap_or_else(|| "/".into()),
             dry_run: words.has("dry-run"),
             shared: shared::files(words.table),
-        }
+        })
     }
 }
 
@@ -126,7 +156,15 @@ impl std::error::Error for StepFailed {}
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
 fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
-    if within(&options.root, PACKAGED).exists() {
+    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
+    // read them. The commands that are run inherit it.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let is_packaged = within(&options.root, PACKAGED).exists();
+    if let (true, Some(host)) = (is_packaged, &options.host) {
+        take(options, &host_steps(host), out)?;
+        return tell_next(options, out);
+    }
+    if is_packaged {
         return Err(StepFailed {
             step: "install".to_owned(),
             error: io::Error::new(
@@ -135,9 +173,6 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
             ),
         });
     }
-    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
-    // read them. The commands that are run inherit it.
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let program = env::current_exe()
         .and_then(fs::read)
         .map_err(|error| StepFailed {
@@ -146,7 +181,9 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         })?;
     let mut steps = vec![Step::Write(PROGRAM, 0o755, program, "the program")];
     for (path, text, why) in FILES {
-        steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
+        // The units name the runbook where the package has it.
+        let text = text.replace("file:/usr/share/", "file:/usr/local/share/");
+        steps.push(Step::Write(path, 0o644, text.into_bytes(), why));
     }
     for (path, text, why) in &options.shared {
         steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
@@ -163,9 +200,31 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         Step::Run("systemctl daemon-reload", "systemd reads the units"),
         Step::Run(ENABLE, "they start when the machine does"),
         Step::Run(ENABLE_BACKUP, "a backup each night"),
+        Step::Try,
     ]);
+    steps.extend(options.host.iter().flat_map(|host| host_steps(host)));
     take(options, &steps, out)?;
-    tell(out, format_args!("{NEXT}"))
+    tell_next(options, out)
+}
+
+/// What is different on a machine with this name.
+fn host_steps(host: &str) -> Vec<Step> {
+    let url = Step::Set("PUBLIC_URL", format!("https://{host}"));
+    let files = PROXY_FILES.iter().map(|proxy| {
+        let text = proxy.text(host).into_bytes();
+        Step::Write(proxy.path, 0o644, text, proxy.what)
+    });
+    iter::once(url).chain(files).collect()
+}
+
+fn tell_next(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+    let Some(host) = &options.host else {
+        return tell(out, format_args!("{NEXT}"));
+    };
+    for proxy in &PROXY_FILES {
+        tell(out, format_args!("{}", proxy.shown(host)))?;
+    }
+    tell(out, format_args!("{NEXT_WITH_HOST}"))
 }
 
 /// Stops paidup and removes what [`install`] has put in place. Settings, orders, backups and logs
@@ -329,6 +388,16 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../systemd/journald-restart.conf"),
         "its journal comes back when it dies",
     ),
+    (
+        "/usr/local/share/doc/paidup/docs/RUNBOOK.md",
+        include_str!("../../docs/RUNBOOK.md"),
+        "for the night; `systemctl status` names it",
+    ),
+    (
+        "/usr/local/share/paidup/relaxed.conf",
+        include_str!("../../systemd/relaxed.conf"),
+        "for a container that cannot nest; unused until you copy it",
+    ),
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
@@ -340,8 +409,14 @@ const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket
 const NEXT: &str = "
 Next:
   sudoedit /etc/paidup/paidup.env    # STRIPE_WEBHOOK_SECRET, from Dashboard → Webhooks → your endpoint
-  sudo paidup check --env-file /etc/paidup/paidup.env && sudo systemctl reload-or-restart paidup
-  sudo paidup send-test --env-file /etc/paidup/paidup.env
+  sudo paidup check && sudo systemctl reload-or-restart paidup
+  sudo paidup send-test
+";
+
+const NEXT_WITH_HOST: &str = "
+Next: one of these proxies, by its last line above; its file, with comments, is in /etc/paidup/proxy. Then:
+  sudo paidup connect      # makes the endpoint at Stripe, stores its secret, starts the server
+  sudo paidup send-test
 ";
 
 /// The first environment file: the example, with the lines uncommented that must be set here.
@@ -361,12 +436,16 @@ enum Step {
     Write(&'static str, u32, Vec<u8>, &'static str),
     /// A file of the operator's: only when there is none.
     WriteOnce(&'static str, u32, Vec<u8>, &'static str),
+    /// A variable of the operator's settings: only when it is not set.
+    Set(&'static str, String),
     /// A file, or a folder with all that is in it.
     Remove(&'static str, &'static str),
     /// The folder of our journal, whose name begins with the machine's id.
     RemoveJournal,
     /// A command; no word of it holds a blank.
     Run(&'static str, &'static str),
+    /// Whether this machine lets a unit be shut in.
+    Try,
 }
 
 fn take(options: &Options, steps: &[Step], out: &mut dyn Write) -> Result<(), StepFailed> {
@@ -404,11 +483,22 @@ impl Step {
                 ("write", path, why)
             }
             Step::WriteOnce(path, ..) => ("keep", path, "your settings, as they are"),
+            Step::Set(name, value) => match public_setting(root, name) {
+                Some(present) if present == *value => ("same", name, "this host"),
+                Some(_) => (
+                    "keep",
+                    name,
+                    "another host than this; change it if that is wrong",
+                ),
+                None => ("set", name, "this host, in your settings"),
+            },
             Step::Remove(path, why) if within(root, path).exists() => ("remove", path, why),
             Step::Remove(path, why) => ("absent", path, why),
             Step::RemoveJournal => ("remove", "/var/log/journal/*.paidup", "its logs"),
             Step::Run(command, why) if root == Path::new("/") => ("run", command, why),
             Step::Run(command, why) => ("to run", command, why),
+            Step::Try if root == Path::new("/") => ("run", TRY, "tries the sandbox"),
+            Step::Try => ("to run", TRY, "tries the sandbox"),
         }
     }
 
@@ -417,12 +507,28 @@ impl Step {
             Step::Write(path, mode, content, _) | Step::WriteOnce(path, mode, content, _) => {
                 write_file(&within(root, path), *mode, content)
             }
+            Step::Set(name, value) => set(&within(root, USUAL_ENV_FILE), name, value),
             Step::Remove(path, _) => remove(&within(root, path)),
             Step::RemoveJournal => remove_journal(&within(root, "/var/log/journal")),
             Step::Run(command, _) if root == Path::new("/") => run(command),
-            Step::Run(..) => Ok(()),
+            Step::Try if root == Path::new("/") => try_sandbox(),
+            Step::Run(..) | Step::Try => Ok(()),
         }
     }
+}
+
+/// The value of a variable in the settings, if it has one.
+fn public_setting(root: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(within(root, USUAL_ENV_FILE)).ok()?;
+    let (mut vars, _) = env_file::parse(&text);
+    vars.remove(name).filter(|value| !value.trim().is_empty())
+}
+
+fn set(settings: &Path, name: &str, value: &str) -> io::Result<()> {
+    let text = fs::read_to_string(settings)?;
+    let changed = env_file::with_variable(&text, name, value);
+    let by_hand = || io::Error::other(format!("add the line {name}={value} yourself"));
+    files::replace(settings, &changed.ok_or_else(by_hand)?)
 }
 
 fn tell(out: &mut dyn Write, line: fmt::Arguments<'_>) -> Result<(), StepFailed> {
@@ -465,14 +571,74 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for this file alone.
-    if let Some(folder) = path
-        .parent()
-        .filter(|it| it.extension() == Some("d".as_ref()))
-    {
+    // Folders that were created for our files alone.
+    let is_ours = |folder: &&Path| {
+        folder.extension() == Some("d".as_ref())
+            || folder.components().any(|part| part.as_os_str() == "paidup")
+    };
+    for folder in path.ancestors().skip(1).take_while(is_ours) {
         let _ = fs::remove_dir(folder);
     }
     Ok(())
+}
+
+const TRY: &str = "systemctl start paidup-check.service";
+
+/// What the check itself finds does not count: the settings may lack their secret still.
+fn try_sandbox() -> io::Result<()> {
+    let ask = |line: &str| Command::new("systemctl").args(line.split(' ')).output();
+    ask("start paidup-check.service")?;
+    let shown = ask("show --value -p ExecMainStatus paidup-check.service")?;
+    match shown.stdout.trim_ascii() {
+        b"226" => Err(io::Error::other(NO_NESTING)),
+        _ => Ok(()),
+    }
+}
+
+const NO_NESTING: &str = "this machine does not let systemd shut a service in (226/NAMESPACE): mostly it is a \
+    container that may not nest. Allow that (`nesting=1` in Proxmox and LXD), or do without these walls:\n  \
+    `for unit in paidup.service paidup-.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
+    /etc/systemd/system/$unit.d/20-relaxed.conf; done; systemctl daemon-reload`\n";
+
+/// Asks before everything is removed.
+fn last_word(root: &Path, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(
+        out,
+        "This removes settings, secrets, orders, backups and logs for good.\nType `purge` to do that, or `backup` to \
+         copy the orders to {LAST_BACKUP} first. Anything else keeps everything."
+    )?;
+    out.flush()?;
+    let mut word = String::new();
+    input.read_line(&mut word)?;
+    match word.trim() {
+        "purge" => Ok(()),
+        "backup" => last_backup(root).map_err(|error| {
+            Failure::Other(format!(
+                "There is no last backup: {error}. Nothing was removed."
+            ))
+        }),
+        _ => Err(Failure::Other(
+            "Nothing was removed. Without a question: `paidup uninstall --purge --yes`".to_owned(),
+        )),
+    }
+}
+
+/// Outside of all that is removed.
+const LAST_BACKUP: &str = "/root/paidup-last.db";
+
+/// The owner of the database makes it where he may, and root brings it away.
+fn last_backup(root: &Path) -> io::Result<()> {
+    let made = within(root, "/var/lib/paidup/backup/paidup-last.db");
+    let settings = within(root, USUAL_ENV_FILE);
+    let status = Command::new(env::current_exe()?)
+        .args(["backup".as_ref(), made.as_os_str(), "--force".as_ref()])
+        .args(["--env-file".as_ref(), settings.as_os_str()])
+        .stdout(Stdio::null())
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other("`paidup backup` says why"));
+    }
+    write_file(&within(root, LAST_BACKUP), 0o600, &fs::read(made)?)
 }
 
 fn remove_journal(journals: &Path) -> io::Result<()> {
@@ -507,9 +673,10 @@ mod tests {
 
     fn options(root: &Path) -> Options {
         Options {
+            host: None,
             root: root.to_owned(),
             dry_run: false,
-            shared: Options::read(&words_of("install")).shared,
+            shared: Options::read(&words_of("install")).unwrap().shared,
         }
     }
 
@@ -535,13 +702,14 @@ mod tests {
     #[test]
     fn its_options_are_the_folder_and_whether_it_acts() {
         let usual = Options::read(&words_of("install"));
-        assert_eq!(usual, options(Path::new("/")));
+        assert_eq!(usual, Ok(options(Path::new("/"))));
         let line = "uninstall --purge --dry-run --root /mnt";
         let dry = Options {
             dry_run: true,
             ..options(Path::new("/mnt"))
         };
-        assert_eq!(Options::read(&words_of(line)), dry);
+        assert_eq!(Options::read(&words_of(line)), Ok(dry));
+        assert!(Options::read(&words_of("install --host localhost")).is_err());
     }
 
     #[test]
@@ -584,6 +752,40 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_set_once_and_its_proxy_files_are_shown_and_written() {
+        for is_packaged in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            let named = |host: &str| Options {
+                host: Some(host.to_owned()),
+                ..options(root.path())
+            };
+            let settings = within(root.path(), USUAL_ENV_FILE);
+            if is_packaged {
+                write_file(&within(root.path(), PACKAGED), 0o644, b"").unwrap();
+                write_file(&settings, 0o600, &env_file()).unwrap();
+            }
+            let shown = told(|out| install(&named("pay.coffee.example"), out));
+            let text = fs::read_to_string(&settings).unwrap();
+            assert!(
+                text.contains("\nPUBLIC_URL=https://pay.coffee.example\n"),
+                "{text}"
+            );
+            for proxy in &PROXY_FILES {
+                let written = fs::read_to_string(within(root.path(), proxy.path)).unwrap();
+                assert_eq!(written, proxy.text("pay.coffee.example"));
+                assert!(
+                    shown.contains(&proxy.shown("pay.coffee.example")),
+                    "{shown}"
+                );
+            }
+            assert_eq!(within(root.path(), PROGRAM).exists(), !is_packaged);
+            let again = told(|out| install(&named("other.example"), out));
+            assert!(again.contains("keep    PUBLIC_URL"), "{again}");
+            assert_eq!(fs::read_to_string(&settings).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn the_first_settings_lack_only_the_secret() {
         let text = String::from_utf8(env_file()).unwrap();
         let set: Vec<&str> = text
@@ -610,6 +812,21 @@ mod tests {
         assert_eq!(left, [within(root.path(), USUAL_ENV_FILE), orders]);
         told(|out| uninstall(&options(root.path()), true, out));
         assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_purge_asks_for_a_word() {
+        let root = tempfile::tempdir().unwrap();
+        let answer = |mut typed: &[u8]| {
+            let mut out = Vec::new();
+            let answer = last_word(root.path(), &mut typed, &mut out);
+            assert!(String::from_utf8(out).unwrap().contains("for good"));
+            answer.map_err(|error| error.to_string())
+        };
+        assert_eq!(answer(b"purge\n"), Ok(()));
+        for typed in [&b""[..], b"\n", b"yes\n", b"PURGE\n"] {
+            assert!(answer(typed).unwrap_err().contains("Nothing was removed"));
+        }
     }
 
     #[test]

@@ -312,7 +312,7 @@ const PLACEHOLDER: &str = "whsec_not_there_yet";
 impl Kept {
     fn read(files: &Files) -> Result<Kept, Failure> {
         let (path, text) = kept_in(files)?;
-        let config = config_of(files, &path, &text).map_err(to_repair)?;
+        let config = config_of(files, &path, &text).map_err(|problems| to_repair(&problems))?;
         Ok(Kept::of(path, text, config))
     }
 
@@ -326,7 +326,7 @@ impl Kept {
         let filled = with_secrets(files, &path, &text, &[PLACEHOLDER]);
         let config = filled.and_then(|text| config_of(files, &path, &text).ok());
         // Then the secret is not all that is wrong.
-        let config = config.ok_or_else(|| to_repair(problems))?;
+        let config = config.ok_or_else(|| to_repair(&problems))?;
         let kept = Kept::of(path, text, config);
         Ok(Kept {
             is_blank: true,
@@ -425,7 +425,7 @@ fn with_secrets(files: &Files, path: &Path, text: &str, secrets: &[&str]) -> Opt
     Some(secrets.iter().map(|secret| format!("{secret}\n")).collect())
 }
 
-fn to_repair(problems: String) -> Failure {
+fn to_repair(problems: &str) -> Failure {
     Failure::Configuration(format!(
         "The configuration has to be repaired first:\n{problems}"
     ))

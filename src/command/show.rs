@@ -5,17 +5,30 @@
 use std::io::{self, Write};
 use std::iter;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use crate::base::id::UnixSeconds;
-use crate::base::{plain, time};
+use crate::base::plain;
 use crate::command::exit::Failure;
 use crate::command::screen::{self, Tone, columns, painted};
+use crate::host::zone::Zone;
 
-/// `2026-11-24 05:46:26`, in UTC: how people read a time, in every command.
+/// The time zone in which people read: set once, before a command shows anything.
+static ZONE: OnceLock<Zone> = OnceLock::new();
+
+/// Shows times in that zone from now on.
+pub(crate) fn read_in(zone: Zone) {
+    let _ = ZONE.set(zone);
+}
+
+/// `2026-11-24 06:46:26 +01:00`: how people read a time, in every command.
 pub(crate) fn when(at: UnixSeconds) -> String {
-    time::rfc3339(at).trim_end_matches('Z').replace('T', " ")
+    match ZONE.get() {
+        Some(zone) => zone.written(at),
+        None => Zone::default().written(at),
+    }
 }
 
 /// An id as it is pasted into a shell.
@@ -213,7 +226,7 @@ mod tests {
     use crate::base::id::RequestId;
     use crate::command::exit::Exit;
     use crate::command::{events, orders};
-    use crate::store::Store;
+    use crate::store::{Store, Wanted};
     use crate::truth::delivery::Delivery;
     use crate::truth::event::Event;
     use crate::truth::order::{Flag, Status};
@@ -273,6 +286,26 @@ mod tests {
         }
     }
 
+    fn listed(
+        store: &Store,
+        status: Option<Status>,
+        limit: u32,
+        json: bool,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let list = orders::List {
+            limit,
+            json,
+            again: "paidup orders list".to_owned(),
+            ..orders::List::default()
+        };
+        let wanted = Wanted {
+            status,
+            ..Wanted::default()
+        };
+        list.write(store, &wanted, out)
+    }
+
     #[test]
     fn the_story_of_an_order_is_told_step_by_step() {
         let mut shop = Shop::open();
@@ -293,17 +326,17 @@ Order ord_1 is paid
   money    25.00 EUR taken, 25.00 EUR disputed
   session  cs_1
   intent   pi_1
-  created  2026-11-24 06:00:59 UTC, changed 2026-11-24 06:04:00 UTC
+  created  2026-11-24 06:00:59 +00:00, changed 2026-11-24 06:04:00 +00:00
   ! dispute open: The buyer's bank contests the payment, and the money may be withheld.
     Answer before the deadline: Dashboard → Payments → Disputes.
 
-  2026-11-24 06:01:00  new → paid                      25.00 EUR
+  2026-11-24 06:01:00 +00:00  new → paid                      25.00 EUR
     checkout.session.completed     evt_1  request request-1
-  2026-11-24 06:02:00  paid, double_payment            50.00 EUR
+  2026-11-24 06:02:00 +00:00  paid, double_payment            50.00 EUR
     checkout.session.completed     evt_2  request request-2
-  2026-11-24 06:03:00  paid, double_payment settled    25.00 EUR
+  2026-11-24 06:03:00 +00:00  paid, double_payment settled    25.00 EUR
     refund.created                 evt_3  request request-3
-  2026-11-24 06:04:00  paid, dispute open              25.00 EUR
+  2026-11-24 06:04:00 +00:00  paid, dispute open              25.00 EUR
     charge.dispute.created         evt_4  request request-4
 ";
         assert_eq!(shop.story("ord_1"), expected);
@@ -318,7 +351,7 @@ Order ord_1 is paid
             story.contains("\n  dispute  won: ") && !story.contains('!'),
             "{story}"
         );
-        let list = shop.shown(|store, out| orders::list(store, None, 9, false, out));
+        let list = shop.shown(|store, out| listed(store, None, 9, false, out));
         assert!(!list.contains("dispute"), "{list}");
     }
 
@@ -337,7 +370,7 @@ Order ord_1 is paid
             shop.story("ord_1")
                 .contains("! amount_mismatch: What was taken is not")
         );
-        let list = shop.shown(|store, out| orders::list(store, None, 9, false, out));
+        let list = shop.shown(|store, out| listed(store, None, 9, false, out));
         assert_eq!(
             list.lines().nth(1).unwrap().split("  ").last(),
             Some("amount_mismatch")
@@ -371,7 +404,7 @@ Order ord_1 is paid
     #[test]
     fn lists_are_cut_newest_first_and_say_so() {
         let mut shop = Shop::open();
-        let empty = shop.shown(|store, out| orders::list(store, None, 2, false, out));
+        let empty = shop.shown(|store, out| listed(store, None, 2, false, out));
         assert!(empty.starts_with("There is no order yet."), "{empty}");
         let empty = shop.shown(|store, out| events::list(store, None, 2, true, out));
         assert_eq!(empty, "");
@@ -379,16 +412,16 @@ Order ord_1 is paid
             shop.pay(&format!("ord_{number}"), number);
         }
         let expected = "\
-ORDER  STATUS  AMOUNT     CHANGED (UTC)        LOOK AT
-ord_3  paid    25.00 EUR  2026-11-24 06:03:00
-ord_2  paid    25.00 EUR  2026-11-24 06:02:00
-There are more: --limit N shows them.
+ORDER  STATUS  AMOUNT     CREATED                     LOOK AT
+ord_3  paid    25.00 EUR  2026-11-24 06:02:59 +00:00
+ord_2  paid    25.00 EUR  2026-11-24 06:01:59 +00:00
+There are more: `paidup orders list --before 1795500119-2`
 ";
         assert_eq!(
-            shop.shown(|store, out| orders::list(store, None, 2, false, out)),
+            shop.shown(|store, out| listed(store, None, 2, false, out)),
             expected
         );
-        let lines = shop.shown(|store, out| orders::list(store, Some(Status::Paid), 2, true, out));
+        let lines = shop.shown(|store, out| listed(store, Some(Status::Paid), 2, true, out));
         assert_eq!(lines.lines().count(), 2);
         let events = shop.shown(|store, out| events::list(store, Some("pi_2"), 9, false, out));
         assert_eq!(events.lines().count(), 2, "{events}");

@@ -15,9 +15,9 @@ use crate::command::screen::{Color, Tone, flowing, painted};
 pub use crate::command::words::UsageError;
 use crate::command::words::{COLOR, Command, Run, Table, Words, does};
 use crate::command::{
-    api, backup, check, completions, connect, db, demo, doctor, events, follow, gen_secret,
-    gen_token, install, manual, notify, orders, reconcile, restore, rotate, send_test, serve,
-    version, wrong,
+    api, backup, check, completions, connect, db, demo, doctor, events, export, follow, gen_secret,
+    gen_token, install, manual, notify, orders, reconcile, report, restore, rotate, send_test,
+    serve, version, wrong,
 };
 
 /// By what one wants to do, in the order of the overview.
@@ -39,6 +39,8 @@ const GROUPS: Table = &[
             &orders::LIST,
             &orders::SHOW,
             &follow::COMMAND,
+            &export::COMMAND,
+            &report::COMMAND,
             &events::LIST,
             &events::SHOW,
         ],
@@ -53,6 +55,7 @@ const GROUPS: Table = &[
             &notify::STATUS,
             &notify::RETRY,
             &notify::REPLAY,
+            &notify::FORGET,
             &gen_secret::COMMAND,
         ],
     ),

@@ -149,6 +149,11 @@ impl Words {
         option.map(|(_, value)| value.as_str())
     }
 
+    /// The options and their values, as they were given.
+    pub(crate) fn options(&self) -> &[(&'static str, String)] {
+        &self.options
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }

@@ -19,6 +19,7 @@
 //! told      what `paidup notify` has told, and to whom
 //! feed      what has changed, for those who poll
 //! read      what commands, metrics and the API ask for
+//! wanted    pages of orders
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
@@ -59,6 +60,7 @@ mod takings;
 mod told;
 mod upkeep;
 mod wal;
+mod wanted;
 mod watch;
 pub mod writer;
 
@@ -72,10 +74,12 @@ pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
+pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};
 pub use upkeep::{PruneBatch, Summary};
+pub use wanted::{Cursor, Entry, Moved, Place, Wanted};
 
 use connect::Schema;
 use watch::Watch;

@@ -1,13 +1,24 @@
 //! The rows of `takings`: what was taken, given back and lost, by Stripe's time.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rusqlite::{Connection, params};
 
 use super::{Store, StoreError};
 use crate::base::id::UnixSeconds;
-use crate::base::time::rfc3339;
+use crate::base::time::{Date, rfc3339};
+use crate::host::zone::Zone;
 use crate::truth::takings::{Quarters, Takings};
+
+/// Of what takings are summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Each day of the calendar.
+    Day,
+    /// Each month; it goes by its first day.
+    Month,
+}
 
 impl Store {
     /// What moved in each quarter of an hour that begins in `range`, by currency; the first come first.
@@ -33,6 +44,33 @@ impl Store {
             Ok((UnixSeconds(row.get(0)?), row.get(1)?, takings))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The same by day or month of `zone`, of the days from the first to before the last of `days`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn takings_by(
+        &self,
+        by: Period,
+        days: Range<Date>,
+        zone: &Zone,
+    ) -> Result<Vec<(Date, Box<str>, Takings)>, StoreError> {
+        let mut sums: BTreeMap<(Date, Box<str>), Takings> = BTreeMap::new();
+        let range = zone.start_of(days.start)..zone.start_of(days.end);
+        for (quarter, currency, takings) in self.takings(range)? {
+            let date = zone.date(quarter);
+            let date = match by {
+                Period::Day => date,
+                Period::Month => date.month(),
+            };
+            sums.entry((date, currency)).or_default().add(&takings);
+        }
+        sums.retain(|_, takings| *takings != Takings::default());
+        let rows = sums.into_iter();
+        Ok(rows
+            .map(|((date, currency), takings)| (date, currency, takings))
+            .collect())
     }
 
     /// Quarters of an hour whose takings are not what `found` says, one text each.

@@ -36,19 +36,28 @@ pub fn written(minor: i64, currency: Option<&str>) -> String {
             _ => format!("{minor} (minor units, currency not known yet)"),
         };
     };
-    let code = currency.to_ascii_uppercase();
+    format!(
+        "{} {}",
+        decimal(minor, currency),
+        currency.to_ascii_uppercase()
+    )
+}
+
+/// The amount alone: `25.00`, `2500`, `2.500`.
+#[must_use]
+pub fn decimal(minor: i64, currency: &str) -> String {
     let has = |list: &[&str]| list.contains(&currency);
     if has(&WITHOUT_DECIMALS) {
-        return format!("{minor} {code}");
+        return minor.to_string();
     }
     if has(&SENT_WITH_TWO) && minor % 100 == 0 {
-        return format!("{} {code}", minor / 100);
+        return (minor / 100).to_string();
     }
     let decimals: usize = if has(&WITH_THREE) { 3 } else { 2 };
     let sign = if minor < 0 { "-" } else { "" };
     let digits = format!("{:0width$}", minor.unsigned_abs(), width = decimals + 1);
     let (whole, rest) = digits.split_at(digits.len() - decimals);
-    format!("{sign}{whole}.{rest} {code}")
+    format!("{sign}{whole}.{rest}")
 }
 
 /// How money moved.

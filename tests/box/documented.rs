@@ -14,6 +14,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
         "cargo deny --config .ci/deny.toml check",
@@ -54,6 +55,10 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
+    (
+        "paidup notify --env-file paidup.env",
+        "tests/suite/notify.rs",
+    ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
@@ -61,10 +66,16 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify forget NAME", "tests/suite/notify.rs"),
+    ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
     ("paidup orders follow --json", "tests/suite/notify.rs"),
     (
         "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl disable --now paidup-notify@phone",
         "tests/box/tells.rs",
     ),
     (
@@ -166,8 +177,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "sleep 1; cp /var/lib/paidup/backup/two.db /root && paidup restore FILE",
     ),
     (
-        "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
-        "sleep 1; paidup restore /var/lib/paidup/backup/before-upgrade.db",
+        "paidup restore /var/lib/paidup/backup --env-file /etc/paidup/paidup.env",
+        "sleep 1; paidup restore /var/lib/paidup/backup",
     ),
     (
         "systemctl start paidup.socket paidup-admin.socket paidup-backup.timer",
@@ -181,7 +192,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl start paidup-check.service; journalctl --namespace=paidup -u paidup-check.service -o cat -n 30",
+        "began=@$(date +%s); systemctl start paidup-check.service; journalctl --namespace=+paidup -u paidup-check.service -o cat --since=$began",
         "",
     ),
     ("systemctl status paidup.service", ""),
@@ -189,6 +200,11 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
+    (
+        "journalctl --namespace=paidup -o cat --cursor-file=/var/tmp/paidup.cursor",
+        "",
+    ),
+    ("journalctl -u paidup", ""),
     (
         "journalctl --namespace=paidup -o cat | grep ID",
         "journalctl --namespace=paidup -o cat | grep requestId",

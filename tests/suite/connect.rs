@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY};
 use crate::harness::{Service, Setup, delivery, event, eventually, paid, post, sign};
+use crate::hints;
 
 const URL: &str = "https://shop.example.com/stripe/webhook";
 const CREATE: &str = "POST /v1/webhook_endpoints";
@@ -467,5 +468,7 @@ fn deliver(service: &Service, secret: &str, name: &str) -> u16 {
 
 fn said(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).unwrap()
+    let both = String::from_utf8(both).unwrap();
+    hints::paste(&both);
+    both
 }
