@@ -46,6 +46,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         ".ci/tarballs",
     ),
     ("./paidup demo", ".ci/tarballs"),
+    ("cargo build --release", "by hand: it takes minutes"),
+    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -152,6 +154,9 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "paidup send-test charge.refunded",
     ),
     ("paidup send-test --forged", ""),
+    ("paidup help rotate", ""),
+    ("paidup version", ""),
+    ("paidup man", ""),
     ("paidup demo", ""),
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
