@@ -77,8 +77,12 @@ impl Environment {
 
     /// What calls to Stripe need.
     pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
+        self.stripe_config().map_err(|errors| all_of(&errors))
+    }
+
+    /// The same, with every mistake.
+    pub(crate) fn stripe_config(&self) -> Result<StripeConfig, Vec<ConfigError>> {
         StripeConfig::parse(&self.vars, &|path| self.read_file(path))
-            .map_err(|errors| all_of(&errors))
     }
 
     /// A file that a variable names. A service that may not read it has a copy as a credential of the same

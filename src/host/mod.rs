@@ -4,5 +4,6 @@ pub mod clock;
 pub mod files;
 pub mod identity;
 pub mod logger;
+pub(crate) mod ports;
 pub mod systemd;
 pub mod turns;
