@@ -15,7 +15,7 @@ use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config, look_alikes};
 use crate::config::stripe::{StripeConfig, webhook_url};
-use crate::config::{Address, ConfigError, ConfigWarning};
+use crate::config::{Address, ConfigError, ConfigWarning, Counted};
 use crate::host::files::{self, Unfit, folder_of};
 use crate::host::{ports, systemd};
 use crate::http::loopback;
@@ -79,8 +79,14 @@ pub(crate) fn findings(
 ) -> Result<Vec<Finding>, Failure> {
     let in_file = |problem: &String| Finding::problem("environment file", problem, "", "");
     let mut findings: Vec<Finding> = environment.problems.iter().map(in_file).collect();
-    findings.extend(configuration(config));
+    findings.extend(configuration(config, is_installed(environment)));
     findings.extend(other_processes(environment, config));
+    findings.extend(
+        config
+            .iter()
+            .filter(|_| is_installed(environment))
+            .flat_map(better_limit),
+    );
     findings.extend(secret_files(environment));
     if let Ok(path) = serve::database_path(&environment.vars) {
         take_identity(&path)?;
@@ -94,10 +100,17 @@ pub(crate) fn findings(
 }
 
 /// The mistakes and oddities of the configuration, each with its remedy.
-fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+fn configuration(config: &Result<Config, Vec<ConfigError>>, is_installed: bool) -> Vec<Finding> {
     match config {
         Ok(config) => {
-            let mut findings: Vec<Finding> = config.warnings.iter().map(odd).collect();
+            // The units keep the key from the server.
+            let is_standing =
+                |warning: &&ConfigWarning| is_installed && warning.variable == "STRIPE_SECRET_KEY";
+            let warnings = config
+                .warnings
+                .iter()
+                .filter(|warning| !is_standing(warning));
+            let mut findings: Vec<Finding> = warnings.map(odd).collect();
             if findings.is_empty() {
                 let count = config.webhook_secrets.len();
                 let secrets = if count == 1 { "secret" } else { "secrets" };
@@ -293,7 +306,7 @@ fn taken_ports(
 
 /// What the installed sockets listen on counts, whatever the settings say.
 fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
-    if environment.file.as_deref() != Some(Path::new(INSTALLED)) {
+    if !is_installed(environment) {
         return Vec::new();
     }
     let admin = config
@@ -319,8 +332,28 @@ fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
     wanted.into_iter().filter_map(other).collect()
 }
 
+fn is_installed(environment: &Environment) -> bool {
+    environment.file.as_deref() == Some(Path::new(INSTALLED))
+}
+
 /// The settings of the units.
 const INSTALLED: &str = "/etc/paidup/paidup.env";
+
+/// The default answers a burst of Stripe's own with 429 as well. That is allowed, since Stripe retries.
+fn better_limit(config: &Config) -> Option<Finding> {
+    let counts_stripe =
+        config.rate_limit_count == Counted::All && config.rate_limit_exempt.is_empty();
+    let max = config.rate_limit_max;
+    counts_stripe.then(|| {
+        Finding::good(
+            "rate limit",
+            format!(
+                "{max} requests a minute from one address, Stripe's own too: sixty refunds at once may get 429, and come \
+                 again. Better: RATE_LIMIT_WEBHOOK_COUNT=unverified counts only what Stripe did not sign"
+            ),
+        )
+    })
+}
 
 /// The database: it exists or can be created, is ours, is intact as far as the server sees when it starts,
 /// has the configured mode, is private, and has room to grow. A big one takes no longer than a small one.
