@@ -10,6 +10,7 @@ use crate::command::environment::{Environment, take_identity};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
 use crate::command::notify;
+use crate::command::show::size;
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
@@ -576,7 +577,7 @@ fn missing(path: &Path) -> Finding {
 
 fn room(path: &Path) -> Option<Finding> {
     let free = files::free_bytes(folder_of(path)).ok()?;
-    let what = format!("{} MiB free for the database", free / (1024 * 1024));
+    let what = format!("{} free for the database", size(free));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
     let next = format!("Make room on the disk that holds {}", path.display());
     Some(match free {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::command::exit::Exit;
+use crate::command::screen::{Tone, painted};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -143,9 +144,9 @@ pub(crate) fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io
             continue;
         }
         let mark = match finding.severity {
-            Severity::Good => "ok     ",
-            Severity::Warning => "warning",
-            Severity::Problem => "PROBLEM",
+            Severity::Good => painted("ok", Tone::Good) + "     ",
+            Severity::Warning => painted("warning", Tone::Warning),
+            Severity::Problem => painted("PROBLEM", Tone::Problem),
         };
         writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
         let runbook = match finding.runbook {

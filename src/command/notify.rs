@@ -19,7 +19,7 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::notify::process;
 use crate::store::json::order_json;
-use crate::store::{Change, Destination, Store, StoredOrder, Told, Unheard};
+use crate::store::{Change, Destination, Store, StoredOrder, TellLock, Told, Unheard};
 
 pub(crate) const NOTIFY: Command = Command {
     name: "notify",
@@ -106,6 +106,21 @@ pub(crate) const REPLAY: Command = Command {
     },
 };
 
+pub(crate) const FORGET: Command = Command {
+    name: "notify forget",
+    arguments: "NAME",
+    summary: "Forget a destination that is no longer wanted, and what it has heard",
+    details: "Its process must have ended. Until then `check`, the metrics and the alert go on naming what it has\n\
+              not heard. Started again under that name, it begins like a new one.",
+    options: &[ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup notify forget phone"],
+    run: |words| {
+        let name = words.argument()?;
+        does(move |env_file, out| forget(env_file, &name, out))
+    },
+};
+
 /// What is told again.
 enum Which {
     Since(i64),
@@ -173,14 +188,18 @@ fn status(store: &Store, json: bool, out: &mut dyn Write) -> Result<Exit, Failur
         for (order, told) in refused {
             let why = told.why.as_deref().unwrap_or_default();
             let next = told.next_try.map(when).unwrap_or_default();
-            let (order, tries) = (plain::text(order), told.tries);
-            writeln!(
-                out,
-                "  {order}: {why}, tried {tries} times, next {next} UTC"
-            )?;
+            let (order, tried) = (plain::text(order), times(told.tries));
+            writeln!(out, "  {order}: {why}, tried {tried}, next {next}")?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
 }
 
 /// Refused orders that are shown of each destination.
@@ -218,17 +237,14 @@ fn summary(unheard: &Unheard) -> String {
         "orders"
     };
     let mut text = format!(
-        "{} {orders} not heard, the first since {} UTC",
+        "{} {orders} not heard, the first since {}",
         unheard.waiting,
         when(oldest)
     );
     let destination = &unheard.destination;
     if let (Some(since), Some(why)) = (destination.failing_since, &destination.why) {
         let next = destination.next_try.map(when).unwrap_or_default();
-        text += &format!(
-            "; failing since {} UTC: {why}, next try {next} UTC",
-            when(since)
-        );
+        text += &format!("; failing since {}: {why}, next try {next}", when(since));
     } else if unheard.refused > 0 {
         text += &format!("; {} of them refused", unheard.refused);
     }
@@ -269,14 +285,14 @@ pub(crate) fn write_told(
     for (destination, told) in told {
         let heard = told.at.map(when).unwrap_or_default();
         let words = match (told.version, &told.why) {
-            (_, Some(why)) => format!("has not heard of it: {why}, tried {} times", told.tries),
+            (_, Some(why)) => format!("has not heard of it: {why}, tried {}", times(told.tries)),
             (Some(version), None) if version == order.changed => {
-                format!("heard of it as it stands, {heard} UTC")
+                format!("heard of it as it stands, {heard}")
             }
             (Some(_) | None, None) if order.changed > destination.cursor => {
                 "is about to hear of it".to_owned()
             }
-            (Some(_), None) => format!("heard of it before it changed, {heard} UTC"),
+            (Some(_), None) => format!("heard of it before it changed, {heard}"),
             (None, None) => "was not told: the order is older than the destination".to_owned(),
         };
         writeln!(out, "  {} {words}", destination.name)?;
@@ -319,8 +335,11 @@ fn finding(store: &Store, unheard: &Unheard) -> Finding {
             "notify",
             what,
             "The shop does not know how these orders stand.",
-            "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
-             wrong there: is paidup-notify running?",
+            format!(
+                "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
+                 wrong there: is paidup-notify running? One that is no longer wanted: `paidup notify forget \
+                 {name}`."
+            ),
         ),
         Some(_) | None => Finding::good("notify", what),
     }
@@ -349,6 +368,27 @@ fn destination(env_file: Option<&Path>) -> Result<(Store, Box<str>), Failure> {
     Ok((store, name))
 }
 
+fn forget(env_file: Option<&Path>, name: &str, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let database = environment.database()?;
+    let mut store = environment.store()?;
+    let name = plain::text(name);
+    if store.destination(&name)?.is_none() {
+        return Err(Failure::Other(format!(
+            "There is no destination {name:?}. `paidup notify status` lists those that there are."
+        )));
+    }
+    let Some(_lock) = TellLock::take(&database, &name)? else {
+        return Err(Failure::Other(format!(
+            "{name} is being told now, and would begin anew. Stop its process first: `systemctl list-units \
+             'paidup-notify*'` shows its unit, `systemctl disable --now` stops it for good."
+        )));
+    };
+    store.forget(&name)?;
+    writeln!(out, "{name} is forgotten, with all that it has heard.")?;
+    Ok(Exit::Done)
+}
+
 fn retry(env_file: Option<&Path>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (mut store, name) = destination(env_file)?;
     store.tell_at_once(&name, Now::read().unix)?;
@@ -369,7 +409,7 @@ fn replay(env_file: Option<&Path>, which: &Which, out: &mut dyn Write) -> Result
         Which::Since(seconds) => {
             let since = UnixSeconds(now.0.saturating_sub(*seconds));
             store.tell_again_since(&name, Some(since))?;
-            format!("Every order that changed since {} UTC", when(since))
+            format!("Every order that changed since {}", when(since))
         }
         Which::Order(id) => {
             let order = store.order(id)?;

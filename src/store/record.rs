@@ -6,10 +6,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::apply::{record_one, settle_mode};
 use super::connect::begin;
-use super::{BUSY_TIMEOUT, Store, StoreError};
+use super::{BUSY_TIMEOUT, Store, StoreError, takings};
 use crate::base::id::UnixSeconds;
 use crate::truth::delivery::{Delivery, Receipt};
 use crate::truth::reading::Mode;
+use crate::truth::takings::Quarters;
 
 /// What each delivery of a batch comes back with.
 pub(super) type Answers = Vec<Result<Receipt, StoreError>>;
@@ -70,12 +71,22 @@ impl Store {
         if let Some(watch) = &self.watch {
             watch.look_closely(&transaction)?;
         }
+        // Many of a batch are in the same quarter of an hour: that is written once.
+        let mut quarters = Quarters::default();
         let answers = match batch {
             // A savepoint copies each page before it is changed. One delivery alone needs none: when
             // it fails, the transaction is undone.
-            [delivery] => vec![Ok(record_one(&transaction, delivery, &mut mode)?)],
-            batch => record_each(&mut transaction, batch, mode)?,
+            [delivery] => {
+                vec![Ok(record_one(
+                    &transaction,
+                    delivery,
+                    &mut mode,
+                    &mut quarters,
+                )?)]
+            }
+            batch => record_each(&mut transaction, batch, mode, &mut quarters)?,
         };
+        takings::add(&transaction, &quarters)?;
         Ok((transaction, answers))
     }
 
@@ -136,15 +147,18 @@ fn record_each(
     transaction: &mut Transaction<'_>,
     batch: &[Delivery],
     mut mode: Option<Mode>,
+    quarters: &mut Quarters,
 ) -> Result<Answers, StoreError> {
     let mut answers = Vec::with_capacity(batch.len());
     for delivery in batch {
         let savepoint = transaction.savepoint()?;
         let mut settled = mode;
-        let answer = record_one(&savepoint, delivery, &mut settled);
+        let mut its_quarters = Quarters::default();
+        let answer = record_one(&savepoint, delivery, &mut settled, &mut its_quarters);
         match &answer {
             Ok(_) => {
                 mode = settled;
+                quarters.join(its_quarters);
                 savepoint.commit()?;
             }
             // Some errors end the whole transaction, and with it the savepoint.

@@ -51,21 +51,22 @@ pub struct Told {
     pub version: Option<i64>,
     /// When it did.
     pub at: Option<UnixSeconds>,
-    /// How often it has refused what came later.
+    /// How often it was told of what came later in vain.
     pub tries: u32,
-    /// When it did so last.
+    /// When that was last.
     pub tried: Option<UnixSeconds>,
     /// When the order is told again; `None` when it need not be.
     pub next_try: Option<UnixSeconds>,
-    /// How it refused.
+    /// What came of it.
     pub why: Option<String>,
 }
 
-/// An order that is to be told, as it was when it was looked for.
+/// An order that is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) order: i64,
-    pub(crate) version: i64,
+    /// Where the cursor is once that is done; 0 for an order that is not told in turn.
+    pub(crate) cursor: i64,
 }
 
 /// All that there is to tell of an order, of one moment.
@@ -223,20 +224,38 @@ impl Store {
     }
 
     /// Orders before the cursor that were refused, or are to be told again for another reason, and whose
-    /// time has come: it is not after `until`. Those that have waited longest first.
+    /// time has come: it is not after `until`, or after `beyond`, as another clock has set it. Those that
+    /// have waited longest first.
     pub(crate) fn due_again(
         &self,
         destination: &Destination,
-        until: UnixSeconds,
+        (until, beyond): (i64, i64),
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
-        let sql = "SELECT id, changed FROM told JOIN orders ON id = order_id
-                   WHERE destination = ?1 AND changed <= ?2 AND next_try <= ?3
-                   ORDER BY next_try LIMIT ?4";
+        let sql = "SELECT id, 0 FROM told JOIN orders ON id = order_id
+                   WHERE destination = ?1 AND changed <= ?2 AND (next_try <= ?3 OR next_try > ?4)
+                   ORDER BY next_try LIMIT ?5";
         let mut read = self.connection.prepare_cached(sql)?;
         let Destination { name, cursor, .. } = destination;
-        let rows = read.query_map(params![name, cursor, until.0, limit], Due::read)?;
+        let rows = read.query_map(params![name, cursor, until, beyond, limit], Due::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// One of the next orders to tell that it has not refused yet, by chance.
+    pub(crate) fn any_due(
+        &self,
+        destination: &Destination,
+        quiet: i64,
+    ) -> Result<Option<Due>, StoreError> {
+        let sql = "SELECT id, 0 FROM (
+                       SELECT id FROM orders WHERE changed > ?2 AND changed <= ?3 AND NOT EXISTS (
+                           SELECT 1 FROM told WHERE order_id = id AND destination = ?1 AND tries > 0)
+                       ORDER BY changed LIMIT 1000)
+                   ORDER BY random() LIMIT 1";
+        let mut read = self.connection.prepare_cached(sql)?;
+        let Destination { name, cursor, .. } = destination;
+        let due = read.query_row(params![name, cursor, quiet], Due::read);
+        Ok(due.optional()?)
     }
 
     /// What there is to tell `destination` of an order; `None` when there is no such order any more.
@@ -396,6 +415,30 @@ impl Store {
         self.change_telling("", sql, params![destination, now.0, order.id])
     }
 
+    /// Removes a destination and all that it has heard: some of it at a time, as the server writes too.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::record`].
+    pub fn forget(&mut self, destination: &str) -> Result<(), StoreError> {
+        loop {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let sql = "DELETE FROM told WHERE destination = ?1 AND order_id IN
+                           (SELECT order_id FROM told WHERE destination = ?1 LIMIT 10000)";
+            let removed = transaction.execute(sql, [destination])?;
+            if removed == 0 {
+                transaction.execute("DELETE FROM destination WHERE name = ?1", [destination])?;
+            }
+            transaction.commit()?;
+            self.look()?;
+            self.move_long_log()?;
+            if removed == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn change_telling(
         &mut self,
         first: &str,
@@ -470,7 +513,7 @@ impl Due {
     fn read(row: &Row<'_>) -> rusqlite::Result<Due> {
         Ok(Due {
             order: row.get(0)?,
-            version: row.get(1)?,
+            cursor: row.get(1)?,
         })
     }
 }

@@ -14,6 +14,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
         "cargo deny --config .ci/deny.toml check",
@@ -36,9 +37,15 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "`paidup send-test` below",
     ),
     (
-        "cargo install cargo-deb --locked && cargo deb",
+        "cargo install cargo-deb --locked && .ci/deb",
         "tests/box/package.rs",
     ),
+    ("sha256sum -c --ignore-missing SHA256SUMS", ".ci/tarballs"),
+    (
+        "tar xf paidup-0.1.0-x86_64.tar.gz && cd paidup-0.1.0-x86_64",
+        ".ci/tarballs",
+    ),
+    ("./paidup demo", ".ci/tarballs"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -46,6 +53,10 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
+    (
+        "paidup notify --env-file paidup.env",
+        "tests/suite/notify.rs",
+    ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
@@ -53,10 +64,16 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify forget NAME", "tests/suite/notify.rs"),
+    ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
     ("paidup orders follow --json", "tests/suite/notify.rs"),
     (
         "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl disable --now paidup-notify@phone",
         "tests/box/tells.rs",
     ),
     (
@@ -87,6 +104,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ),
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
+    ("paidup connect", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),

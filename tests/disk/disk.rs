@@ -64,6 +64,8 @@ pub(crate) enum Step {
     SyncFolder,
     /// About to be sent.
     Answer(String),
+    /// A part of a message to the shop, about to be sent.
+    Message(String),
 }
 
 /// What follows the database's name.
@@ -78,6 +80,7 @@ const MADE: usize = 6;
 const UNLINK: usize = 7;
 const ANSWER: usize = 21;
 const RENAME: usize = 22;
+const MESSAGE: usize = 23;
 
 /// The disk of one setup.
 pub(crate) struct Disk {
@@ -133,7 +136,7 @@ impl Disk {
                 u64::from_ne_bytes(head[place * 8..place * 8 + 8].try_into().unwrap()) as usize
             };
             let (what, file, offset, length) = (number(0), number(1), number(2), number(3));
-            let has_bytes = matches!(what, WRITE | ANSWER);
+            let has_bytes = matches!(what, WRITE | ANSWER | MESSAGE);
             let (bytes, after) = after.split_at(if has_bytes { length } else { 0 });
             steps.push(match what {
                 WRITE => Step::Write(file, offset, bytes.to_vec()),
@@ -144,6 +147,7 @@ impl Disk {
                 UNLINK => Step::Unlink(file),
                 RENAME => Step::Rename(file, offset),
                 ANSWER => Step::Answer(String::from_utf8(bytes.to_vec()).unwrap()),
+                MESSAGE => Step::Message(String::from_utf8(bytes.to_vec()).unwrap()),
                 _ => panic!("a step of kind {what}"),
             });
             rest = after;

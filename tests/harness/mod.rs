@@ -220,8 +220,8 @@ impl Service {
             let (_, rest) = line.split_once(word).unwrap();
             rest.split(',').next().unwrap()
         };
-        let admin = after("admin on ");
-        self.admin = (admin != "off").then(|| admin.parse().unwrap());
+        let admin = after("admin ").strip_prefix("on ");
+        self.admin = admin.map(|admin| admin.parse().unwrap());
         self.edge = after(" serves on ").parse().unwrap();
         Ok(())
     }
@@ -595,6 +595,20 @@ pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Value)) -> String {
     });
     change(&mut event);
     event.to_string()
+}
+
+/// An event that refunds all of what paid it.
+pub(crate) fn refunded(name: &str) -> String {
+    json!({
+        "id": format!("evt_refund_{name}"), "object": "event", "type": "charge.refunded",
+        "api_version": "2026-10-28.endive", "created": 1_792_999_999, "livemode": false,
+        "data": {"object": {
+            "id": format!("ch_{name}"), "object": "charge", "payment_intent": format!("pi_{name}"),
+            "amount": 2500, "amount_captured": 2500, "amount_refunded": 2500, "currency": "eur",
+            "captured": true, "paid": true, "refunded": true, "status": "succeeded",
+        }},
+    })
+    .to_string()
 }
 
 /// An event that tells nothing of orders.
