@@ -259,7 +259,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "journalctl --namespace=paidup -o cat | grep -F requestId",
     ),
     (
-        "journalctl --namespace=paidup --since=-15min -o cat | grep -cE '\"status\":(4|5)[0-9][0-9]'",
+        "journalctl --namespace=paidup --since=-15min -o cat -g '\"message\":\"(Stripe w|W)ebhook.*\"status\":[45]' | wc -l",
         "",
     ),
     (
