@@ -1,5 +1,6 @@
 //! Commits deliveries, and proves that the disk takes writes.
 
+use std::slice;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -71,8 +72,7 @@ impl Store {
             watch.look_closely(&transaction)?;
         }
         let answers = match batch {
-            // A savepoint copies each page before it is changed. One delivery alone needs none: when
-            // it fails, the transaction is undone.
+            // One delivery alone needs no savepoint: when it fails, the transaction is undone.
             [delivery] => vec![Ok(record_one(&transaction, delivery, &mut mode)?)],
             batch => record_each(&mut transaction, batch, mode)?,
         };
@@ -131,31 +131,48 @@ impl Store {
     }
 }
 
-/// Each delivery in a savepoint of its own.
+/// All deliveries in one savepoint, or, when one of them fails, each in a savepoint of its own. A
+/// savepoint copies each page before it is changed, and hardly any delivery fails.
 fn record_each(
     transaction: &mut Transaction<'_>,
     batch: &[Delivery],
     mut mode: Option<Mode>,
 ) -> Result<Answers, StoreError> {
+    if let Ok(receipts) = record_part(transaction, batch, &mut mode)? {
+        return Ok(receipts.into_iter().map(Ok).collect());
+    }
     let mut answers = Vec::with_capacity(batch.len());
     for delivery in batch {
-        let savepoint = transaction.savepoint()?;
-        let mut settled = mode;
-        let answer = record_one(&savepoint, delivery, &mut settled);
-        match &answer {
-            Ok(_) => {
-                mode = settled;
-                savepoint.commit()?;
-            }
-            // Some errors end the whole transaction, and with it the savepoint.
-            Err(error) if error.is_fatal() || savepoint.is_autocommit() => {
-                return Err(error.clone());
-            }
-            Err(_) => savepoint.finish()?,
+        let receipts = record_part(transaction, slice::from_ref(delivery), &mut mode)?;
+        match receipts {
+            Ok(receipts) => answers.extend(receipts.into_iter().map(Ok)),
+            Err(error) => answers.push(Err(error)),
         }
-        answers.push(answer);
     }
     Ok(answers)
+}
+
+/// Deliveries in a savepoint, of which none or all are recorded. An error that ends the transaction is
+/// the outer one.
+fn record_part(
+    transaction: &mut Transaction<'_>,
+    part: &[Delivery],
+    mode: &mut Option<Mode>,
+) -> Result<Result<Vec<Receipt>, StoreError>, StoreError> {
+    let savepoint = transaction.savepoint()?;
+    let mut settled = *mode;
+    let record = |delivery| record_one(&savepoint, delivery, &mut settled);
+    let recorded: Result<Vec<_>, StoreError> = part.iter().map(record).collect();
+    match &recorded {
+        Ok(_) => {
+            *mode = settled;
+            savepoint.commit()?;
+        }
+        // Some errors end the whole transaction, and with it the savepoint.
+        Err(error) if error.is_fatal() || savepoint.is_autocommit() => return Err(error.clone()),
+        Err(_) => savepoint.finish()?,
+    }
+    Ok(recorded)
 }
 
 fn read_mode(db: &Connection) -> Result<Option<Mode>, StoreError> {
