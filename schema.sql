@@ -6,7 +6,7 @@
 -- shop's own text and is kept as it is.
 --
 -- Times are Unix seconds. A column that ends in `_at` has this host's clock, `created` has Stripe's.
--- Amounts are whole numbers of the currency's smallest unit and never negative.
+-- Amounts are whole numbers of the currency's smallest unit and, but in `takings`, never negative.
 --
 -- Keys and indexes are chosen so that a delivery costs the same with five million events as with
 -- none. Our own keys are numbers that grow (payment, event, orders, change): new rows go to the end of
@@ -71,6 +71,7 @@ CREATE TABLE orders (
     flags      TEXT NOT NULL,                    -- words separated by commas
     reference  TEXT,                             -- the order that it names, where that does not decide
     totals     TEXT,                             -- JSON: the sums of several payments (src/truth/order.rs)
+    counted    INTEGER,                          -- the quarter of `takings` that counts it, once it took money
     session    TEXT,
     intent     TEXT,
     created    INTEGER NOT NULL,                 -- of its first event
@@ -78,7 +79,10 @@ CREATE TABLE orders (
     changed    INTEGER NOT NULL                  -- greater than that of every earlier change, and
                                                  -- than the clock's seconds times 2^20
 );
-CREATE INDEX orders_by_status ON orders (status, id);
+-- Of each status, newest first. All orders, newest first, are a few of each status.
+CREATE INDEX orders_by_status ON orders (status, created);
+-- Those that need somebody: hardly any.
+CREATE INDEX orders_flagged ON orders (created) WHERE (flags <> '' OR dispute = 'open');
 CREATE INDEX orders_by_reference ON orders (reference) WHERE reference IS NOT NULL;
 -- For those who poll: what has changed since I last asked?
 CREATE UNIQUE INDEX orders_by_change ON orders (changed);
@@ -175,6 +179,18 @@ CREATE INDEX told_again ON told (destination, next_try) WHERE next_try IS NOT NU
 CREATE TABLE tally (
     status TEXT PRIMARY KEY,
     orders INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What was taken, given back and lost, by the quarter of an hour of Stripe's time: each time zone's days
+-- begin with one. Changed with the orders, by what they have changed (src/truth/takings.rs).
+CREATE TABLE takings (
+    quarter  INTEGER NOT NULL,                   -- its first second
+    currency TEXT NOT NULL,
+    orders   INTEGER NOT NULL,                   -- whose orders.counted it is
+    taken    INTEGER NOT NULL,
+    refunded INTEGER NOT NULL,                   -- less than nothing where more refunds came back
+    lost     INTEGER NOT NULL,
+    PRIMARY KEY (quarter, currency)
 ) WITHOUT ROWID;
 
 -- Whether everything here is live or test data. Settled by STRIPE_MODE or by the first event.

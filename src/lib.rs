@@ -14,7 +14,7 @@
 //! stripe               Stripe's API as its client                                ureq
 //! http, store          how requests come in; the SQLite file, all SQL            httparse, socket2; rusqlite
 //! config               the environment variables                                 ureq
-//! host, truth          this machine; what is true of an order, no I/O            rustix, listenfd, env_logger
+//! host, truth          this machine; what is true of an order, no I/O            rustix, listenfd, env_logger, tz-rs
 //! base                 words that every room uses                                base64
 //! ```
 
@@ -31,3 +31,8 @@ pub mod serve;
 pub mod store;
 pub mod stripe;
 pub mod truth;
+
+/// musl's own is slow under many threads; here, so that benchmarks have it as well.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,7 +1,9 @@
-//! Dates for people and logs: RFC 3339 in UTC.
+//! Dates for logs and programs: RFC 3339 in UTC; and days of the calendar.
 //!
 //! RFC 3339 covers the years 0 to 9999. Other years do not fail: they are written with as many digits
 //! as they need.
+
+use std::fmt;
 
 use super::id::UnixSeconds;
 
@@ -63,6 +65,83 @@ pub(crate) fn http_date(text: &str) -> Option<UnixSeconds> {
     let days = days_from_civil(year, month, day);
     let all_read = words.next().is_none();
     all_read.then_some(UnixSeconds(days * DAY + hour * 3600 + minute * 60 + second))
+}
+
+/// A day of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Date {
+    year: i64,
+    month: i64,
+    day: i64,
+}
+
+impl Date {
+    /// Before all that anybody has paid.
+    pub(crate) const FIRST: Date = Date {
+        year: 1970,
+        month: 1,
+        day: 1,
+    };
+    /// After it.
+    pub(crate) const LAST: Date = Date {
+        year: 9999,
+        month: 1,
+        day: 1,
+    };
+
+    /// The day of that many seconds after 1970 began, in whatever zone that was.
+    #[must_use]
+    pub(crate) fn of(seconds: i64) -> Date {
+        let (year, month, day) = civil_from_days(seconds.div_euclid(DAY));
+        Date { year, month, day }
+    }
+
+    /// The inverse of [`Date::of`]: its first second.
+    #[must_use]
+    pub(crate) fn seconds(self) -> i64 {
+        days_from_civil(self.year, self.month, self.day) * DAY
+    }
+
+    /// Reads `2026-11-24`; `None` for any other form, and for a day that does not exist.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Date> {
+        parse_rfc3339(&format!("{text}T00:00:00Z")).map(|midnight| Date::of(midnight.0))
+    }
+
+    /// The day after it.
+    #[must_use]
+    pub fn next(self) -> Date {
+        Date::of(self.seconds() + DAY)
+    }
+
+    /// The first day of its month.
+    #[must_use]
+    pub fn month(self) -> Date {
+        Date { day: 1, ..self }
+    }
+
+    /// The first day of the month after it.
+    #[must_use]
+    pub fn next_month(self) -> Date {
+        match self.month {
+            12 => Date {
+                year: self.year + 1,
+                month: 1,
+                day: 1,
+            },
+            month => Date {
+                month: month + 1,
+                day: 1,
+                ..self
+            },
+        }
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
 }
 
 const DAY: i64 = 24 * 60 * 60;

@@ -14,6 +14,7 @@ use crate::base::id::UnixSeconds;
 use crate::base::time;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
+use crate::command::show::when;
 use crate::command::words::{CliOption, Command, ENV_FILE, UsageError, Words, does};
 use crate::host::clock::Now;
 use crate::host::files;
@@ -166,7 +167,7 @@ fn is_of(path: &Path, database: &Path) -> bool {
 pub(crate) fn contents(summary: &Summary) -> String {
     let orders: i64 = summary.orders.iter().map(|(_, count)| count).sum();
     let last = match summary.received {
-        Some((_, last)) => format!("the last came {}", time::rfc3339(last)),
+        Some((_, last)) => format!("the last came {}", when(last)),
         None => "none yet".to_owned(),
     };
     let events = summary.events;

@@ -10,7 +10,8 @@ use crate::command::environment::{Environment, take_identity};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
 use crate::command::notify;
-use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
+use crate::command::show::size;
+use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::serve::{self, Config};
@@ -29,19 +30,31 @@ pub(crate) const COMMAND: Command = Command {
     details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
               before each restart. A running server is asked whether its proxy names its clients. When a\n\
               variable of `api` or `notify` is set, that configuration is checked as well. What the shop has not\n\
-              heard is named.",
-    options: &[ENV_FILE, JSON_LINES],
+              heard is named. `systemctl reload paidup` runs it with --reload.",
+    options: &[RELOAD, ENV_FILE, JSON_LINES],
     exits: Exit::OF_CHECKS,
     examples: &["paidup check --env-file /etc/paidup/paidup.env"],
     run: |words| {
-        let json = words.has("json");
+        let (json, is_reload) = (words.has("json"), words.has("reload"));
         does(move |env_file, out| {
             let environment = Environment::read(env_file)?;
-            let findings = findings(&environment, &environment.config())?;
+            let mut findings = findings(&environment, &environment.config())?;
+            if is_reload {
+                findings = findings
+                    .into_iter()
+                    .map(Finding::before_a_restart)
+                    .collect();
+            }
             finding::write(&findings, json, out)?;
             Ok(finding::exit(&findings))
         })
     },
+};
+
+const RELOAD: CliOption = CliOption {
+    name: "reload",
+    value: "",
+    help: "only what would stop a start is a problem; the rest, such as a full disk, is a\nwarning",
 };
 
 /// With less free than this, the next busy day may fill the disk.
@@ -105,7 +118,10 @@ fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
             }
             findings
         }
-        Err(errors) => errors.iter().map(mistake).collect(),
+        Err(errors) => errors
+            .iter()
+            .map(|error| mistake(error).stopping_a_start())
+            .collect(),
     }
 }
 
@@ -209,6 +225,7 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
             "The server does not start: all that it ever removes is a socket that nobody uses any more.",
             format!("Write another path in {variable}, or move away what is there"),
         )
+        .stopping_a_start()
     })
 }
 
@@ -224,12 +241,15 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             findings
         }
         // It was created here once, and is gone.
-        Err(StoreError::Missing) if UseLock::path(path).exists() => vec![Finding::problem(
-            "database",
-            StoreError::Vanished.to_string(),
-            "Its orders are lost unless the file is found. The server does not start.",
-            "",
-        )],
+        Err(StoreError::Missing) if UseLock::path(path).exists() => vec![
+            Finding::problem(
+                "database",
+                StoreError::Vanished.to_string(),
+                "Its orders are lost unless the file is found. The server does not start.",
+                "",
+            )
+            .stopping_a_start(),
+        ],
         Err(StoreError::Missing) => vec![missing(path)],
         Err(StoreError::Older(version)) => vec![Finding::good(
             "database",
@@ -237,12 +257,15 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
                 "schema {version}; the server brings it up to date when it starts, after a backup"
             ),
         )],
-        Err(error) => vec![Finding::problem(
-            "database",
-            error.to_string(),
-            "The server does not start, or answers 503, until this is repaired.",
-            "",
-        )],
+        Err(error) => vec![
+            Finding::problem(
+                "database",
+                error.to_string(),
+                "The server does not start, or answers 503, until this is repaired.",
+                "",
+            )
+            .stopping_a_start(),
+        ],
     };
     findings.extend(uses_another_file(path).map(|pid| {
         Finding::problem(
@@ -293,7 +316,8 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
             StoreError::OtherMode(mode).to_string(),
             "The server does not start.",
             "",
-        ),
+        )
+        .stopping_a_start(),
         Some(_) | None => {
             Finding::good("mode", format!("the database is of {} mode", mode.as_str()))
         }
@@ -372,6 +396,7 @@ fn damaged(what: &str) -> Finding {
         "Stop the server, keep the file, restore the last backup, and have Stripe resend what is \
          missing (Dashboard → Webhooks → your endpoint → resend)",
     )
+    .stopping_a_start()
 }
 
 fn missing(path: &Path) -> Finding {
@@ -402,13 +427,14 @@ fn missing(path: &Path) -> Finding {
                  DATABASE_PATH",
                 folder.display()
             ),
-        ),
+        )
+        .stopping_a_start(),
     }
 }
 
 fn room(path: &Path) -> Option<Finding> {
     let free = files::free_bytes(folder_of(path)).ok()?;
-    let what = format!("{} MiB free for the database", free / (1024 * 1024));
+    let what = format!("{} free for the database", size(free));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
     let next = "Make room on the disk that holds DATABASE_PATH";
     Some(match free {

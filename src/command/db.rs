@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::base::id::UnixSeconds;
 use crate::base::{plain, time};
@@ -15,6 +15,7 @@ use crate::command::backup;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::show::{counted, size, when};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, UsageError, Words, does,
 };
@@ -129,7 +130,6 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
         _ => Ok(None),
     };
     let log = fs::metadata(files::beside(database, "-wal"));
-    let when = |at: Option<UnixSeconds>| at.map(time::rfc3339);
     let (first, last) = summary.received.unzip();
     let info = Info {
         path: database.display().to_string(),
@@ -144,11 +144,11 @@ pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
             .collect(),
         parked_payments: summary.parked,
         events: summary.events,
-        first_received: when(first),
-        last_received: when(last),
-        last_backup: when(noted(Chore::Backup)?),
-        last_check: when(noted(Chore::Check)?),
-        last_prune: when(noted(Chore::Prune)?),
+        first_received: first,
+        last_received: last,
+        last_backup: noted(Chore::Backup)?,
+        last_check: noted(Chore::Check)?,
+        last_prune: noted(Chore::Prune)?,
     };
     if json {
         let line = serde_json::to_string(&info).map_err(io::Error::from)?;
@@ -188,11 +188,12 @@ pub fn prune(
         }
     }
     store.note(Chore::Prune, now)?;
-    let free = mib(store.summary()?.free_bytes);
+    let free = bytes(store.summary()?.free_bytes);
+    let removed = counted(usize::try_from(removed).unwrap_or(usize::MAX), "event");
     writeln!(
         out,
-        "Removed {removed} events that came before {}. Orders and their stories are as they were.",
-        time::rfc3339(before)
+        "Removed {removed} from before {}. Orders and their stories are as they were.",
+        when(before)
     )?;
     writeln!(
         out,
@@ -221,7 +222,7 @@ fn parse_days(text: &str) -> Option<u32> {
 
 fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     const RESTORE: &str = "Stop the server and put the last good backup in its place: \
-        paidup restore FILE. Then paidup reconcile --since 30d";
+        `paidup restore FILE`. Then `paidup reconcile --since 30d`";
     let damage = store.damage()?;
     if !damage.is_empty() {
         let why = "Orders may be wrong, and writing to it may damage more.";
@@ -253,6 +254,7 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Info {
     path: String,
     schema: i64,
@@ -262,16 +264,26 @@ struct Info {
     orders: BTreeMap<&'static str, i64>,
     parked_payments: i64,
     events: i64,
-    first_received: Option<String>,
-    last_received: Option<String>,
-    last_backup: Option<String>,
-    last_check: Option<String>,
-    last_prune: Option<String>,
+    #[serde(serialize_with = "rfc3339")]
+    first_received: Option<UnixSeconds>,
+    #[serde(serialize_with = "rfc3339")]
+    last_received: Option<UnixSeconds>,
+    #[serde(serialize_with = "rfc3339")]
+    last_backup: Option<UnixSeconds>,
+    #[serde(serialize_with = "rfc3339")]
+    last_check: Option<UnixSeconds>,
+    #[serde(serialize_with = "rfc3339")]
+    last_prune: Option<UnixSeconds>,
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn rfc3339<S: Serializer>(at: &Option<UnixSeconds>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(time::rfc3339).serialize(serializer)
 }
 
 impl Info {
     fn write(&self, contents: &str, out: &mut dyn Write) -> io::Result<()> {
-        let [size, free, log] = [self.database_bytes, self.free_bytes, self.log_bytes].map(mib);
+        let [size, free, log] = [self.database_bytes, self.free_bytes, self.log_bytes].map(bytes);
         writeln!(out, "{}", self.path)?;
         writeln!(out, "  schema         {} of {SCHEMA_VERSION}", self.schema)?;
         writeln!(out, "  size           {size}, {free} of it free; log {log}")?;
@@ -285,23 +297,21 @@ impl Info {
             "parked payments", self.parked_payments
         )?;
         for (label, at) in [
-            ("first event", &self.first_received),
-            ("last event", &self.last_received),
-            ("last backup", &self.last_backup),
-            ("last check", &self.last_check),
-            ("last pruning", &self.last_prune),
+            ("first event", self.first_received),
+            ("last event", self.last_received),
+            ("last backup", self.last_backup),
+            ("last check", self.last_check),
+            ("last pruning", self.last_prune),
         ] {
-            writeln!(out, "  {label:<14} {}", at.as_deref().unwrap_or("never"))?;
+            let at = at.map_or_else(|| "never".to_owned(), when);
+            writeln!(out, "  {label:<14} {at}")?;
         }
         Ok(())
     }
 }
 
-/// `12.5 MiB`.
-fn mib(bytes: i64) -> String {
-    const TENTH: i64 = 1024 * 1024 / 10;
-    let tenths = bytes.div_euclid(TENTH);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
+fn bytes(count: i64) -> String {
+    size(u64::try_from(count).unwrap_or_default())
 }
 
 #[cfg(test)]

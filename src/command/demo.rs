@@ -6,15 +6,20 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
+use crate::command::environment::Environment;
 use crate::command::environment::all_of;
 use crate::command::exit::{Exit, Failure};
 use crate::command::orders;
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
+use crate::command::show;
 use crate::command::words::{Command, does};
 use crate::config::Address;
 use crate::config::serve::Config;
@@ -44,6 +49,10 @@ pub(crate) const COMMAND: Command = Command {
 /// [`Failure`] when the server cannot start or the output cannot be written. An answer that is not
 /// as expected is no error but [`Exit::Failed`].
 fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     let folder = Folder::make(temporary)?;
     let database = folder.0.join("paidup.db");
     let secret = Secret::new(&format!("whsec_{}", random_hex()?));
@@ -62,8 +71,9 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     )?;
 
     let sender = Target::Here(Address::Tcp(address));
-    let is_as_expected = send_all(&sender, &secret, &config.api_version, out)?;
+    let is_as_expected = send_all(&sender, &secret, &config.api_version, &stop, out)?;
     let store = Store::open_existing(&database)?;
+    show::read_in(Environment::read(None)?.zone());
     writeln!(
         out,
         "\nWhat became of it: `paidup orders show ID`, while the server runs\n"
@@ -163,6 +173,7 @@ fn send_all(
     sender: &Target,
     secret: &Secret,
     api_version: &str,
+    stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<bool, Failure> {
     let stripe = SigningSecret::new(secret);
@@ -171,6 +182,11 @@ fn send_all(
     writeln!(out, "  {:<65} What paidup answers", "What Stripe sends")?;
     let mut is_as_expected = true;
     for scene in &SCENES {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Other(
+                "Stopped. Nothing is left behind.".to_owned(),
+            ));
+        }
         let now = Now::read().unix;
         let document = scene.document(api_version, start, now);
         let body = document.text.as_bytes();

@@ -8,11 +8,12 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::id::{StripeId, UnixSeconds};
-use crate::base::time::rfc3339;
 use crate::command::check::{self, ServerFigures};
 use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::show::when;
+use crate::command::subscription;
 use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::serve::Config;
 use crate::config::stripe::{WEBHOOK_PATH, webhook_url};
@@ -21,7 +22,7 @@ use crate::store::Store;
 use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
 use crate::truth::event::release;
-use crate::truth::kind::{KINDS, Need, listable};
+use crate::truth::kind::{Need, listable};
 use crate::truth::reading::Mode;
 
 pub(crate) const COMMAND: Command = Command {
@@ -245,14 +246,11 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &Fetched) -> Vec<Finding> {
 }
 
 fn subscriptions(patient: &Patient<'_>, enabled: &[&str]) -> Vec<Finding> {
-    let has = |kind: &str| enabled.contains(&kind) || enabled.contains(&"*");
+    let missing = subscription::missing(enabled, |types| patient.has_seen(types));
     let mut findings = Vec::new();
-    for kind in KINDS {
-        let Need::Every { lost, case } = kind.need else {
-            continue;
-        };
+    for kind in &missing {
         let name = kind.name;
-        if !has(name) {
+        if let Need::Every { lost, case } = kind.need {
             let finding = Finding::problem(
                 "subscription",
                 format!("the endpoint does not have {name}"),
@@ -265,9 +263,9 @@ fn subscriptions(patient: &Patient<'_>, enabled: &[&str]) -> Vec<Finding> {
         }
     }
     for need in [Need::Invoices, Need::ManualCapture] {
-        let types: Vec<&str> = need.kinds().map(|kind| kind.name).collect();
-        let lacking: Vec<&str> = types.iter().copied().filter(|kind| !has(kind)).collect();
-        if !lacking.is_empty() && patient.has_seen(&types) {
+        let lacking = missing.iter().filter(|kind| kind.need == need);
+        let lacking: Vec<&str> = lacking.map(|kind| kind.name).collect();
+        if !lacking.is_empty() {
             findings.push(Finding::problem(
                 "subscription",
                 format!("the endpoint does not have {}", lacking.join(", ")),
@@ -386,18 +384,8 @@ impl Patient<'_> {
 
     /// Whether there are events of these types: here, or at Stripe.
     fn has_seen(&self, types: &[&str]) -> bool {
-        let here = self
-            .store
-            .and_then(|store| store.events(None, ARRIVALS).ok());
-        let mut here = here.into_iter().flatten();
-        here.any(|event| types.contains(&&*event.kind))
-            || self
-                .api
-                .events(&EventsQuery {
-                    types,
-                    ..EventsQuery::default()
-                })
-                .is_ok_and(|page| !page.data.is_empty())
+        let here = self.store.map(subscription::seen).unwrap_or_default();
+        subscription::has_seen(&here, self.api, types)
     }
 }
 
@@ -428,7 +416,7 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
     match patient.delivered_at() {
         Some(at) => Finding::good(
             "secret",
-            format!("the last verified delivery came at {}", rfc3339(at)),
+            format!("the last verified delivery came at {}", when(at)),
         ),
         None => Finding::warning(
             "secret",

@@ -8,7 +8,7 @@ use crate::base::{plain, time};
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::orders::no_order;
-use crate::command::show::{cut, when, write_has_more, write_json, write_table};
+use crate::command::show::{cut, pasted, when, write_has_more, write_json, write_table};
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, does};
 use crate::store::{Store, StoredEvent};
 
@@ -65,7 +65,10 @@ pub(crate) fn list(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let order = match of {
-        Some(id) => Some(store.order(id)?.ok_or_else(|| no_order(id))?),
+        Some(id) => match store.order(id)? {
+            Some(order) => Some(order),
+            None => return Err(no_order(id, store)?),
+        },
         None => None,
     };
     let mut events = store.events(order.as_ref(), limit.saturating_add(1))?;
@@ -86,15 +89,20 @@ pub(crate) fn list(
         ]
     });
     write_table(
-        ["RECEIVED (UTC)", "TYPE", "OUTCOME", "ORDER", "EVENT"],
+        ["RECEIVED", "TYPE", "OUTCOME", "ORDER", "EVENT"],
         rows.collect(),
         out,
     )?;
-    if events.is_empty() {
-        writeln!(
+    match (events.is_empty(), order) {
+        (true, None) => writeln!(
             out,
             "No event has come yet. `paidup send-test` sends one for a test."
-        )?;
+        )?,
+        (true, Some(_)) => writeln!(
+            out,
+            "None of its events is in the ledger. `paidup db prune` removes old ones."
+        )?,
+        (false, _) => {}
     }
     write_has_more(has_more, out)?;
     Ok(Exit::Done)
@@ -109,6 +117,13 @@ pub(crate) fn show(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let Some(event) = store.event(id)? else {
+        if store.order(id)?.is_some() {
+            let id = pasted(id);
+            return Err(Failure::Other(format!(
+                "{id} is an order or belongs to one, and is no event: `paidup orders show {id}` tells its story, \
+                 `paidup events list --order {id}` its events."
+            )));
+        }
         return Err(Failure::Other(format!(
             "There is no event {:?}. Either it never arrived or it was refused: look for 400, 429 and 503 in \
              Dashboard → Webhooks → your endpoint, and in the log.\n`paidup events list` shows what arrived.",
@@ -131,14 +146,12 @@ fn write_event(event: &StoredEvent, out: &mut dyn Write) -> io::Result<()> {
         plain::text(&event.kind)
     )?;
     let order = event.order.as_deref().map(plain::text);
-    let created = event
-        .created
-        .map(|at| format!("{} UTC, by Stripe", when(at)));
+    let created = event.created.map(|at| format!("{}, by Stripe", when(at)));
     for (label, value) in [
         ("about", event.object.as_deref().map(plain::text)),
         ("order", order),
         ("created", created),
-        ("received", Some(format!("{} UTC", when(event.received_at)))),
+        ("received", Some(when(event.received_at))),
         ("request", event.request_id.as_deref().map(plain::text)),
         ("sha256", Some(event.sha256.clone())),
     ] {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::command::exit::Exit;
+use crate::command::screen::{Tone, painted};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Finding {
     /// The case of the runbook that it belongs to; empty when there is none.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) runbook: &'static str,
+    /// Whether `serve` would not start because of it.
+    #[serde(skip)]
+    stops_a_start: bool,
 }
 
 impl Finding {
@@ -83,6 +87,25 @@ impl Finding {
         Finding { runbook, ..self }
     }
 
+    /// The same, of which `serve` would not start.
+    #[must_use]
+    pub(crate) fn stopping_a_start(self) -> Finding {
+        Finding {
+            stops_a_start: true,
+            ..self
+        }
+    }
+
+    /// The same as it counts before a restart: a problem that would not stop it is a warning.
+    #[must_use]
+    pub(crate) fn before_a_restart(self) -> Finding {
+        let severity = match self.severity {
+            Severity::Problem if !self.stops_a_start => Severity::Warning,
+            severity @ (Severity::Good | Severity::Warning | Severity::Problem) => severity,
+        };
+        Finding { severity, ..self }
+    }
+
     fn new(severity: Severity, subject: &'static str, texts: [String; 3]) -> Finding {
         let [what, why, next] = texts;
         Finding {
@@ -92,6 +115,7 @@ impl Finding {
             why,
             next,
             runbook: "",
+            stops_a_start: false,
         }
     }
 }
@@ -120,9 +144,9 @@ pub(crate) fn write(findings: &[Finding], json: bool, out: &mut dyn Write) -> io
             continue;
         }
         let mark = match finding.severity {
-            Severity::Good => "ok     ",
-            Severity::Warning => "warning",
-            Severity::Problem => "PROBLEM",
+            Severity::Good => painted("ok", Tone::Good) + "     ",
+            Severity::Warning => painted("warning", Tone::Warning),
+            Severity::Problem => painted("PROBLEM", Tone::Problem),
         };
         writeln!(out, "{mark}  {}: {}", finding.subject, finding.what)?;
         let runbook = match finding.runbook {

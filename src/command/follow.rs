@@ -9,7 +9,8 @@ use serde_json::json;
 use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
-use crate::command::orders::amounts;
+use crate::command::orders::{amounts, tone};
+use crate::command::screen::painted;
 use crate::command::show::when;
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, UsageError, Words, does};
 use crate::host::clock::Now;
@@ -137,11 +138,13 @@ fn write_as_text(found: &Changes, out: &mut dyn Write) -> Result<(), Failure> {
     }
     for order in &found.orders {
         let state = &order.state;
+        let gap = 18_usize.saturating_sub(state.status.as_str().len());
         writeln!(
             out,
-            "{cursor}  {}  {:<18}  {}  {}",
+            "{cursor}  {}  {}{:gap$}  {}  {}",
             when(order.updated_at),
-            state.status.as_str(),
+            painted(state.status.as_str(), tone(state.status)),
+            "",
             plain::text(order.name.as_str()),
             amounts(state.amount, state.refunded, state.currency.as_deref())
         )?;

@@ -1,22 +1,28 @@
 //! `paidup install` and `paidup uninstall`: one binary makes a fresh VPS a server, and takes it back.
 //!
 //! What is ours lies under `/usr/local` and is replaced by each install. What is the operator's lies
-//! under `/etc`, and is never touched again once it is there: settings in `/etc/paidup/paidup.env`,
-//! changes to units by `systemctl edit`. First comes a plan of all steps; `--dry-run` shows the same
+//! under `/etc`, and is never touched again once it is there: settings in `/etc/paidup/paidup.env`, of
+//! which only a missing `PUBLIC_URL` is added, and changes to units by `systemctl edit`. First comes a plan of all steps; `--dry-run` shows the same
 //! plan and does none of it.
 
 use std::env;
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::iter;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::Mode;
 
+use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
-use crate::command::words::{self, CliOption, DRY_RUN, Words, does};
+use crate::command::proxy::{self, PROXY_FILES};
+use crate::command::shared::{self, Shared};
+use crate::command::words::{self, CliOption, DRY_RUN, UsageError, Words, does};
+use crate::config::env_file;
+use crate::host::files;
 
 pub(crate) const INSTALL: words::Command = words::Command {
     name: "install",
@@ -25,11 +31,14 @@ pub(crate) const INSTALL: words::Command = words::Command {
     details: "Shows each step, and what it is for. What is already right is left alone, and settings are never\n\
               overwritten: to upgrade, run the same command with the new binary. Needs root and systemd 249\n\
               or newer.",
-    options: &[DRY_RUN, ROOT],
+    options: &[HOST, DRY_RUN, ROOT],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage],
-    examples: &["paidup install --dry-run", "sudo ./paidup install"],
+    examples: &[
+        "paidup install --dry-run",
+        "sudo ./paidup install --host hooks.example.com",
+    ],
     run: |words| {
-        let options = Options::read(words);
+        let options = Options::read(words)?;
         does(move |_, out| done(install(&options, out)))
     },
 };
@@ -54,11 +63,16 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
         "paidup uninstall --purge --dry-run",
     ],
     run: |words| {
-        let (options, purge) = (Options::read(words), words.has("purge"));
+        let (options, purge) = (Options::read(words)?, words.has("purge"));
         does(move |_, out| done(uninstall(&options, purge, out)))
     },
 };
 
+const HOST: CliOption = CliOption {
+    name: "host",
+    value: "HOST",
+    help: "the name under which the internet reaches this server, such as\nhooks.example.com: PUBLIC_URL, and files for nginx and Caddy",
+};
 const ROOT: CliOption = CliOption {
     name: "root",
     value: "DIR",
@@ -75,18 +89,28 @@ fn done(steps: Result<(), StepFailed>) -> Result<Exit, Failure> {
 /// What to install or remove, and where.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
+    /// What the internet calls this machine.
+    host: Option<String>,
     /// The folder that stands for `/`. Commands are shown and run only when it is `/`.
     root: PathBuf,
     /// Shows each step and takes none.
     dry_run: bool,
+    /// Documents, manual page, completions.
+    shared: Vec<Shared>,
 }
 
 impl Options {
-    fn read(words: &Words) -> Options {
-        Options {
+    fn read(words: &Words) -> Result<Options, UsageError> {
+        let host = words.value("host").map(|text| {
+            let no_host = || words.error("--host is a name such as hooks.example.com");
+            proxy::host(text).ok_or_else(no_host)
+        });
+        Ok(Options {
+            host: host.transpose()?,
             root: words.path("root").unwrap_or_else(|| "/".into()),
             dry_run: words.has("dry-run"),
-        }
+            shared: shared::files(words.table),
+        })
     }
 }
 
@@ -121,7 +145,15 @@ impl std::error::Error for StepFailed {}
 /// # Errors
 /// [`StepFailed`] at the first step that fails.
 fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
-    if within(&options.root, PACKAGED).exists() {
+    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
+    // read them. The commands that are run inherit it.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let is_packaged = within(&options.root, PACKAGED).exists();
+    if let (true, Some(host)) = (is_packaged, &options.host) {
+        take(options, &host_steps(host), out)?;
+        return tell_next(options, out);
+    }
+    if is_packaged {
         return Err(StepFailed {
             step: "install".to_owned(),
             error: io::Error::new(
@@ -130,9 +162,6 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
             ),
         });
     }
-    // Whatever the shell's umask is: with 000 everybody could write to the folders, with 077 nobody could
-    // read them. The commands that are run inherit it.
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let program = env::current_exe()
         .and_then(fs::read)
         .map_err(|error| StepFailed {
@@ -143,8 +172,11 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
     for (path, text, why) in FILES {
         steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
     }
+    for (path, text, why) in &options.shared {
+        steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
+    }
     steps.push(Step::WriteOnce(
-        ENV_FILE,
+        USUAL_ENV_FILE,
         0o600,
         env_file(),
         "your settings",
@@ -156,8 +188,29 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         Step::Run(ENABLE, "they start when the machine does"),
         Step::Run(ENABLE_BACKUP, "a backup each night"),
     ]);
+    steps.extend(options.host.iter().flat_map(|host| host_steps(host)));
     take(options, &steps, out)?;
-    tell(out, format_args!("{NEXT}"))
+    tell_next(options, out)
+}
+
+/// What is different on a machine with this name.
+fn host_steps(host: &str) -> Vec<Step> {
+    let url = Step::Set("PUBLIC_URL", format!("https://{host}"));
+    let files = PROXY_FILES.iter().map(|proxy| {
+        let text = proxy.text(host).into_bytes();
+        Step::Write(proxy.path, 0o644, text, proxy.what)
+    });
+    iter::once(url).chain(files).collect()
+}
+
+fn tell_next(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
+    let Some(host) = &options.host else {
+        return tell(out, format_args!("{NEXT}"));
+    };
+    for proxy in &PROXY_FILES {
+        tell(out, format_args!("{}", proxy.shown(host)))?;
+    }
+    tell(out, format_args!("{NEXT_WITH_HOST}"))
 }
 
 /// Stops paidup and removes what [`install`] has put in place. Settings, orders, backups and logs
@@ -180,6 +233,14 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
         ));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
+    let shared = options.shared.iter().map(|(path, _, why)| (*path, *why));
+    let alone = shared.filter(|(path, _)| {
+        !shared::FOLDERS
+            .iter()
+            .any(|(folder, _)| path.starts_with(folder))
+    });
+    let folders = shared::FOLDERS.into_iter().chain(alone);
+    steps.extend(folders.map(|(path, why)| Step::Remove(path, why)));
     steps.push(Step::Remove(PROGRAM, "the program"));
     steps.push(Step::Run(
         "systemctl daemon-reload",
@@ -216,7 +277,6 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
 }
 
 const PROGRAM: &str = "/usr/local/bin/paidup";
-const ENV_FILE: &str = "/etc/paidup/paidup.env";
 
 /// The Debian package has the same files under `/usr/lib`.
 const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
@@ -325,8 +385,14 @@ const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket
 const NEXT: &str = "
 Next:
   sudoedit /etc/paidup/paidup.env    # STRIPE_WEBHOOK_SECRET, from Dashboard → Webhooks → your endpoint
-  sudo paidup check --env-file /etc/paidup/paidup.env && sudo systemctl reload-or-restart paidup
-  sudo paidup send-test --env-file /etc/paidup/paidup.env
+  sudo paidup check && sudo systemctl reload-or-restart paidup
+  sudo paidup send-test
+";
+
+const NEXT_WITH_HOST: &str = "
+Next: one of these proxies, by its last line above; its file, with comments, is in /etc/paidup/proxy. Then:
+  sudo paidup connect      # makes the endpoint at Stripe, stores its secret, starts the server
+  sudo paidup send-test
 ";
 
 /// The first environment file: the example, with the lines uncommented that must be set here.
@@ -346,6 +412,8 @@ enum Step {
     Write(&'static str, u32, Vec<u8>, &'static str),
     /// A file of the operator's: only when there is none.
     WriteOnce(&'static str, u32, Vec<u8>, &'static str),
+    /// A variable of the operator's settings: only when it is not set.
+    Set(&'static str, String),
     /// A file, or a folder with all that is in it.
     Remove(&'static str, &'static str),
     /// The folder of our journal, whose name begins with the machine's id.
@@ -389,6 +457,15 @@ impl Step {
                 ("write", path, why)
             }
             Step::WriteOnce(path, ..) => ("keep", path, "your settings, as they are"),
+            Step::Set(name, value) => match public_setting(root, name) {
+                Some(present) if present == *value => ("same", name, "this host"),
+                Some(_) => (
+                    "keep",
+                    name,
+                    "another host than this; change it if that is wrong",
+                ),
+                None => ("set", name, "this host, in your settings"),
+            },
             Step::Remove(path, why) if within(root, path).exists() => ("remove", path, why),
             Step::Remove(path, why) => ("absent", path, why),
             Step::RemoveJournal => ("remove", "/var/log/journal/*.paidup", "its logs"),
@@ -402,12 +479,27 @@ impl Step {
             Step::Write(path, mode, content, _) | Step::WriteOnce(path, mode, content, _) => {
                 write_file(&within(root, path), *mode, content)
             }
+            Step::Set(name, value) => set(&within(root, USUAL_ENV_FILE), name, value),
             Step::Remove(path, _) => remove(&within(root, path)),
             Step::RemoveJournal => remove_journal(&within(root, "/var/log/journal")),
             Step::Run(command, _) if root == Path::new("/") => run(command),
             Step::Run(..) => Ok(()),
         }
     }
+}
+
+/// The value of a variable in the settings, if it has one.
+fn public_setting(root: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(within(root, USUAL_ENV_FILE)).ok()?;
+    let (mut vars, _) = env_file::parse(&text);
+    vars.remove(name).filter(|value| !value.trim().is_empty())
+}
+
+fn set(settings: &Path, name: &str, value: &str) -> io::Result<()> {
+    let text = fs::read_to_string(settings)?;
+    let changed = env_file::with_variable(&text, name, value);
+    let by_hand = || io::Error::other(format!("add the line {name}={value} yourself"));
+    files::replace(settings, &changed.ok_or_else(by_hand)?)
 }
 
 fn tell(out: &mut dyn Write, line: fmt::Arguments<'_>) -> Result<(), StepFailed> {
@@ -488,11 +580,14 @@ fn run(command: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::table::words_of;
 
     fn options(root: &Path) -> Options {
         Options {
+            host: None,
             root: root.to_owned(),
             dry_run: false,
+            shared: Options::read(&words_of("install")).unwrap().shared,
         }
     }
 
@@ -517,14 +612,15 @@ mod tests {
 
     #[test]
     fn its_options_are_the_folder_and_whether_it_acts() {
-        let usual = Options::read(&crate::command::table::words_of("install"));
-        assert_eq!(usual, options(Path::new("/")));
+        let usual = Options::read(&words_of("install"));
+        assert_eq!(usual, Ok(options(Path::new("/"))));
         let line = "uninstall --purge --dry-run --root /mnt";
         let dry = Options {
             dry_run: true,
             ..options(Path::new("/mnt"))
         };
-        assert_eq!(Options::read(&crate::command::table::words_of(line)), dry);
+        assert_eq!(Options::read(&words_of(line)), Ok(dry));
+        assert!(Options::read(&words_of("install --host localhost")).is_err());
     }
 
     #[test]
@@ -548,14 +644,15 @@ mod tests {
         told(|out| install(&options(root.path()), out));
         let again = told(|out| install(&options(root.path()), out));
         assert!(!again.contains("write "), "{again}");
-        assert_eq!(files_in(root.path()).len(), FILES.len() + 2);
+        let count = FILES.len() + options(root.path()).shared.len() + 2;
+        assert_eq!(files_in(root.path()).len(), count);
     }
 
     #[test]
     fn settings_are_private_and_never_overwritten() {
         let root = tempfile::tempdir().unwrap();
         told(|out| install(&options(root.path()), out));
-        let settings = within(root.path(), ENV_FILE);
+        let settings = within(root.path(), USUAL_ENV_FILE);
         let mode = fs::metadata(&settings).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         fs::write(&settings, "STRIPE_WEBHOOK_SECRET=whsec_mine\n").unwrap();
@@ -563,6 +660,40 @@ mod tests {
         assert!(again.contains("keep    /etc/paidup/paidup.env"), "{again}");
         let kept = fs::read_to_string(&settings).unwrap();
         assert_eq!(kept, "STRIPE_WEBHOOK_SECRET=whsec_mine\n");
+    }
+
+    #[test]
+    fn a_host_is_set_once_and_its_proxy_files_are_shown_and_written() {
+        for is_packaged in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            let named = |host: &str| Options {
+                host: Some(host.to_owned()),
+                ..options(root.path())
+            };
+            let settings = within(root.path(), USUAL_ENV_FILE);
+            if is_packaged {
+                write_file(&within(root.path(), PACKAGED), 0o644, b"").unwrap();
+                write_file(&settings, 0o600, &env_file()).unwrap();
+            }
+            let shown = told(|out| install(&named("pay.coffee.example"), out));
+            let text = fs::read_to_string(&settings).unwrap();
+            assert!(
+                text.contains("\nPUBLIC_URL=https://pay.coffee.example\n"),
+                "{text}"
+            );
+            for proxy in &PROXY_FILES {
+                let written = fs::read_to_string(within(root.path(), proxy.path)).unwrap();
+                assert_eq!(written, proxy.text("pay.coffee.example"));
+                assert!(
+                    shown.contains(&proxy.shown("pay.coffee.example")),
+                    "{shown}"
+                );
+            }
+            assert_eq!(within(root.path(), PROGRAM).exists(), !is_packaged);
+            let again = told(|out| install(&named("other.example"), out));
+            assert!(again.contains("keep    PUBLIC_URL"), "{again}");
+            assert_eq!(fs::read_to_string(&settings).unwrap(), text);
+        }
     }
 
     #[test]
@@ -589,7 +720,7 @@ mod tests {
         told(|out| uninstall(&options(root.path()), false, out));
         let mut left = files_in(root.path());
         left.sort();
-        assert_eq!(left, [within(root.path(), ENV_FILE), orders]);
+        assert_eq!(left, [within(root.path(), USUAL_ENV_FILE), orders]);
         told(|out| uninstall(&options(root.path()), true, out));
         assert_eq!(files_in(root.path()), Vec::<PathBuf>::new());
     }

@@ -174,10 +174,7 @@ fn status(store: &Store, json: bool, out: &mut dyn Write) -> Result<Exit, Failur
             let why = told.why.as_deref().unwrap_or_default();
             let next = told.next_try.map(when).unwrap_or_default();
             let (order, tries) = (plain::text(order), told.tries);
-            writeln!(
-                out,
-                "  {order}: {why}, tried {tries} times, next {next} UTC"
-            )?;
+            writeln!(out, "  {order}: {why}, tried {tries} times, next {next}")?;
         }
     }
     Ok(Exit::Done)
@@ -218,17 +215,14 @@ fn summary(unheard: &Unheard) -> String {
         "orders"
     };
     let mut text = format!(
-        "{} {orders} not heard, the first since {} UTC",
+        "{} {orders} not heard, the first since {}",
         unheard.waiting,
         when(oldest)
     );
     let destination = &unheard.destination;
     if let (Some(since), Some(why)) = (destination.failing_since, &destination.why) {
         let next = destination.next_try.map(when).unwrap_or_default();
-        text += &format!(
-            "; failing since {} UTC: {why}, next try {next} UTC",
-            when(since)
-        );
+        text += &format!("; failing since {}: {why}, next try {next}", when(since));
     } else if unheard.refused > 0 {
         text += &format!("; {} of them refused", unheard.refused);
     }
@@ -271,12 +265,12 @@ pub(crate) fn write_told(
         let words = match (told.version, &told.why) {
             (_, Some(why)) => format!("has not heard of it: {why}, tried {} times", told.tries),
             (Some(version), None) if version == order.changed => {
-                format!("heard of it as it stands, {heard} UTC")
+                format!("heard of it as it stands, {heard}")
             }
             (Some(_) | None, None) if order.changed > destination.cursor => {
                 "is about to hear of it".to_owned()
             }
-            (Some(_), None) => format!("heard of it before it changed, {heard} UTC"),
+            (Some(_), None) => format!("heard of it before it changed, {heard}"),
             (None, None) => "was not told: the order is older than the destination".to_owned(),
         };
         writeln!(out, "  {} {words}", destination.name)?;
@@ -369,7 +363,7 @@ fn replay(env_file: Option<&Path>, which: &Which, out: &mut dyn Write) -> Result
         Which::Since(seconds) => {
             let since = UnixSeconds(now.0.saturating_sub(*seconds));
             store.tell_again_since(&name, Some(since))?;
-            format!("Every order that changed since {} UTC", when(since))
+            format!("Every order that changed since {}", when(since))
         }
         Which::Order(id) => {
             let order = store.order(id)?;

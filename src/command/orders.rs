@@ -2,42 +2,62 @@
 
 use std::io::{self, Write};
 
-use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure};
 use crate::command::notify;
-use crate::command::show::{cut, when, write_has_more, write_json, write_table};
+use crate::command::screen::{Tone, painted};
+use crate::command::show::{cut, pasted, when, write_json, write_table};
+use crate::command::wanted::{self, Asked};
 use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
 };
+use crate::host::clock::Now;
 use crate::store::json::OrderJson;
-use crate::store::{Change, Store, StoredOrder};
+use crate::store::{Change, Place, Store, StoreError, StoredOrder, Wanted};
 use crate::truth::money;
 use crate::truth::order::{DisputeState, Flag, State, Status};
+use crate::truth::payment::Payment;
 
 pub(crate) const LIST: Command = Command {
     name: "orders list",
     arguments: "",
     summary: "List orders",
-    details: "Needs DATABASE_PATH alone; the server may run meanwhile.",
+    details: "Newest first, by Stripe's time of an order's first event; --since and --until are of that time, too.\n\
+              Needs DATABASE_PATH alone; the server may run meanwhile.",
     options: &[
+        wanted::STATUS,
+        wanted::FLAGGED,
+        wanted::SINCE,
+        wanted::UNTIL,
+        wanted::NAME,
         CliOption {
-            name: "status",
-            value: "STATUS",
-            help: "only orders of this status: pending, authorized, processing, paid,\npartially_refunded, refunded, failed, canceled, expired",
+            name: "before",
+            value: "PLACE",
+            help: "go on where the list before ended, which says so",
         },
         LIMIT,
         JSON_LINES,
         ENV_FILE,
     ],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
-    examples: &["paidup orders list --status refunded --limit 20"],
+    examples: &[
+        "paidup orders list --status refunded --limit 20",
+        "paidup orders list --flagged --since 30d",
+        "paidup orders list --name ord_10",
+    ],
     run: |words| {
-        let (status, limit, json) = (status(words)?, words.limit()?, words.has("json"));
+        let list = List {
+            asked: Asked::read(words)?,
+            before: before(words)?,
+            limit: words.limit()?,
+            json: words.has("json"),
+            again: again(words),
+        };
         does(move |env_file, out| {
-            let store = Environment::read(env_file)?.store()?;
-            list(&store, status, limit, json, out)
+            let environment = Environment::read(env_file)?;
+            let wanted = list.asked.wanted(&environment.zone(), Now::read().unix);
+            list.write(&environment.store()?, &wanted, out)
         })
     },
 };
@@ -47,7 +67,8 @@ pub(crate) const SHOW: Command = Command {
     arguments: "ID",
     summary: "Tell the story of one order",
     details: "ID is the shop's order id, or the id of its session (cs_...), intent (pi_...), charge (ch_...),\n\
-              refund (re_...) or dispute (du_...). Times are UTC. In JSON amounts are minor units.\n\
+              refund (re_...) or dispute (du_...). Times are of TZ, in JSON of UTC. In JSON amounts are minor\n\
+              units.\n\
               Needs DATABASE_PATH alone; the server may run meanwhile.",
     options: &[JSON, ENV_FILE],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
@@ -61,45 +82,95 @@ pub(crate) const SHOW: Command = Command {
     },
 };
 
-fn status(words: &Words) -> Result<Option<Status>, UsageError> {
-    let Some(text) = words.value("status") else {
-        return Ok(None);
-    };
-    let known = || Status::ALL.iter().map(|status| status.as_str().to_owned());
-    Status::parse(text).map(Some).ok_or_else(|| {
-        let near = nearest(text, known());
-        let all = known().collect::<Vec<_>>().join(", ");
-        let text = plain::text(text);
-        words.error(format!(
-            "there is no status {text:?}{near} There are: {all}"
-        ))
-    })
+/// What is to be listed.
+#[derive(Default)]
+pub(crate) struct List {
+    pub(crate) asked: Asked,
+    pub(crate) before: Option<Place>,
+    pub(crate) limit: u32,
+    pub(crate) json: bool,
+    /// The same command without `--before`, to be pasted.
+    pub(crate) again: String,
 }
 
-/// Newest first, at most `limit`.
-///
-/// # Errors
-/// [`Failure`] when the database cannot be read or the output not be written.
-pub(crate) fn list(
-    store: &Store,
-    status: Option<Status>,
-    limit: u32,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
-    let mut orders = store.orders(status, limit.saturating_add(1))?;
-    let has_more = cut(&mut orders, limit);
-    write_orders(&orders, json, out)?;
-    if orders.is_empty() && !json {
-        let which = status.map_or("", Status::as_str);
-        let blank = if which.is_empty() { "" } else { " " };
-        writeln!(
-            out,
-            "There is no {which}{blank}order yet. `paidup send-test` sends one for a test."
-        )?;
+fn before(words: &Words) -> Result<Option<Place>, UsageError> {
+    let Some(text) = words.value("before") else {
+        return Ok(None);
+    };
+    if words.has(wanted::NAME.name) {
+        return Err(
+            words.error("--before goes with a list by time, not with --name: write more of the id")
+        );
     }
-    write_has_more(has_more && !json, out)?;
-    Ok(Exit::Done)
+    let place = Place::parse(text);
+    let wrong =
+        || words.error("--before is what the list before ended with, such as 1795500000-17");
+    place.map(Some).ok_or_else(wrong)
+}
+
+fn again(words: &Words) -> String {
+    let mut again = format!("paidup {}", words.command.name);
+    for (name, value) in words.options().iter().filter(|(name, _)| *name != "before") {
+        again.push_str(&format!(" --{name}"));
+        if !value.is_empty() {
+            again.push_str(&format!(" {}", pasted(value)));
+        }
+    }
+    again
+}
+
+impl List {
+    /// Newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the database cannot be read or the output not be written.
+    pub(crate) fn write(
+        &self,
+        store: &Store,
+        wanted: &Wanted,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let mut orders = store.wanted(wanted, self.before, self.limit.saturating_add(1))?;
+        let has_more = cut(&mut orders, self.limit);
+        write_orders(&orders, self.json, out)?;
+        if self.json {
+            return Ok(Exit::Done);
+        }
+        match orders.last() {
+            None => writeln!(out, "{}", none(wanted, self.before))?,
+            Some(_) if has_more && wanted.name.is_some() => writeln!(
+                out,
+                "There are more: write more of the id, or --limit N shows them."
+            )?,
+            Some(last) if has_more => writeln!(
+                out,
+                "There are more: `{} --before {}`",
+                self.again,
+                last.place()
+            )?,
+            Some(_) => {}
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Why the list is empty.
+fn none(wanted: &Wanted, before: Option<Place>) -> String {
+    let of_status = |status| Wanted {
+        status: Some(status),
+        ..Wanted::default()
+    };
+    match (wanted.status, before) {
+        (None, None) if *wanted == Wanted::default() => {
+            "There is no order yet. `paidup send-test` sends one for a test.".to_owned()
+        }
+        (Some(status), None) if *wanted == of_status(status) => format!(
+            "There is no {} order. `paidup orders list` shows those of every status.",
+            status.as_str()
+        ),
+        (_, None) => "There is no such order. `paidup orders list` shows all.".to_owned(),
+        (_, Some(_)) => "There are no more.".to_owned(),
+    }
 }
 
 fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -112,19 +183,19 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
     let rows = orders.iter().map(|order| {
         let state = &order.state;
         let mut notes: Vec<&str> = state.flags.iter().map(|flag| flag.as_str()).collect();
-        if state.dispute != DisputeState::None {
+        if matches!(state.dispute, DisputeState::Open | DisputeState::Lost) {
             notes.insert(0, dispute_word(state.dispute));
         }
         [
             plain::text(order.name.as_str()),
-            state.status.as_str().to_owned(),
+            painted(state.status.as_str(), tone(state.status)),
             amounts(state.amount, state.refunded, state.currency.as_deref()),
-            when(order.updated_at),
-            notes.join(", "),
+            when(state.since),
+            painted(&notes.join(", "), Tone::Warning),
         ]
     });
     write_table(
-        ["ORDER", "STATUS", "AMOUNT", "CHANGED (UTC)", "LOOK AT"],
+        ["ORDER", "STATUS", "AMOUNT", "CREATED", "LOOK AT"],
         rows.collect(),
         out,
     )?;
@@ -133,6 +204,9 @@ fn write_orders(orders: &[StoredOrder], json: bool, out: &mut dyn Write) -> Resu
 
 /// How many orders with one reference are shown.
 const REFERENCES: usize = 50;
+
+/// How many payments of an order that was paid twice are shown.
+const PAYMENTS: usize = 50;
 
 /// The order with that id or with a Stripe object of that id. When there is none, the order with that
 /// reference, or a list when there are several.
@@ -158,7 +232,10 @@ pub(crate) fn show(
                 }
                 return Ok(Exit::Done);
             }
-            orders.pop().ok_or_else(|| no_order(id))?
+            match orders.pop() {
+                Some(order) => order,
+                None => return Err(no_order(id, store)?),
+            }
         }
     };
     let changes = store.changes(&order)?;
@@ -167,6 +244,12 @@ pub(crate) fn show(
         write_json(&notify::with_told(&order, &changes, &told), out)?;
     } else {
         write_story(&order, &changes, out)?;
+        if order.state.flags.contains(&Flag::DoublePayment) {
+            write_payments(
+                &store.few_payments(&order, PAYMENTS)?.unwrap_or_default(),
+                out,
+            )?;
+        }
         notify::write_told(&order, &told, out)?;
     }
     Ok(Exit::Done)
@@ -183,7 +266,7 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
         out,
         "Order {} is {}",
         plain::text(order.name.as_str()),
-        state.status.as_str()
+        painted(state.status.as_str(), tone(state.status))
     )?;
     writeln!(out, "  money    {}", money_sentence(state))?;
     if let Some(reference) = &state.reference {
@@ -196,12 +279,23 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
     }
     writeln!(
         out,
-        "  created  {} UTC, changed {} UTC",
+        "  created  {}, changed {}",
         when(state.since),
         when(order.updated_at)
     )?;
     for (word, what, next) in to_look_at(state.dispute, &state.flags) {
-        writeln!(out, "  ! {word}: {what}\n    {next}")?;
+        writeln!(
+            out,
+            "  {} {}: {what}\n    {next}",
+            painted("!", Tone::Warning),
+            painted(word, Tone::Warning)
+        )?;
+    }
+    if state.dispute == DisputeState::Won {
+        writeln!(
+            out,
+            "  dispute  won: the buyer's bank contested the payment and the shop kept the money"
+        )?;
     }
     writeln!(out)?;
     let mut before: Option<&Change> = None;
@@ -222,6 +316,41 @@ fn write_story(order: &StoredOrder, changes: &[Change], out: &mut dyn Write) -> 
             request.map_or_else(|| "fetched".to_owned(), |id| format!("request {id}")),
         )?;
         before = Some(change);
+    }
+    Ok(())
+}
+
+/// The colour of a status: whether money was taken.
+pub(crate) fn tone(status: Status) -> Tone {
+    match status {
+        Status::Paid => Tone::Good,
+        Status::Pending | Status::Authorized | Status::Processing => Tone::Open,
+        Status::Failed => Tone::Problem,
+        Status::PartiallyRefunded | Status::Refunded => Tone::Back,
+        Status::Canceled | Status::Expired => Tone::Plain,
+    }
+}
+
+/// Each payment that took money, so that it can be found in the Dashboard and one be refunded.
+fn write_payments(payments: &[Payment], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n  payments")?;
+    for payment in payments.iter().filter(|payment| payment.is_paid()) {
+        let Some(taken) = payment.taken().or_else(|| payment.asked()) else {
+            continue;
+        };
+        let refunded = payment.refunded(taken.minor).all;
+        let intent = payment
+            .intents()
+            .next()
+            .or_else(|| payment.charges().next());
+        let session = payment.sessions().next();
+        writeln!(
+            out,
+            "    {}  {}  {}",
+            intent.map_or("no intent known", |id| id.as_str()),
+            amounts(taken.minor, refunded, Some(&taken.currency)),
+            session.map_or_else(String::new, |id| format!("session {}", id.as_str())),
+        )?;
     }
     Ok(())
 }
@@ -311,20 +440,16 @@ fn dispute_word(dispute: DisputeState) -> &'static str {
     }
 }
 
-/// What a person should know: the word, what it means, what to do.
+/// What needs somebody: the word, what it means, what to do.
 fn to_look_at(
     dispute: DisputeState,
     flags: &[Flag],
 ) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let disputed = match dispute {
-        DisputeState::None => None,
+        DisputeState::None | DisputeState::Won => None,
         DisputeState::Open => Some((
             "The buyer's bank contests the payment, and the money may be withheld.",
             "Answer before the deadline: Dashboard → Payments → Disputes.",
-        )),
-        DisputeState::Won => Some((
-            "The buyer's bank contested the payment and the shop kept the money.",
-            "No action needed.",
         )),
         DisputeState::Lost => Some((
             "The buyer has the money back through the bank; that is not a refund, so the status stays.",
@@ -372,13 +497,20 @@ pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
     }
 }
 
-pub(crate) fn no_order(id: &str) -> Failure {
-    Failure::Other(format!(
+/// Nothing is called `id`, unless it is that of an event.
+pub(crate) fn no_order(id: &str, store: &Store) -> Result<Failure, StoreError> {
+    if store.event(id)?.is_some() {
+        let id = pasted(id);
+        return Ok(Failure::Other(format!(
+            "{id} is an event, not an order: `paidup events show {id}` tells its order."
+        )));
+    }
+    Ok(Failure::Other(format!(
         "There is no order {:?}, no order has it as its reference, and no session, intent, invoice, charge, \
          refund or dispute with that id is known.\n\
          `paidup orders list` shows the newest orders, `paidup events list` what Stripe has sent.",
         plain::text(id)
-    ))
+    )))
 }
 
 #[cfg(test)]
@@ -390,12 +522,20 @@ mod tests {
     fn words_say_which_orders() {
         let read = |line| {
             let words = words_of(line);
-            let status = status(&words).unwrap();
-            (status, words.limit().unwrap(), words.has("json"))
+            (words.limit().unwrap(), words.has("json"), again(&words))
         };
-        assert_eq!(read("orders list"), (None, 50, false));
-        let all = "orders list --status=refunded --limit 3 --json";
-        assert_eq!(read(all), (Some(Status::Refunded), 3, true));
+        let again = |text: &str| text.to_owned();
+        assert_eq!(
+            read("orders list"),
+            (50, false, again("paidup orders list"))
+        );
+        let all = "orders list --status=refunded --before 5-1 --limit 3 --json";
+        let without = again("paidup orders list --status refunded --limit 3 --json");
+        assert_eq!(read(all), (3, true, without));
+        let place = before(&words_of("orders list --before 1795500000-17")).unwrap();
+        assert_eq!(place.unwrap().to_string(), "1795500000-17");
+        assert!(before(&words_of("orders list --before 17")).is_err());
+        assert!(before(&words_of("orders list --before 5-1 --name a")).is_err());
         let words = words_of("orders show --json -- -1");
         assert_eq!(words.argument().unwrap(), "-1");
         assert!(words.has("json"));

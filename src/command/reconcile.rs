@@ -15,6 +15,7 @@ use crate::base::plain;
 use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
+use crate::command::show::counted;
 use crate::command::words::{
     CliOption, Command, DRY_RUN, ENV_FILE, JSON_LINES, UsageError, Words, does,
 };
@@ -220,8 +221,9 @@ fn fetch_types(
         report(options, &missing, receipts, tally, out)?;
         let _ = write!(
             context.progress,
-            "\r{} events read, {} fetched ",
-            tally.read, tally.fetched
+            "\r{} read, {} fetched ",
+            counted(tally.read, "event"),
+            tally.fetched
         );
         last = page.data.last().map(|event| event.id.clone());
         if !page.has_more || last.is_none() {
@@ -304,7 +306,8 @@ fn repair(
             (true, false, true) => "the order is as Stripe has it now",
             (false, _, true) => "the order is as Stripe has it",
         };
-        writeln!(out, "{count} objects read from Stripe: {what}.")?;
+        let objects = counted(count, "object");
+        writeln!(out, "{objects} read from Stripe: {what}.")?;
     }
     finding::write(&findings, options.json, out)?;
     Ok(match walk.ended {
@@ -375,7 +378,7 @@ fn write_json(
     let line = json!({
         "eventId": delivery.event.id.as_str(),
         "eventType": delivery.event.kind,
-        "created": delivery.event.created.map(crate::base::time::rfc3339),
+        "createdAt": delivery.event.created.map(crate::base::time::rfc3339),
         "outcome": receipt.outcome.as_str(),
         "stored": !options.dry_run,
         "orderId": receipt.about.as_ref().map(|about| about.order.as_str()),
@@ -415,19 +418,20 @@ fn summary(options: &Options, tally: &Tally, out: &mut dyn Write) -> io::Result<
         unreadable,
         changed,
     } = tally;
-    let (verb, would) = if options.dry_run {
-        ("are missing", " would")
+    let (new, changes) = if options.dry_run {
+        ("missing", "that would change an order")
     } else {
-        ("were fetched", "")
+        ("fetched", "that changed an order")
     };
     writeln!(
         out,
-        "{read} events read: {known} were known, {fetched} {verb}, {changed} of them{would} changed an order."
+        "{} read. Known before: {known}; {new}: {fetched}, of these {changes}: {changed}.",
+        counted(*read, "event")
     )?;
     if *unreadable > 0 {
         writeln!(
             out,
-            "{unreadable} could not be read: install a newer paidup and repeat this command."
+            "Not readable: {unreadable}. Install a newer paidup and repeat this command."
         )?;
     }
     Ok(())

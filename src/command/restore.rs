@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::base::id::UnixSeconds;
-use crate::base::time;
 use crate::command::backup::{compact, contents};
 use crate::command::environment::{Environment, not_taken};
 use crate::command::exit::{Exit, Failure};
+use crate::command::show::when;
 use crate::command::words::{Command, ENV_FILE, does};
 use crate::host::clock::Now;
 use crate::host::{files, identity};
@@ -111,9 +111,9 @@ fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<(
     match summary.received {
         Some((_, last)) => writeln!(
             out,
-            "What Stripe sent after {} is not in it. Start the server, then: paidup reconcile --since \
-             30d. What is known already changes nothing.",
-            time::rfc3339(last)
+            "What Stripe sent after {} is not in it. Start the server, then `paidup reconcile --since \
+             30d`. What is known already changes nothing.",
+            when(last)
         ),
         None => Ok(()),
     }
@@ -208,7 +208,7 @@ const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.
 fn in_use() -> Failure {
     Failure::Other(format!(
         "A server runs on this database. Restoring under it would lose what it writes. Stop it, and \
-         what would start it again: {STOP_ALL}"
+         what would start it again: `{STOP_ALL}`"
     ))
 }
 
@@ -219,7 +219,7 @@ fn in_use_by(holders: &[String]) -> Failure {
     };
     Failure::Other(format!(
         "The database is in use by {holders}. Restoring under it would lose what it writes. Wait until \
-         it has ended, or stop it: {STOP_ALL}\nThe database is as it was."
+         it has ended, or stop it: `{STOP_ALL}`\nThe database is as it was."
     ))
 }
 

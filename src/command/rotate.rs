@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::base::secret::Secret;
+use crate::command::environment::{USUAL_ENV_FILE, unreadable};
 use crate::command::exit::{Exit, Failure};
 use crate::command::words::{CliOption, Command, does};
 use crate::config::serve::Config;
@@ -56,7 +57,7 @@ pub(crate) const ADD: Command = Command {
             let files = Files::named(env_file, secret_file);
             let mut input: Box<dyn Read> = match from {
                 Some(path) => Box::new(open(&path)?),
-                None => standard_input()?,
+                None => standard_input("New signing secret (not shown; Enter ends it): ")?,
             };
             add(&files, &mut input, has_to_reload, out)
         })
@@ -93,12 +94,12 @@ pub(crate) const FINISH: Command = Command {
     },
 };
 
-const UNIT_ENV_FILE: CliOption = CliOption {
+pub(super) const UNIT_ENV_FILE: CliOption = CliOption {
     name: "env-file",
     value: "FILE",
     help: "the service's EnvironmentFile; /etc/paidup/paidup.env unless given",
 };
-const SECRET_FILE_OPTION: CliOption = CliOption {
+pub(super) const SECRET_FILE_OPTION: CliOption = CliOption {
     name: "secret-file",
     value: "FILE",
     help: "the file that the unit's LoadCredential= reads, when the secrets are a\ncredential",
@@ -108,9 +109,6 @@ const RESTART: CliOption = CliOption {
     value: "",
     help: "then reload the server (systemctl reload paidup; the port stays open), and\nask it as `rotate verify` does",
 };
-
-/// The environment file of the unit.
-const USUAL_ENV_FILE: &str = "/etc/paidup/paidup.env";
 
 const SECRET: &str = "STRIPE_WEBHOOK_SECRET";
 const SECRET_FILE: &str = "STRIPE_WEBHOOK_SECRET_FILE";
@@ -123,15 +121,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The files of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Files {
+pub(super) struct Files {
     /// Its `EnvironmentFile`.
-    env_file: PathBuf,
+    pub(super) env_file: PathBuf,
     /// The file that the unit's `LoadCredential=` reads, when the secrets are a credential.
     secret_file: Option<PathBuf>,
 }
 
 impl Files {
-    fn named(env_file: Option<&Path>, secret_file: Option<PathBuf>) -> Files {
+    pub(super) fn named(env_file: Option<&Path>, secret_file: Option<PathBuf>) -> Files {
         Files {
             env_file: env_file.unwrap_or(Path::new(USUAL_ENV_FILE)).to_owned(),
             secret_file,
@@ -153,7 +151,7 @@ fn add(
     has_to_reload: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let kept = Kept::read(files)?;
+    let kept = Kept::to_fill(files)?;
     let new = read_secret(input)?;
     let mut secrets = kept.secrets();
     if let Some(index) = secrets.iter().position(|known| *known == new) {
@@ -174,8 +172,8 @@ fn add(
     reload_and_verify(files, has_to_reload, out, |out| {
         writeln!(
             out,
-            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): paidup rotate \
-             finish"
+            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): `paidup rotate \
+             finish`"
         )
     })
 }
@@ -184,7 +182,7 @@ fn add(
 ///
 /// # Errors
 /// The operating system's.
-fn standard_input() -> io::Result<Box<dyn Read>> {
+pub(super) fn standard_input(question: &str) -> io::Result<Box<dyn Read>> {
     let terminal = io::stdin();
     if !terminal.is_terminal() {
         return Ok(Box::new(terminal));
@@ -194,7 +192,7 @@ fn standard_input() -> io::Result<Box<dyn Read>> {
     let mut silent = usual.clone();
     silent.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
     tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-    let asked = io::stderr().write_all(b"New signing secret (not shown; Enter ends it): ");
+    let asked = io::stderr().write_all(question.as_bytes());
     let mut line = String::new();
     let read = asked.and_then(|()| terminal.read_line(&mut line));
     tcsetattr(&terminal, OptionalActions::Flush, &usual)?;
@@ -277,7 +275,7 @@ fn reload_and_verify(
     } else {
         writeln!(
             out,
-            "Next: systemctl reload paidup, then paidup rotate verify"
+            "Next: `systemctl reload paidup`, then `paidup rotate verify`"
         )?;
     }
     tell_next(out)?;
@@ -300,61 +298,64 @@ fn reload() -> Result<(), Failure> {
 }
 
 /// The secrets where they are kept, and what the service makes of its files.
-struct Kept {
-    path: PathBuf,
+pub(super) struct Kept {
+    pub(super) path: PathBuf,
     text: String,
-    is_env_file: bool,
-    config: Config,
+    pub(super) config: Config,
+    /// There is no secret yet; that of `config` is [`PLACEHOLDER`].
+    is_blank: bool,
 }
+
+/// What stands for the secret while there is none.
+const PLACEHOLDER: &str = "whsec_not_there_yet";
 
 impl Kept {
     fn read(files: &Files) -> Result<Kept, Failure> {
-        let env_text = read_file(&files.env_file)?;
-        let (vars, _) = env_file::parse(&env_text);
-        let named = vars.get(SECRET_FILE).map_or("", |path| path.trim());
-        let secret_file = match &files.secret_file {
-            Some(path) => Some(path.clone()),
-            None if named.is_empty() => None,
-            None => Some(real_file(named)?),
+        let (path, text) = kept_in(files)?;
+        let config = config_of(files, &path, &text).map_err(|problems| to_repair(&problems))?;
+        Ok(Kept::of(path, text, config))
+    }
+
+    /// The same where there may be no secret yet.
+    pub(super) fn to_fill(files: &Files) -> Result<Kept, Failure> {
+        let (path, text) = kept_in(files)?;
+        let problems = match config_of(files, &path, &text) {
+            Ok(config) => return Ok(Kept::of(path, text, config)),
+            Err(problems) => problems,
         };
-        let (path, text) = match secret_file {
-            Some(path) => {
-                let text = read_file(&path)?;
-                (path, text)
-            }
-            None => (files.env_file.clone(), env_text),
-        };
-        let is_env_file = path == files.env_file;
-        let config = config_of(files, &path, &text).map_err(|problems| {
-            Failure::Configuration(format!(
-                "The configuration has to be repaired first:\n{problems}"
-            ))
-        })?;
+        let filled = with_secrets(files, &path, &text, &[PLACEHOLDER]);
+        let config = filled.and_then(|text| config_of(files, &path, &text).ok());
+        // Then the secret is not all that is wrong.
+        let config = config.ok_or_else(|| to_repair(&problems))?;
+        let kept = Kept::of(path, text, config);
         Ok(Kept {
-            path,
-            text,
-            is_env_file,
-            config,
+            is_blank: true,
+            ..kept
         })
     }
 
-    fn secrets(&self) -> Vec<&str> {
-        self.config
-            .webhook_secrets
-            .iter()
+    fn of(path: PathBuf, text: String, config: Config) -> Kept {
+        Kept {
+            path,
+            text,
+            config,
+            is_blank: false,
+        }
+    }
+
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        let secrets = self.config.webhook_secrets.iter();
+        secrets
             .map(Secret::expose)
+            .filter(|_| !self.is_blank)
             .collect()
     }
 
     /// Puts the file with these secrets in place of the present one, after the service would take
     /// it.
-    fn write(&self, files: &Files, secrets: &[&str]) -> Result<(), Failure> {
+    pub(super) fn write(&self, files: &Files, secrets: &[&str]) -> Result<(), Failure> {
         let name = self.path.display();
-        let changed = if self.is_env_file {
-            env_file::with_value(&self.text, SECRET, &secrets.join(","))
-        } else {
-            Some(secrets.iter().map(|secret| format!("{secret}\n")).collect())
-        };
+        let changed = with_secrets(files, &self.path, &self.text, secrets);
         let by_hand = || {
             Failure::Other(format!(
                 "{name} is written in a way that cannot be changed safely, so it was left as it is. Put \
@@ -371,10 +372,63 @@ impl Kept {
         if read != secrets {
             return Err(by_hand());
         }
-        identity::within(&self.path, || files::replace(&self.path, &changed))
+        self.replace(&changed)
+    }
+
+    /// Shows that the file can be changed, by putting the same text in its place.
+    pub(super) fn rehearse(&self) -> Result<(), Failure> {
+        self.replace(&self.text)
+    }
+
+    fn replace(&self, text: &str) -> Result<(), Failure> {
+        let name = self.path.display();
+        identity::within(&self.path, || files::replace(&self.path, text))
             .flatten()
             .map_err(|error| Failure::Other(format!("{name} was left as it is: {error}.")))
     }
+}
+
+/// Sets a variable of the environment file.
+pub(super) fn set_variable(env_file: &Path, name: &str, value: &str) -> Result<(), Failure> {
+    let file = env_file.display();
+    let changed = env_file::with_variable(&read_file(env_file)?, name, value);
+    let changed = changed.ok_or_else(|| {
+        Failure::Other(format!(
+            "{file} is written in a way that cannot be changed safely, so it was left as it is. Put {name}={value} on a \
+             line of its own, and try again."
+        ))
+    })?;
+    identity::within(env_file, || files::replace(env_file, &changed))
+        .flatten()
+        .map_err(|error| Failure::Other(format!("{file} was left as it is: {error}.")))
+}
+
+/// The file that has the secrets, or is to have them, and its text.
+fn kept_in(files: &Files) -> Result<(PathBuf, String), Failure> {
+    let env_text = read_file(&files.env_file)?;
+    let (vars, _) = env_file::parse(&env_text);
+    let named = vars.get(SECRET_FILE).map_or("", |path| path.trim());
+    let secret_file = match &files.secret_file {
+        Some(path) => path.clone(),
+        None if named.is_empty() => return Ok((files.env_file.clone(), env_text)),
+        None => real_file(named)?,
+    };
+    let text = read_file(&secret_file)?;
+    Ok((secret_file, text))
+}
+
+/// The text of that file with these secrets; `None` when it cannot be changed safely.
+fn with_secrets(files: &Files, path: &Path, text: &str, secrets: &[&str]) -> Option<String> {
+    if path == files.env_file {
+        return env_file::with_variable(text, SECRET, &secrets.join(","));
+    }
+    Some(secrets.iter().map(|secret| format!("{secret}\n")).collect())
+}
+
+fn to_repair(problems: &str) -> Failure {
+    Failure::Configuration(format!(
+        "The configuration has to be repaired first:\n{problems}"
+    ))
 }
 
 /// What the service would make of its files if `path` had this text. Every mistake, in words, when
@@ -412,12 +466,7 @@ fn real_file(named: &str) -> Result<PathBuf, Failure> {
 
 fn read_file(path: &Path) -> Result<String, Failure> {
     let read = identity::within(path, || fs::read_to_string(path));
-    read.flatten().map_err(|error| {
-        Failure::Configuration(format!(
-            "{} cannot be read: {error}. It must exist and be readable by whoever runs this; try sudo.",
-            path.display()
-        ))
-    })
+    read.flatten().map_err(|error| unreadable(path, &error))
 }
 
 /// A signing secret, and nothing that the file or systemd would read as something else.
@@ -426,11 +475,7 @@ fn read_secret(input: &mut dyn Read) -> Result<String, Failure> {
     let read = input.take(INPUT_MAX_BYTES).read_to_string(&mut text);
     read.map_err(|error| Failure::Other(format!("The new secret cannot be read: {error}.")))?;
     let secret = text.trim();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+/=".contains(c);
-    if secret.starts_with("whsec_")
-        && secret.chars().all(is_plain)
-        && SECRET_BYTES.contains(&secret.len())
-    {
+    if is_secret(secret) {
         return Ok(secret.to_owned());
     }
     Err(Failure::Other(
@@ -441,9 +486,14 @@ fn read_secret(input: &mut dyn Read) -> Result<String, Failure> {
     ))
 }
 
+pub(super) fn is_secret(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+/=".contains(c);
+    text.starts_with("whsec_") && text.chars().all(is_plain) && SECRET_BYTES.contains(&text.len())
+}
+
 /// The status that the server answers to an event signed with this secret. Its type is one that only we
 /// use, so it goes into the ledger and changes no order.
-fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
+pub(super) fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
     let number = getrandom::u64().map_err(io::Error::other)?;
     let now = Now::read().unix;
     let body = format!(
@@ -457,24 +507,24 @@ fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
 }
 
 /// What an answer means for the secret.
-struct Verdict<'a>(&'a io::Result<u16>);
+pub(super) struct Verdict<'a>(pub(super) &'a io::Result<u16>);
 
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Ok(200) => f.write_str("accepted"),
             Ok(400) => f.write_str(
-                "REFUSED (400): the running server does not have it. systemctl reload paidup makes it read \
+                "REFUSED (400): the running server does not have it. `systemctl reload paidup` makes it read \
                  the file",
             ),
             Ok(429) => f.write_str("not known (429): too many requests in this minute. Ask again in one"),
             Ok(status) => write!(
                 f,
-                "not known ({status}): the server cannot store events, or something else answers there. paidup check"
+                "not known ({status}): the server cannot store events, or something else answers there. `paidup check`"
             ),
             Err(error) => write!(
                 f,
-                "not known: nobody answers at LISTEN_ADDR ({error}). systemctl status paidup.socket paidup"
+                "not known: nobody answers at LISTEN_ADDR ({error}). `systemctl status paidup.socket paidup`"
             ),
         }
     }

@@ -483,7 +483,7 @@ impl<'a> Report<'a> {
     }
 
     fn meaning(&self, answer: &Verdict) -> String {
-        let log = "its requestId is in the log, with the errorCode: journalctl --namespace=paidup -u paidup";
+        let log = "its requestId is in the log, with the errorCode: `journalctl --namespace=paidup -u paidup`";
         match (answer.status, answer.word.as_str()) {
             (200, _) if self.expected == 400 => {
                 "200: the server ACCEPTED an event that it must refuse. Whatever listens there does not \
@@ -494,8 +494,8 @@ impl<'a> Report<'a> {
                 "400: refused, as it must be.".to_owned()
             }
             (200, "applied") => format!(
-                "applied: it told something new about the order. Its story: paidup orders show {}",
-                plain::text(self.order)
+                "applied: it told something new about the order. Its story: `paidup orders show {}`",
+                plain::word(self.order)
             ),
             (200, "duplicate") => "duplicate: it was known already, and nothing changed.".to_owned(),
             (200, "parked") => {

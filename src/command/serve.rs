@@ -1,6 +1,6 @@
 //! `paidup serve`.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use crate::command::environment::{Environment, all_of, take_identity};
@@ -38,9 +38,25 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     let running = process::start_under_manager(&config, systemd)
         .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
+    if io::stderr().is_terminal() {
+        tell(&hint(env_file));
+    }
     let why = running.wait();
     running.stop(&why);
     ended(why)
+}
+
+/// For who has just typed it: what this is, and what to do next.
+fn hint(env_file: Option<&Path>) -> String {
+    let (file, here) = match env_file {
+        Some(file) => (format!(" --env-file {}", file.display()), ""),
+        None => (String::new(), " with the same variables"),
+    };
+    format!(
+        "It waits for Stripe's webhooks and logs one JSON line a request here, until Ctrl-C.\n\
+         Next, in another terminal{here}: `paidup send-test{file}` sends a signed order, \
+         `paidup orders list{file}` shows it."
+    )
 }
 
 /// What the service manager gave us. First of all: there must not be another thread yet.

@@ -9,50 +9,91 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
-use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::exit::{Exit, Failure};
+use crate::command::screen::{Color, Tone, flowing, painted};
 pub use crate::command::words::UsageError;
-use crate::command::words::{Command, Run, Words, does};
+use crate::command::words::{COLOR, Command, Run, Table, Words, does};
 use crate::command::{
-    api, backup, check, db, demo, doctor, events, follow, gen_secret, gen_token, install, notify,
-    orders, reconcile, restore, rotate, send_test, serve, version,
+    api, backup, check, completions, connect, db, demo, doctor, events, export, follow, gen_secret,
+    gen_token, install, manual, notify, orders, reconcile, report, restore, rotate, send_test,
+    serve, version, wrong,
 };
 
-/// In the order of the overview.
-const COMMANDS: &[&Command] = &[
-    &serve::COMMAND,
-    &check::COMMAND,
-    &orders::LIST,
-    &orders::SHOW,
-    &follow::COMMAND,
-    &events::LIST,
-    &events::SHOW,
-    &send_test::COMMAND,
-    &backup::COMMAND,
-    &restore::COMMAND,
-    &db::CHECK,
-    &db::INFO,
-    &db::PRUNE,
-    &rotate::ADD,
-    &rotate::VERIFY,
-    &rotate::FINISH,
-    &demo::COMMAND,
-    &doctor::COMMAND,
-    &reconcile::COMMAND,
-    &api::COMMAND,
-    &gen_token::COMMAND,
-    &notify::NOTIFY,
-    &notify::TEST,
-    &notify::STATUS,
-    &notify::RETRY,
-    &notify::REPLAY,
-    &gen_secret::COMMAND,
-    &install::INSTALL,
-    &install::UNINSTALL,
-    &version::COMMAND,
-    &HELP,
+/// By what one wants to do, in the order of the overview.
+const GROUPS: Table = &[
+    ("Try it", &[&demo::COMMAND, &send_test::COMMAND]),
+    (
+        "Set it up",
+        &[
+            &install::INSTALL,
+            &connect::COMMAND,
+            &check::COMMAND,
+            &serve::COMMAND,
+            &install::UNINSTALL,
+        ],
+    ),
+    (
+        "See what was paid",
+        &[
+            &orders::LIST,
+            &orders::SHOW,
+            &follow::COMMAND,
+            &export::COMMAND,
+            &report::COMMAND,
+            &events::LIST,
+            &events::SHOW,
+        ],
+    ),
+    (
+        "Connect the shop",
+        &[
+            &api::COMMAND,
+            &gen_token::COMMAND,
+            &notify::NOTIFY,
+            &notify::TEST,
+            &notify::STATUS,
+            &notify::RETRY,
+            &notify::REPLAY,
+            &gen_secret::COMMAND,
+        ],
+    ),
+    (
+        "When something is wrong",
+        &[
+            &doctor::COMMAND,
+            &reconcile::COMMAND,
+            &rotate::ADD,
+            &rotate::VERIFY,
+            &rotate::FINISH,
+        ],
+    ),
+    (
+        "Keep the data",
+        &[
+            &backup::COMMAND,
+            &restore::COMMAND,
+            &db::CHECK,
+            &db::INFO,
+            &db::PRUNE,
+        ],
+    ),
+    (
+        "Help",
+        &[
+            &HELP,
+            &manual::COMMAND,
+            &completions::COMMAND,
+            &version::COMMAND,
+        ],
+    ),
 ];
+
+fn commands() -> impl Iterator<Item = &'static Command> {
+    GROUPS
+        .iter()
+        .flat_map(|(_, commands)| commands.iter().copied())
+}
 
 /// `paidup help`: here, because it is about the table.
 const HELP: Command = Command {
@@ -65,12 +106,12 @@ const HELP: Command = Command {
     examples: &["paidup help send-test"],
     run: |words| {
         let name = words.arguments().join(" ");
-        let help = help(&name);
-        if help.is_empty() {
-            return Err(no_command(&name));
+        if help(&name).is_empty() {
+            let (first, second) = name.split_once(' ').unwrap_or((&name, ""));
+            return Err(wrong::word(first, second, &commands().collect::<Vec<_>>()));
         }
         does(move |_, out| {
-            out.write_all(help.as_bytes())?;
+            out.write_all(help(&name).as_bytes())?;
             Ok(Exit::Done)
         })
     },
@@ -83,29 +124,37 @@ pub fn help(name: &str) -> String {
     if name.is_empty() {
         return overview();
     }
-    let meant = COMMANDS.iter().filter(|command| command.is_meant_by(name));
+    let meant = commands().filter(|command| command.is_meant_by(name));
     let pages: Vec<String> = meant.map(|command| command.page()).collect();
     pages.join("\n")
 }
 
 fn overview() -> String {
-    let mut text = "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
-                    SQLite file truthful.\n\nUsage: paidup COMMAND [OPTIONS]\n\n"
-        .to_owned();
-    for command in COMMANDS {
-        text.push_str(&format!("  {:<12} {}\n", command.name, command.summary));
-    }
-    text.push_str(
-        "\nThe configuration is the environment; .env.example explains each variable. Reading orders and\n\
-         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.\n",
+    let what = flowing(
+        "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
+         SQLite file truthful.",
     );
-    text
+    let mut text = format!("{what}\n\nUsage: paidup COMMAND [OPTIONS]\n");
+    for (wish, commands) in GROUPS {
+        text.push_str(&format!("\n{}\n", painted(wish, Tone::Head)));
+        for command in *commands {
+            text.push_str(&format!("  {:<13}  {}\n", command.name, command.summary));
+        }
+    }
+    let more = flowing(
+        "The configuration is the environment; .env.example explains each variable. Reading orders and\n\
+         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.",
+    );
+    let (name, value, does) = (COLOR.name, COLOR.value, COLOR.help);
+    text + &format!("\n{more}\n--{name} {value}, with every command: {does}.\n")
 }
 
 /// What the words ask for.
 pub struct Invocation {
     /// The command's name.
     pub command: &'static str,
+    /// When its output has colours.
+    pub color: Color,
     run: Run,
     /// The systemd `EnvironmentFile` whose variables override those of the environment.
     env_file: Option<PathBuf>,
@@ -117,9 +166,9 @@ impl Invocation {
     /// # Errors
     /// [`Failure`] when it could not be done.
     pub fn run(self, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let exit = (self.run)(self.env_file.as_deref(), out)?;
+        let done = (self.run)(self.env_file.as_deref(), out);
         out.flush()?;
-        Ok(exit)
+        done
     }
 }
 
@@ -128,12 +177,43 @@ impl Invocation {
 /// # Errors
 /// [`UsageError`] when they make no command.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let (color, words) = take_color(words.into_iter().collect())?;
     let words = all_words(&mut Parser::from_args(words))?;
     Ok(Invocation {
         command: words.command.name,
+        color,
         run: words.understood()?,
         env_file: words.path("env-file"),
     })
+}
+
+/// Takes [`COLOR`] out, which may stand anywhere before `--`.
+fn take_color(mut words: Vec<OsString>) -> Result<(Color, Vec<OsString>), UsageError> {
+    let option = format!("--{}", COLOR.name);
+    let is_color = |word: &OsString| match word.to_str() {
+        Some(word) => word
+            .strip_prefix(&option)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('=')),
+        None => false,
+    };
+    let end = words
+        .iter()
+        .position(|word| word == "--")
+        .unwrap_or(words.len());
+    let Some(at) = words.iter().take(end).position(is_color) else {
+        return Ok((Color::default(), words));
+    };
+    let word = words.remove(at).to_string_lossy().into_owned();
+    let value = match word.split_once('=') {
+        Some((_, value)) => value.to_owned(),
+        None if at < words.len() => words.remove(at).to_string_lossy().into_owned(),
+        None => String::new(),
+    };
+    let color = Color::parse(&value).ok_or_else(|| {
+        let (all, value) = (Color::WORDS.join(", "), plain::text(&value));
+        UsageError::new(format!("{option} is one of {all}, not {value:?}"), "")
+    })?;
+    Ok((color, words))
 }
 
 fn all_words(parser: &mut Parser) -> Result<Words, UsageError> {
@@ -141,10 +221,11 @@ fn all_words(parser: &mut Parser) -> Result<Words, UsageError> {
         Start::Command(command) => command,
         Start::Done(words) => return Ok(words),
     };
-    let mut words = Words::of(command);
+    let mut words = Words::of(command, GROUPS);
     loop {
-        let wrong =
-            |error: lexopt::Error| Words::of(command).error(plain::text(&error.to_string()));
+        let wrong = |error: lexopt::Error| {
+            Words::of(command, GROUPS).error(plain::text(&error.to_string()))
+        };
         match parser.next().map_err(wrong)? {
             None => return Ok(words),
             Some(Arg::Short('h') | Arg::Long("help")) => {
@@ -178,39 +259,52 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
     let first = match parser.next() {
         Ok(Some(Arg::Value(word))) => word.to_string_lossy().into_owned(),
         Ok(Some(Arg::Short('h') | Arg::Long("help"))) => return Ok(Start::Done(help_on(""))),
-        Ok(Some(Arg::Short('V') | Arg::Long("version"))) => {
-            return Ok(Start::Done(Words::of(&version::COMMAND)));
+        Ok(Some(Arg::Short('v' | 'V') | Arg::Long("version"))) => {
+            return Ok(Start::Done(Words::of(&version::COMMAND, GROUPS)));
         }
         Ok(Some(Arg::Short(_) | Arg::Long(_))) => {
             return Err(general("an option stands after its command"));
         }
-        Ok(None) => return Err(general("a command is missing")),
+        Ok(None) => return Ok(Start::Done(help_on(""))),
         Err(error) => return Err(general(&plain::text(&error.to_string()))),
     };
     // One that is also the first word of others, as `notify` is of `notify status`.
-    if let Some(command) = COMMANDS.iter().find(|command| command.name == first) {
+    if let Some(command) = commands().find(|command| command.name == first) {
         let mut ahead = parser.clone();
         if let Ok(Some(Arg::Value(word))) = ahead.next() {
             let name = format!("{first} {}", word.to_string_lossy());
-            if let Some(longer) = COMMANDS.iter().find(|command| command.name == name) {
+            if let Some(longer) = commands().find(|command| command.name == name) {
                 *parser = ahead;
                 return Ok(Start::Command(longer));
             }
         }
         return Ok(Start::Command(command));
     }
-    let Some(group) = COMMANDS
-        .iter()
-        .find_map(|command| command.group().filter(|group| *group == first))
+    let Some(group) =
+        commands().find_map(|command| command.group().filter(|group| *group == first))
     else {
-        return named(&first);
+        let second = match parser.next() {
+            Ok(Some(Arg::Value(word))) => word.to_string_lossy().into_owned(),
+            Ok(Some(Arg::Short(_) | Arg::Long(_)) | None) | Err(_) => String::new(),
+        };
+        return Err(wrong::word(
+            &first,
+            &second,
+            &commands().collect::<Vec<_>>(),
+        ));
     };
     match parser.next() {
-        Ok(Some(Arg::Value(word))) => named(&format!("{first} {}", word.to_string_lossy())),
+        Ok(Some(Arg::Value(word))) => {
+            let second = word.to_string_lossy().into_owned();
+            let name = format!("{first} {second}");
+            let command = commands().find(|command| command.name == name);
+            command
+                .map(Start::Command)
+                .ok_or_else(|| wrong::word(&first, &second, &commands().collect::<Vec<_>>()))
+        }
         Ok(Some(Arg::Short('h') | Arg::Long("help"))) => Ok(Start::Done(help_on(&first))),
         Ok(Some(Arg::Short(_) | Arg::Long(_)) | None) | Err(_) => {
-            let names: Vec<String> = COMMANDS
-                .iter()
+            let names: Vec<String> = commands()
                 .filter(|command| command.is_meant_by(group))
                 .map(|command| format!("paidup {}", command.name))
                 .collect();
@@ -220,25 +314,9 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
     }
 }
 
-fn named(name: &str) -> Result<Start, UsageError> {
-    let command = COMMANDS.iter().find(|command| command.name == name);
-    command
-        .map(|command| Start::Command(command))
-        .ok_or_else(|| no_command(name))
-}
-
-fn no_command(name: &str) -> UsageError {
-    // Of two words, the first may be the one that is wrong, or there may be none to begin with.
-    let names = COMMANDS.iter().map(|command| command.name.to_owned());
-    let groups = COMMANDS.iter().filter_map(|command| command.group());
-    let near = nearest(name, names.chain(groups.map(str::to_owned)));
-    let name = plain::text(name);
-    UsageError::new(format!("there is no command {name:?}{near}"), "")
-}
-
 /// Asks for help on a command, on a group or, when the name is empty, on everything.
 fn help_on(name: &str) -> Words {
-    let mut words = Words::of(&HELP);
+    let mut words = Words::of(&HELP, GROUPS);
     words.add_argument(name.to_owned());
     words
 }
@@ -287,6 +365,10 @@ mod tests {
             ("version", "version"),
             ("--version", "version"),
             ("-V", "version"),
+            ("-v", "version"),
+            ("", "help"),
+            ("--color never orders list", "orders list"),
+            ("orders list --color=always", "orders list"),
         ] {
             assert_eq!(command(line), expected, "{line}");
         }
@@ -294,25 +376,29 @@ mod tests {
         assert_eq!(with_file.env_file, Some("/etc/paidup.env".into()));
         assert!(words_of("check --json").has("json"));
         assert!(!words_of("check").has("json"));
+        let color = |line: &str| parsed(line).unwrap().color;
+        assert_eq!(color("check --color always --json"), Color::Always);
+        assert_eq!(color("--color=never"), Color::Never);
+        assert_eq!(color("orders show -- --color"), Color::Auto);
+        assert!(wrong("check --color blue").contains("auto, always, never, not \"blue\""));
     }
 
     #[test]
     fn a_usage_error_names_the_nearest_word_and_where_to_read_on() {
         for (line, what, read) in [
-            ("", "a command is missing", "paidup help"),
             (
                 "serv",
-                "there is no command \"serv\". Did you mean serve?",
+                "there is no command \"serv\". Did you mean `paidup serve`?",
                 "paidup help",
             ),
             (
                 "order list",
-                "\"order\". Did you mean orders?",
+                "\"order list\". Did you mean `paidup orders list`?",
                 "paidup help",
             ),
             (
                 "orders lst",
-                "\"orders lst\". Did you mean orders list?",
+                "\"orders lst\". Did you mean `paidup orders list`?",
                 "paidup help",
             ),
             (
@@ -320,7 +406,11 @@ mod tests {
                 "there is no command \"bananas\".\n",
                 "paidup help",
             ),
-            ("help sendtest", "Did you mean send-test?", "paidup help"),
+            (
+                "help sendtest",
+                "Did you mean `paidup send-test`?",
+                "paidup help",
+            ),
             (
                 "orders",
                 "paidup orders list or paidup orders show",
@@ -422,7 +512,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_that_names_its_options_exit_codes_and_examples() {
-        for asked in COMMANDS {
+        for asked in commands() {
             let page = help(asked.name);
             assert!(help("").contains(asked.summary));
             for option in asked.options {

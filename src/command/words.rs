@@ -28,6 +28,9 @@ pub(crate) struct Command {
     pub(crate) run: fn(&Words) -> Result<Run, UsageError>,
 }
 
+/// Every command, by what one wants to do.
+pub(crate) type Table = &'static [(&'static str, &'static [&'static Command])];
+
 /// What a command does. It gets the file of `--env-file`, and the output.
 pub(crate) type Run = Box<dyn FnOnce(Option<&Path>, &mut dyn Write) -> Result<Exit, Failure>>;
 
@@ -61,6 +64,12 @@ pub(crate) const JSON_LINES: CliOption = CliOption {
     value: "",
     help: "JSON for programs, one object a line",
 };
+/// Of every command, so no command lists it.
+pub(crate) const COLOR: CliOption = CliOption {
+    name: "color",
+    value: "WHEN",
+    help: "colours: auto, always or never; NO_COLOR=1 means never",
+};
 pub(crate) const DRY_RUN: CliOption = CliOption {
     name: "dry-run",
     value: "",
@@ -77,14 +86,17 @@ const LIMIT_DEFAULT: u32 = 50;
 /// The words that follow a command's name, taken apart.
 pub(crate) struct Words {
     pub(crate) command: &'static Command,
+    /// For the commands that are about commands.
+    pub(crate) table: Table,
     arguments: Vec<String>,
     options: Vec<(&'static str, String)>,
 }
 
 impl Words {
-    pub(crate) fn of(command: &'static Command) -> Words {
+    pub(crate) fn of(command: &'static Command, table: Table) -> Words {
         Words {
             command,
+            table,
             arguments: Vec::new(),
             options: Vec::new(),
         }
@@ -137,6 +149,11 @@ impl Words {
         option.map(|(_, value)| value.as_str())
     }
 
+    /// The options and their values, as they were given.
+    pub(crate) fn options(&self) -> &[(&'static str, String)] {
+        &self.options
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }
@@ -180,7 +197,7 @@ impl Words {
     }
 
     pub(crate) fn unknown_option(&self, word: &str) -> UsageError {
-        let known = self.command.options.iter();
+        let known = self.command.options.iter().chain([&COLOR]);
         let near = nearest(word, known.map(|option| format!("--{}", option.name)));
         let word = plain::text(word);
         self.error(format!("there is no option {word}{near}"))

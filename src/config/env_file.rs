@@ -145,6 +145,40 @@ pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
     })
 }
 
+/// The text with this value for a variable, set or not: in place of its present value; else on its line
+/// of the example (`#NAME=`); else on a line at the end. Every other byte stays. `None` when nobody can
+/// tell where it belongs.
+#[must_use]
+pub fn with_variable(text: &str, name: &str, value: &str) -> Option<String> {
+    let (mut wanted, known) = parse(text);
+    if wanted.contains_key(name) {
+        return with_value(text, name, value);
+    }
+    wanted.insert(name.to_owned(), value.to_owned());
+    let (example, line) = (format!("#{name}="), format!("{name}={value}"));
+    let on_its_line = || {
+        let mut before = 0;
+        let place = text.split_inclusive('\n').find_map(|one| {
+            let start = before;
+            before += one.len();
+            let is_it = one.starts_with(&example);
+            is_it.then(|| start..start + one.trim_end_matches(is_line_end).len())
+        })?;
+        let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
+        Some(format!("{before}{line}{after}"))
+    };
+    let end = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    let candidates = [on_its_line(), Some(format!("{text}{end}{line}\n"))];
+    candidates.into_iter().flatten().find(|changed| {
+        let (vars, problems) = parse(changed);
+        vars == wanted && problems.iter().all(|problem| known.contains(problem))
+    })
+}
+
 /// Where the values are on the lines that look like `NAME=value`.
 fn assignments(text: &str, name: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
@@ -538,6 +572,26 @@ mod tests {
                 .collect();
             let (vars, _) = parse(&text);
             assert!(vars.keys().all(|name| is_name(name)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_set_where_it_belongs_and_every_other_byte_stays() {
+        for (text, expected) in [
+            ("S=a\nT=1\n", "S=x\nT=1\n"),
+            ("# S\n#S=\nT=1\n", "# S\nS=x\nT=1\n"),
+            ("#S=old\r\nT=1\r\n", "S=x\r\nT=1\r\n"),
+            ("#SS=\nT=1", "#SS=\nT=1\nS=x\n"),
+            ("", "S=x\n"),
+            // The line is inside of a value.
+            ("T=\"\n#S=\n\"\n", "T=\"\n#S=\n\"\nS=x\n"),
+        ] {
+            let changed = with_variable(text, "S", "x");
+            assert_eq!(changed.as_deref(), Some(expected), "{text:?}");
+        }
+        // An open quote, and a line that goes on, would swallow it.
+        for text in ["T=\"1\n", "T=1 \\"] {
+            assert_eq!(with_variable(text, "S", "x"), None, "{text:?}");
         }
     }
 

@@ -23,6 +23,15 @@ pub mod notify;
 pub mod serve;
 pub mod stripe;
 
+use std::collections::BTreeMap;
+
+use crate::host::zone::Zone;
+
 pub use error::{ConfigError, ConfigWarning};
 pub(crate) use value::looks_secret;
 pub use value::{Address, Counted};
+
+/// The time zone in which people read.
+pub(crate) fn zone(vars: &BTreeMap<String, String>) -> Result<Zone, ConfigError> {
+    table::TZ.read(vars)
+}

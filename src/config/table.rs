@@ -14,6 +14,7 @@ use super::value::{self, Address, Counted};
 use crate::base::near::distance;
 use crate::base::secret::Secret;
 use crate::base::webhook_key::WebhookKey;
+use crate::host::zone::Zone;
 use crate::truth::reading::{Mode, NamePlaces, Ours};
 
 /// What operators are told about a variable.
@@ -405,6 +406,14 @@ rows! {
         why: "One message is sent at a time: a silent receiver holds up all others for that long.",
         remedy: IN_RANGE,
         parse: |text| value::seconds(text, 1..=60),
+    }
+
+    TZ: Zone {
+        default: "",
+        doc: "Time zone of what people read, such as Europe/Berlin. Not set: this machine's (/etc/localtime).",
+        why: "Times are shown in UTC, and days and months of `paidup report` are those of UTC.",
+        remedy: "Set a name of /usr/share/zoneinfo (on Debian of the package tzdata), or remove the variable.",
+        parse: value::zone,
     }
 }
 

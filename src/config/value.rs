@@ -14,6 +14,7 @@ use ureq::http::Uri;
 
 use crate::base::secret::Secret;
 use crate::base::webhook_key::WebhookKey;
+use crate::host::zone::Zone;
 use crate::truth::new_order::is_page;
 use crate::truth::reading::{Mode, Ours};
 
@@ -388,6 +389,11 @@ fn is_loopback(host: &str) -> bool {
 pub(crate) fn looks_secret(value: &str) -> bool {
     const STARTS: [&str; 5] = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
     STARTS.iter().any(|start| value.contains(start))
+}
+
+/// A time zone that this machine knows.
+pub(super) fn zone(text: &str) -> Result<Zone, String> {
+    Zone::named(text).ok_or_else(|| "is no time zone that this machine knows".to_owned())
 }
 
 #[cfg(test)]

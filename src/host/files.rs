@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -99,7 +99,8 @@ pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
 }
 
 /// Replaces the content of a file, and keeps its owner and mode. At every moment the file has the
-/// whole old content or the whole new one.
+/// whole old content or the whole new one; only on a full disk, where no second file fits beside it, is
+/// the file itself written.
 ///
 /// # Errors
 /// The operating system's; then the old content is still there.
@@ -110,11 +111,40 @@ pub(crate) fn replace(path: &Path, content: &str) -> io::Result<()> {
     // A process that was killed may have left it there.
     remove(&staged)?;
     let written = write_like(&staged, &path, content).and_then(|()| fs::rename(&staged, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&staged);
+    match written {
+        Ok(()) => sync_folder_of(&path),
+        Err(error) => {
+            let _ = fs::remove_file(&staged);
+            match is_full(&error) {
+                true => overwrite(&path, content),
+                false => Err(error),
+            }
+        }
     }
-    written?;
-    sync_folder_of(&path)
+}
+
+/// Whether the system refused for want of room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// Writes over the content of a file, within the blocks that it has.
+fn overwrite(path: &Path, content: &str) -> io::Result<()> {
+    let before = fs::read(path)?;
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut write = |content: &[u8]| {
+        file.rewind()?;
+        file.write_all(content)?;
+        let end = file.stream_position()?;
+        file.set_len(end)?;
+        file.sync_all()
+    };
+    write(content.as_bytes()).inspect_err(|_| {
+        let _ = write(&before);
+    })
 }
 
 /// Writes and syncs a new file, private until it has the owner and mode of `model`.

@@ -1,4 +1,4 @@
-//! What this machine provides: clock, files, log, service manager.
+//! What this machine provides: clock, time zone, files, log, service manager.
 
 pub mod clock;
 pub mod files;
@@ -6,3 +6,4 @@ pub mod identity;
 pub mod logger;
 pub mod systemd;
 pub mod turns;
+pub mod zone;

@@ -2,12 +2,14 @@
 //!
 //! Two things can be wrong. An order can be refused: then it waits for its own next try, and the others
 //! go on. Or the destination is down: it cannot be reached, is too busy, or refuses one order after the
-//! other; then one order at each step is tried, until one is heard.
+//! other; then one order at each step is tried, until one is heard. Which of the two it is shows only
+//! with another order, so each step tries one that was not tried before, and an order that was refused
+//! before says nothing of the destination.
 
 use std::fmt;
 
 use crate::base::id::UnixSeconds;
-use crate::store::{Destination, Due, Told};
+use crate::store::{Destination, Told};
 
 /// Pauses after the first, second, … failure, in seconds. The last one is for ever.
 const STEPS: [i64; 6] = [5, 30, 2 * 60, 10 * 60, 30 * 60, 3600];
@@ -16,7 +18,9 @@ const PAUSE_MAX: i64 = 3600 + 720;
 /// Longest `Retry-After` that is respected, in seconds.
 const RETRY_AFTER_MAX: i64 = 3600;
 /// Different orders refused in a row: it is not the orders.
-const REFUSED_IN_A_ROW: usize = 3;
+const REFUSED_IN_A_ROW: u32 = 3;
+/// So many where it was the orders time and again.
+const REFUSED_IN_A_ROW_MAX: u32 = 96;
 
 /// What came of telling an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +78,11 @@ impl Reaction {
 #[derive(Debug)]
 pub(crate) struct Course {
     pub(crate) destination: Destination,
-    /// The orders that were refused since one was heard.
-    refused: Vec<i64>,
+    /// How many orders were refused for the first time since one was heard.
+    refused: u32,
+    /// How many of them mean that the destination is down: more after each time that another order was
+    /// heard then.
+    refused_max: u32,
     /// What was known to be new when it was tried last.
     news: i64,
 }
@@ -85,13 +92,19 @@ impl Course {
     pub(crate) fn new(destination: Destination, quiet: i64) -> Course {
         Course {
             destination,
-            refused: Vec::new(),
+            refused: 0,
+            refused_max: REFUSED_IN_A_ROW,
             news: quiet,
         }
     }
 
     pub(crate) fn is_down(&self) -> bool {
         self.destination.failing_since.is_some()
+    }
+
+    /// Whether it is down because it refuses one order after the other.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.is_down() && self.refused > 0
     }
 
     /// Whether a destination that is down may be tried now. Something new to tell begins the steps anew,
@@ -111,64 +124,62 @@ impl Course {
         false
     }
 
-    /// What an answer changes, and what is to be written of the order.
+    /// What an answer to the state `version` of an order changes, and what is to be written of the order.
     pub(crate) fn take(
         &mut self,
-        due: Due,
-        told: &Told,
+        (version, told): (i64, &Told),
         answer: Reaction,
         (quiet, now): (i64, UnixSeconds),
         dice: u32,
-    ) -> Option<Told> {
-        match answer {
-            Reaction::Heard(_) => Some(self.heard(due, told, now)),
+    ) -> Told {
+        let was_down = self.is_down();
+        let is_first = told.tries == 0;
+        let (why, retry_after, is_down) = match answer {
+            Reaction::Heard(_) => return self.heard(version, told, now),
             Reaction::Refused(status, retry_after) => {
-                let was_down = self.is_down();
-                self.pass(due);
-                self.refused.retain(|order| *order != due.order);
-                self.refused.push(due.order);
-                let why = Why::Status(status);
-                if was_down || self.refused.len() >= REFUSED_IN_A_ROW {
-                    self.fail(why, retry_after, (quiet, now), dice);
-                }
-                // While all are refused, that says nothing of this one.
-                let tries = match was_down {
-                    true => told.tries.max(1),
-                    false => told.tries.saturating_add(1),
-                };
-                Some(Told {
-                    tries,
-                    tried: Some(now),
-                    next_try: Some(after(now, tries, retry_after, dice)),
-                    why: Some(why.to_string()),
-                    ..told.clone()
-                })
+                self.refused += u32::from(was_down || is_first);
+                let is_down = self.refused >= self.refused_max;
+                (Why::Status(status), retry_after, is_down)
             }
             Reaction::Down(why, retry_after) => {
-                self.fail(why, retry_after, (quiet, now), dice);
-                None
+                self.refused = 0;
+                (why, retry_after, true)
             }
+        };
+        let is_down = was_down || (is_first && is_down);
+        if is_down {
+            self.fail(why, retry_after, (quiet, now), dice);
+        }
+        // While nothing is heard, that says little of this one.
+        let tries = match is_down {
+            true => told.tries.max(1),
+            false => told.tries.saturating_add(1),
+        };
+        Told {
+            tries,
+            tried: Some(now),
+            next_try: Some(after(now, tries, retry_after, dice)),
+            why: Some(why.to_string()),
+            ..told.clone()
         }
     }
 
-    fn heard(&mut self, due: Due, told: &Told, now: UnixSeconds) -> Told {
-        self.refused.clear();
+    fn heard(&mut self, version: i64, told: &Told, now: UnixSeconds) -> Told {
+        if self.is_refusing() {
+            self.refused_max = (self.refused_max * 2).min(REFUSED_IN_A_ROW_MAX);
+        }
+        self.refused = 0;
         self.destination = Destination {
             name: std::mem::take(&mut self.destination.name),
-            cursor: self.destination.cursor.max(due.version),
+            cursor: self.destination.cursor,
             ..Destination::default()
         };
         Told {
             order: told.order,
-            version: Some(due.version),
+            version: Some(version),
             at: Some(now),
             ..Told::default()
         }
-    }
-
-    /// The order was looked at, whatever came of it.
-    pub(crate) fn pass(&mut self, due: Due) {
-        self.destination.cursor = self.destination.cursor.max(due.version);
     }
 
     fn fail(
@@ -222,11 +233,9 @@ mod tests {
         Course::new(Destination::default(), 0)
     }
 
-    fn due(order: i64) -> Due {
-        Due {
-            order,
-            version: order,
-        }
+    /// What comes of telling an order for the first time.
+    fn takes(course: &mut Course, answer: Reaction, (quiet, now): (i64, UnixSeconds)) -> Told {
+        course.take((1, &Told::default()), answer, (quiet, now), 20)
     }
 
     fn at(seconds: i64) -> UnixSeconds {
@@ -263,46 +272,77 @@ mod tests {
     }
 
     #[test]
-    fn one_refused_order_never_stops_the_others() {
-        let mut course = course();
-        let mut told = Told::default();
-        for now in 0..10 {
-            let answer = Reaction::Refused(500, None);
-            told = course
-                .take(due(1), &told, answer, (0, at(now)), 20)
-                .unwrap();
-            assert!(!course.is_down());
+    fn an_order_that_was_refused_before_never_stops_the_others() {
+        for answer in [
+            Reaction::Refused(500, None),
+            Reaction::Down(Why::Timeout, None),
+            Reaction::Down(Why::Status(502), None),
+        ] {
+            let mut course = course();
+            let mut told = Told {
+                tries: 1,
+                ..Told::default()
+            };
+            for now in 0..10 {
+                told = course.take((1, &told), answer, (0, at(now)), 20);
+                assert!(!course.is_down());
+            }
+            assert_eq!((told.tries, told.next_try), (11, Some(at(9 + 3600))));
+            assert!(told.why.is_some());
         }
-        assert_eq!((told.tries, told.next_try), (10, Some(at(9 + 3600))));
-        assert_eq!(told.why.as_deref(), Some("status 500"));
     }
 
     #[test]
     fn three_different_ones_in_a_row_are_the_destination_and_one_that_is_heard_ends_it() {
         let mut course = course();
         let refused = Reaction::Refused(500, None);
-        for order in [1, 2] {
-            course.take(due(order), &Told::default(), refused, (9, START), 20);
+        for _ in [1, 2] {
+            takes(&mut course, refused, (9, START));
             assert!(!course.is_down());
         }
-        course.take(due(3), &Told::default(), refused, (9, START), 20);
-        assert!(course.is_down() && course.destination.cursor == 3);
+        takes(&mut course, refused, (9, START));
+        assert!(course.is_refusing());
         assert!(!course.may_try(9, at(4)) && course.may_try(9, at(5)));
         // A probe that is refused says nothing of its order.
         let told = Told {
             tries: 1,
             ..Told::default()
         };
-        let told = course.take(due(4), &told, refused, (9, at(5)), 20).unwrap();
+        let told = course.take((4, &told), refused, (9, at(5)), 20);
         assert_eq!((told.tries, told.next_try), (1, Some(at(10))));
         assert_eq!(course.destination.next_try, Some(at(35)));
-        let told = course.take(due(4), &told, Reaction::Heard(200), (9, at(35)), 20);
-        let told = told.unwrap();
+        let told = course.take((4, &told), Reaction::Heard(200), (9, at(35)), 20);
         assert_eq!(
             (told.version, told.at, told.next_try),
             (Some(4), Some(at(35)), None)
         );
-        assert!(!course.is_down() && course.destination.cursor == 4);
+        assert!(!course.is_down());
+    }
+
+    /// How many different ones in a row it takes.
+    fn refused_until_down(course: &mut Course) -> u32 {
+        let refused = Reaction::Refused(500, None);
+        for count in 1..1_000 {
+            takes(course, refused, (9, START));
+            if course.is_down() {
+                return count;
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn where_it_was_the_orders_it_takes_more_of_them_until_it_is_the_destination_again() {
+        let mut course = course();
+        for count in [3, 6, 12, 24, 48, 96, 96] {
+            assert_eq!(refused_until_down(&mut course), count);
+            takes(&mut course, Reaction::Heard(200), (9, START));
+        }
+        // What cannot be reached at all is another matter.
+        let mut course = Course::new(Destination::default(), 0);
+        takes(&mut course, Reaction::Down(Why::Connect, None), (9, START));
+        takes(&mut course, Reaction::Heard(200), (9, START));
+        assert_eq!(refused_until_down(&mut course), 3);
     }
 
     #[test]
@@ -311,7 +351,7 @@ mod tests {
         let down = Reaction::Down(Why::Connect, None);
         let mut now = START;
         for _ in 0..9 {
-            course.take(due(1), &Told::default(), down, (10, now), 20);
+            takes(&mut course, down, (10, now));
             now = course.destination.next_try.unwrap();
         }
         let tried = course.destination.tried.unwrap();
@@ -319,10 +359,10 @@ mod tests {
         assert!(!course.may_try(10, soon), "nothing is new");
         assert!(!course.may_try(11, UnixSeconds(tried.0 + 4)), "too soon");
         assert!(course.may_try(11, soon));
-        course.take(due(1), &Told::default(), down, (11, soon), 20);
+        takes(&mut course, down, (11, soon));
         assert_eq!(course.destination.next_try, Some(UnixSeconds(soon.0 + 5)));
         let busy = Reaction::Down(Why::Status(429), Some(900));
-        course.take(due(1), &Told::default(), busy, (11, soon), 20);
+        takes(&mut course, busy, (11, soon));
         assert!(!course.may_try(12, UnixSeconds(soon.0 + 899)));
         assert!(course.may_try(12, UnixSeconds(soon.0 + 900)));
     }
@@ -330,13 +370,7 @@ mod tests {
     #[test]
     fn a_time_that_another_clock_has_set_is_not_waited_for() {
         let mut course = course();
-        course.take(
-            due(1),
-            &Told::default(),
-            Reaction::Down(Why::Tls, None),
-            (0, at(86_400)),
-            0,
-        );
+        takes(&mut course, Reaction::Down(Why::Tls, None), (0, at(86_400)));
         assert!(course.may_try(0, START));
     }
 
@@ -349,7 +383,7 @@ mod tests {
             let quiet = second / 86_400;
             if !course.is_down() || course.may_try(quiet, at(second)) {
                 let down = Reaction::Down(Why::Timeout, None);
-                course.take(due(1), &Told::default(), down, (quiet, at(second)), 17);
+                course.take((1, &Told::default()), down, (quiet, at(second)), 17);
                 gap = gap.max(second - last);
                 (probes, last) = (probes + 1, second);
             }

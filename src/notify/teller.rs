@@ -107,8 +107,7 @@ impl Teller {
         Ok(is_more)
     }
 
-    /// What is due: what has changed, oldest change first, and then what was refused before. In this
-    /// order, because three refused ones in a row stop all for a while.
+    /// What is due: what has changed, oldest change first, and then what was refused before.
     fn due(&self, quiet: i64, now: UnixSeconds) -> Result<Vec<Due>, StoreError> {
         let destination = &self.course.destination;
         let mut due = self.store.due_by_change(destination.cursor, quiet, BATCH)?;
@@ -117,8 +116,14 @@ impl Teller {
     }
 
     /// One order to try a destination with that is down: one that it has not refused, if there is one.
+    /// When it refuses one after the other, those that come next are perhaps of the same kind.
     fn probe(&self, quiet: i64) -> Result<Vec<Due>, StoreError> {
         let destination = &self.course.destination;
+        if self.course.is_refusing()
+            && let Some(due) = self.store.any_due(destination, quiet)?
+        {
+            return Ok(vec![due]);
+        }
         let due = self.store.due_by_change(destination.cursor, quiet, 1)?;
         if !due.is_empty() {
             return Ok(due);
@@ -131,7 +136,7 @@ impl Teller {
         let tale = self.store.tale(due.order, name)?;
         // One that has changed meanwhile is told when it is quiet again.
         let Some(tale) = tale.filter(|tale| tale.order.changed <= quiet) else {
-            self.course.pass(due);
+            self.pass(due);
             return Ok(());
         };
         let message = Notice::of_order(name, &tale);
@@ -140,9 +145,9 @@ impl Teller {
         log_answer(&tale, answer);
         let was_down = self.course.is_down();
         let dice = getrandom::u32().unwrap_or_default();
-        let told = self
-            .course
-            .take(due, &tale.told, answer, (quiet, now.unix), dice);
+        let state = (tale.order.changed, &tale.told);
+        let told = self.course.take(state, answer, (quiet, now.unix), dice);
+        self.pass(due);
         if self.course.is_down() && !was_down {
             let fields = LogFields {
                 status: status(answer),
@@ -151,9 +156,15 @@ impl Teller {
             };
             logger::write(log_line::Message::DestinationDown, &fields);
         }
-        self.told.extend(told);
+        self.told.push(told);
         self.told_since.get_or_insert(now.instant);
         Ok(())
+    }
+
+    /// The order was looked at, whatever came of it.
+    fn pass(&mut self, due: Due) {
+        let cursor = &mut self.course.destination.cursor;
+        *cursor = due.cursor.max(*cursor);
     }
 
     /// Writes what was heard.
@@ -447,6 +458,74 @@ mod tests {
         shop.happens(&paid("late"));
         shop.passes(8);
         assert_eq!(shop.status_of("ord_late").as_deref(), Some("paid"));
+    }
+
+    /// Whoever refuses orders whose name begins with `ord_bad`, whatever else happens.
+    fn picky() -> Shop {
+        Shop::new(|body| {
+            let order = body["data"]["order"]["orderId"].as_str().unwrap();
+            match order.starts_with("ord_bad") {
+                true => Reaction::Refused(500, None),
+                false => Reaction::Heard(200),
+            }
+        })
+    }
+
+    #[test]
+    fn however_many_are_refused_in_a_row_those_behind_them_are_told_within_a_few_steps() {
+        for bad in [4, 30, 100] {
+            let mut shop = picky();
+            for order in 0..bad {
+                shop.happens(&paid(&format!("bad{order}")));
+            }
+            for order in 0..95 {
+                shop.happens(&paid(&format!("good{order}")));
+            }
+            // Chance chooses whom to try it with: minutes, where in turn it would be days.
+            let is_done = |shop: &Shop| shop.rows.borrow().len() == 95;
+            for _ in 0..24 * 60 {
+                if !is_done(&shop) {
+                    shop.passes(60);
+                }
+            }
+            assert!(is_done(&shop), "{bad}");
+        }
+    }
+
+    /// A receiver that crashes on one order, or a proxy that gives up on it, looks as if it were away.
+    #[test]
+    fn one_order_that_brings_the_receiver_down_does_not_keep_the_others() {
+        let mut shop = Shop::new(|body| match body["data"]["order"]["orderId"] == "ord_7" {
+            true => Reaction::Down(Why::Timeout, None),
+            false => Reaction::Heard(200),
+        });
+        for order in 0..100 {
+            shop.happens(&paid(&order.to_string()));
+        }
+        shop.passes(10);
+        assert_eq!(shop.rows.borrow().len(), 99);
+        shop.passes(86_400);
+        let asked = shop.asked.get() - 99;
+        assert!((24..36).contains(&asked), "tried {asked} times in a day");
+    }
+
+    #[test]
+    fn orders_that_were_refused_before_never_hold_up_the_others_when_their_time_comes() {
+        let mut shop = picky();
+        for order in 0..20 {
+            shop.happens(&paid(&format!("bad{order}")));
+            shop.happens(&paid(&format!("good{order}")));
+        }
+        shop.passes(60);
+        for order in 20..200 {
+            let now = UnixSeconds(shop.clock.get());
+            shop.server.tell_at_once("shop", now).unwrap();
+            shop.passes(2);
+            shop.happens(&paid(&format!("good{order}")));
+            shop.passes(2);
+            let name = format!("ord_good{order}");
+            assert_eq!(shop.status_of(&name).as_deref(), Some("paid"));
+        }
     }
 
     #[test]

@@ -356,13 +356,13 @@ fn notice(config: &Config, edge: Option<SocketAddr>, admin: Option<SocketAddr>) 
         None => address.to_string(),
     };
     format!(
-        "paidup {} serves on {}, admin on {}, database {}",
+        "paidup {} serves on {}, admin {}, database {}",
         env!("CARGO_PKG_VERSION"),
         shown(&config.listen, edge),
-        config
-            .admin
-            .as_ref()
-            .map_or_else(|| "off".to_owned(), |address| shown(address, admin)),
+        config.admin.as_ref().map_or_else(
+            || "off".to_owned(),
+            |address| format!("on {}", shown(address, admin))
+        ),
         config.database.display()
     )
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::orders::{self, StoredOrder};
 use super::payments::{self, Assignment, StoredPayment};
 use super::{StoreError, checkout, ledger, object};
-use crate::base::id::OrderId;
+use crate::base::id::{OrderId, UnixSeconds};
 use crate::base::log_line::Message;
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
 use crate::truth::event::{Ignored, Meaning};
@@ -17,13 +17,16 @@ use crate::truth::names::Belongs;
 use crate::truth::order::{Flag, State};
 use crate::truth::payment::Payment;
 use crate::truth::reading::Mode;
+use crate::truth::takings::Quarters;
 use crate::truth::totals::{Share, Totals};
 
-/// Records one delivery. `mode` is that of the file: the first event that has one settles it.
+/// Records one delivery. `mode` is that of the file: the first event that has one settles it. What it
+/// changes of the takings is added to `quarters`.
 pub(super) fn record_one(
     db: &Connection,
     delivery: &Delivery,
     mode: &mut Option<Mode>,
+    quarters: &mut Quarters,
 ) -> Result<Receipt, StoreError> {
     let event = &delivery.event;
     let known = ledger::find(db, &event.id)?;
@@ -38,7 +41,7 @@ pub(super) fn record_one(
                 *mode = event.mode;
                 settle_mode(db, event.mode)?;
             }
-            apply(db, delivery, seq, fact)
+            apply(db, delivery, seq, fact, quarters)
         }
         Meaning::Ignored(why) if seq.is_none() => ignore(db, delivery, None, *why),
         Meaning::Fact(_) | Meaning::Ignored(_) => Ok(receipt(Outcome::Duplicate, None)),
@@ -118,6 +121,7 @@ fn apply(
     delivery: &Delivery,
     seq: Option<i64>,
     fact: &Fact,
+    quarters: &mut Quarters,
 ) -> Result<Receipt, StoreError> {
     let touched = payments::touched_by(db, fact)?;
     let joined = join(&touched, fact);
@@ -143,6 +147,7 @@ fn apply(
         seq,
         touched: &touched,
         news: Vec::new(),
+        quarters,
     };
     let order = writes.write(fact, &joined, &home)?;
     Ok(Receipt {
@@ -176,6 +181,8 @@ struct Writes<'a> {
     touched: &'a [StoredPayment],
     /// What the log will say.
     news: Vec<News>,
+    /// What changes of the takings.
+    quarters: &'a mut Quarters,
 }
 
 impl Writes<'_> {
@@ -186,9 +193,15 @@ impl Writes<'_> {
         joined: &Payment,
         home: &Home,
     ) -> Result<Option<StoredOrder>, StoreError> {
+        // What moved counts while it is an order's, whichever that is.
+        let counted = self.touched.iter();
+        for payment in counted.filter(|payment| payment.order_id.is_some()) {
+            self.quarters.count_payment(&payment.facts, -1);
+        }
         let order = match home {
             Home::Order(name) => {
                 let share = Share::of(joined, name);
+                self.quarters.count_payment(joined, 1);
                 Some((self.write_order(name, &share)?, share))
             }
             Home::Unknown | Home::OtherShop => None,
@@ -226,10 +239,13 @@ impl Writes<'_> {
         rest.totals.add(share);
         let main = share.clone().or_better(rest.main);
         let state = State::from_totals(&rest.totals, &main, since, is_contested);
+        let counted = main.counted(&state);
         if let Some(before) = before {
-            return self.update_order(before, state, &rest.totals);
+            return self.update_order(before, state, &rest.totals, counted);
         }
-        let order = orders::insert(self.db, name, state, self.delivery.received)?;
+        self.quarters
+            .count_order(counted, state.currency.as_deref(), 1);
+        let order = orders::insert(self.db, name, state, counted, self.delivery.received)?;
         self.tell(&order, None)?;
         Ok(order)
     }
@@ -255,11 +271,16 @@ impl Writes<'_> {
         before: StoredOrder,
         state: State,
         totals: &Totals,
+        counted: Option<UnixSeconds>,
     ) -> Result<StoredOrder, StoreError> {
         let totals = orders::in_json(totals)?;
-        if totals != before.totals {
-            orders::update_totals(self.db, before.id, totals.as_deref())?;
+        if totals != before.totals || counted != before.counted {
+            orders::update_sums(self.db, before.id, totals.as_deref(), counted)?;
         }
+        let currency = before.state.currency.as_deref();
+        self.quarters.count_order(before.counted, currency, -1);
+        self.quarters
+            .count_order(counted, state.currency.as_deref(), 1);
         self.update_state(before, state)
     }
 
@@ -334,6 +355,8 @@ impl Writes<'_> {
                 State::from_totals(&rest.totals, main, since, is_contested)
             }
             (None, Some(to)) if !checkout::is_asked_for(self.db, &order.name)? => {
+                let currency = order.state.currency.as_deref();
+                self.quarters.count_order(order.counted, currency, -1);
                 orders::show_as_changed(self.db, to.id, self.delivery.received)?;
                 orders::absorb(self.db, &order, to)?;
                 self.news.push(renamed(to));
@@ -341,7 +364,8 @@ impl Writes<'_> {
             }
             (None, Some(_) | None) => State::before_payment(order.state.since, is_contested),
         };
-        self.update_order(order, state, &rest.totals)?;
+        let counted = rest.main.and_then(|main| main.counted(&state));
+        self.update_order(order, state, &rest.totals, counted)?;
         Ok(())
     }
 

@@ -300,6 +300,7 @@ fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
         db,
         ask.order,
         State::before_payment(ask.now, false),
+        None,
         ask.now,
     )?;
     let mut digest = hex::encode(ask.sha256);

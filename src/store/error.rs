@@ -7,6 +7,7 @@ use rusqlite::{ErrorCode as Code, ffi};
 
 use super::SCHEMA_VERSION;
 use crate::base::log_line::ErrorCode;
+use crate::host::files::is_full;
 use crate::truth::reading::Mode;
 
 /// Why the database could not be used.
@@ -235,19 +236,10 @@ fn is_write(extended: i32) -> bool {
     )
 }
 
-/// Whether the system refused for want of room: the only table of that.
-///
-/// SQLite knows ENOSPC alone, and of the others it keeps the number to itself where safe Rust cannot
-/// ask. But it sets this thread's `errno` by the write that failed, and undoing a transaction makes
-/// no call that fails; tests/disk lets every single write of a delivery fail to show it. Were it lost
-/// after all, the error would be the fatal one: nothing is committed either way.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
-}
-
+/// SQLite knows ENOSPC alone, and of other refusals for want of room it keeps the number to itself where
+/// safe Rust cannot ask. But it sets this thread's `errno` by the write that failed, and undoing a
+/// transaction makes no call that fails; tests/disk lets every single write of a delivery fail to show
+/// it. Were it lost after all, the error would be the fatal one: nothing is committed either way.
 pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
     let extended = failure.extended_code;
     #[expect(

@@ -19,10 +19,11 @@
 //! told      what `paidup notify` has told, and to whom
 //! feed      what has changed, for those who poll
 //! read      what commands, metrics and the API ask for
+//! wanted    pages of orders
 //! record    commits deliveries
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
-//! payments, object, orders, ledger    the rows of one table each, or of a few
+//! payments, object, orders, ledger, takings    the rows of one table each, or of a few
 //! connect   connects to the file, and refuses one that is not ours
 //! wal       when the log is moved into the file
 //! watch     whether the open files are still the ones at these names
@@ -55,9 +56,11 @@ mod payments;
 mod read;
 mod readers;
 mod record;
+mod takings;
 mod told;
 mod upkeep;
 mod wal;
+mod wanted;
 mod watch;
 pub mod writer;
 
@@ -71,10 +74,12 @@ pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
 pub(crate) use readers::{Process, readers};
+pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};
 pub(crate) use upkeep::{Chore, Retired};
 pub use upkeep::{PruneBatch, Summary};
+pub use wanted::{Cursor, Entry, Moved, Place, Wanted};
 
 use connect::Schema;
 use watch::Watch;

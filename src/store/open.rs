@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, ffi};
 
 use super::connect::{APPLICATION_ID, SCHEMA, Schema, begin, refuse_lone_log, share_existing};
 use super::watch::{Log, Watch};
-use super::{Store, StoreError, UseLock, error};
+use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
@@ -182,7 +182,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
         // Closed before SQLite opens it. Closing it later would drop the locks of this process.
         Ok(made) => drop(made),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) if error::is_full(&error) => return Err(StoreError::Full),
+        Err(error) if files::is_full(&error) => return Err(StoreError::Full),
         Err(_) => return Err(StoreError::CannotOpen),
     }
     Ok(())

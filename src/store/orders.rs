@@ -23,6 +23,8 @@ pub struct StoredOrder {
     pub changed: i64,
     /// What its payments add up to, as JSON; `None` with one payment or without any.
     pub(super) totals: Option<String>,
+    /// The quarter of an hour in whose takings it is counted; `None` while it has taken no money.
+    pub(super) counted: Option<UnixSeconds>,
 }
 
 /// One step of an order's story.
@@ -56,7 +58,7 @@ pub(super) const NUMBERS_A_SECOND: i64 = 1 << 20;
 /// What `StoredOrder::read` expects, in this order.
 pub(super) const ORDER_COLUMNS: &str =
     "id, name, status, dispute, amount, refunded, currency, flags,
-     session, intent, created, updated_at, changed, pending, disputed, lost, reference, totals";
+     session, intent, created, updated_at, changed, pending, disputed, lost, reference, totals, counted";
 
 /// What `Change::read` expects, in this order.
 pub(super) const CHANGE_COLUMNS: &str = "at, from_status, to_status, dispute, amount, refunded, flags, \
@@ -90,6 +92,7 @@ impl StoredOrder {
             updated_at: UnixSeconds(row.get(11)?),
             changed: row.get(12)?,
             totals: row.get(17)?,
+            counted: row.get::<_, Option<i64>>(18)?.map(UnixSeconds),
         })
     }
 
@@ -147,12 +150,14 @@ pub(super) fn insert(
     db: &Connection,
     name: &OrderId,
     state: State,
+    counted: Option<UnixSeconds>,
     updated_at: UnixSeconds,
 ) -> Result<StoredOrder, StoreError> {
     let mut statement = db.prepare_cached(
         "INSERT INTO orders (name, status, dispute, amount, refunded, currency, flags, session,
-                             intent, created, updated_at, changed, pending, disputed, lost, reference)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                             intent, created, updated_at, changed, pending, disputed, lost, reference,
+                             counted)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     )?;
     let changed = next_change(db, updated_at)?;
     let id = statement.insert(params![
@@ -172,12 +177,14 @@ pub(super) fn insert(
         state.disputed,
         state.lost,
         state.reference.as_ref().map(OrderId::as_str),
+        counted.map(|at| at.0),
     ])?;
     count(db, state.status, 1)?;
     Ok(StoredOrder {
         id,
         name: name.clone(),
         totals: None,
+        counted,
         state,
         updated_at,
         changed,
@@ -231,14 +238,16 @@ pub(super) fn update(
     Ok(StoredOrder { changed, ..order })
 }
 
-/// Writes what an order's payments add up to.
-pub(super) fn update_totals(
+/// Writes what an order's payments add up to, and where it is counted.
+pub(super) fn update_sums(
     db: &Connection,
     id: i64,
     totals: Option<&str>,
+    counted: Option<UnixSeconds>,
 ) -> Result<(), StoreError> {
-    let mut update = db.prepare_cached("UPDATE orders SET totals = ?2 WHERE id = ?1")?;
-    update.execute(params![id, totals])?;
+    let mut update =
+        db.prepare_cached("UPDATE orders SET totals = ?2, counted = ?3 WHERE id = ?1")?;
+    update.execute(params![id, totals, counted.map(|at| at.0)])?;
     Ok(())
 }
 

@@ -87,6 +87,20 @@ pub(super) fn of_order(db: &Connection, order_id: i64) -> Result<Vec<Payment>, S
     Ok(payments.collect::<Result<_, _>>()?)
 }
 
+/// Shows the facts of each payment of an order, one at a time: there may be thousands.
+pub(super) fn each_of(
+    db: &Connection,
+    order_id: i64,
+    mut show: impl FnMut(&Payment),
+) -> Result<(), StoreError> {
+    let mut find = db.prepare_cached(concat!("SELECT facts FROM ", payments_of_order!()))?;
+    let mut rows = find.query([order_id])?;
+    while let Some(row) = rows.next()? {
+        show(&read_facts(row, 0)?);
+    }
+    Ok(())
+}
+
 /// The facts of one payment.
 pub(super) fn by_id(db: &Connection, id: i64) -> Result<Payment, StoreError> {
     let mut find = db.prepare_cached("SELECT facts FROM payment WHERE id = ?1")?;

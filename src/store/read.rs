@@ -6,7 +6,9 @@ use super::error::UNREADABLE;
 use super::ledger::EVENT_COLUMNS;
 use super::orders::{self, CHANGE_COLUMNS, ORDER_COLUMNS};
 use super::payments::payments_of_order;
-use super::{Change, Store, StoreError, StoredEvent, StoredOrder, Unheard, object, payments};
+use super::{
+    Change, Store, StoreError, StoredEvent, StoredOrder, Unheard, Wanted, object, payments,
+};
 use crate::truth::order::Status;
 use crate::truth::payment::Payment;
 
@@ -111,7 +113,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Orders, newest first, at most `limit`; only those of `status` if one is given.
+    /// The newest orders, at most `limit`; only those of `status` if one is given.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -120,16 +122,11 @@ impl Store {
         status: Option<Status>,
         limit: u32,
     ) -> Result<Vec<StoredOrder>, StoreError> {
-        let wanted = if status.is_some() {
-            "WHERE status = ?2"
-        } else {
-            "WHERE ?2 IS NULL"
+        let wanted = Wanted {
+            status,
+            ..Wanted::default()
         };
-        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders {wanted} ORDER BY id DESC LIMIT ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let status = status.map(Status::as_str);
-        let rows = statement.query_map(params![limit, status], StoredOrder::read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.wanted(&wanted, None, limit)
     }
 
     /// The story of one order, first change first.

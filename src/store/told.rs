@@ -51,21 +51,22 @@ pub struct Told {
     pub version: Option<i64>,
     /// When it did.
     pub at: Option<UnixSeconds>,
-    /// How often it has refused what came later.
+    /// How often it was told of what came later in vain.
     pub tries: u32,
-    /// When it did so last.
+    /// When that was last.
     pub tried: Option<UnixSeconds>,
     /// When the order is told again; `None` when it need not be.
     pub next_try: Option<UnixSeconds>,
-    /// How it refused.
+    /// What came of it.
     pub why: Option<String>,
 }
 
-/// An order that is to be told, as it was when it was looked for.
+/// An order that is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) order: i64,
-    pub(crate) version: i64,
+    /// Where the cursor is once that is done; 0 for an order that is not told in turn.
+    pub(crate) cursor: i64,
 }
 
 /// All that there is to tell of an order, of one moment.
@@ -230,13 +231,30 @@ impl Store {
         until: UnixSeconds,
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
-        let sql = "SELECT id, changed FROM told JOIN orders ON id = order_id
+        let sql = "SELECT id, 0 FROM told JOIN orders ON id = order_id
                    WHERE destination = ?1 AND changed <= ?2 AND next_try <= ?3
                    ORDER BY next_try LIMIT ?4";
         let mut read = self.connection.prepare_cached(sql)?;
         let Destination { name, cursor, .. } = destination;
         let rows = read.query_map(params![name, cursor, until.0, limit], Due::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// One of the next orders to tell that it has not refused yet, by chance.
+    pub(crate) fn any_due(
+        &self,
+        destination: &Destination,
+        quiet: i64,
+    ) -> Result<Option<Due>, StoreError> {
+        let sql = "SELECT id, 0 FROM (
+                       SELECT id FROM orders WHERE changed > ?2 AND changed <= ?3 AND NOT EXISTS (
+                           SELECT 1 FROM told WHERE order_id = id AND destination = ?1 AND tries > 0)
+                       ORDER BY changed LIMIT 1000)
+                   ORDER BY random() LIMIT 1";
+        let mut read = self.connection.prepare_cached(sql)?;
+        let Destination { name, cursor, .. } = destination;
+        let due = read.query_row(params![name, cursor, quiet], Due::read);
+        Ok(due.optional()?)
     }
 
     /// What there is to tell `destination` of an order; `None` when there is no such order any more.
@@ -470,7 +488,7 @@ impl Due {
     fn read(row: &Row<'_>) -> rusqlite::Result<Due> {
         Ok(Due {
             order: row.get(0)?,
-            version: row.get(1)?,
+            cursor: row.get(1)?,
         })
     }
 }

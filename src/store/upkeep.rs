@@ -13,6 +13,7 @@ use super::payments::{payments_of_order, read_facts};
 use super::{Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
 use crate::truth::order::{Flag, State, Status};
+use crate::truth::takings::Quarters;
 use crate::truth::totals::{Share, Totals};
 
 /// Problems reported at most. Nobody reads more.
@@ -126,13 +127,19 @@ impl Store {
         let sql = format!("SELECT {ORDER_COLUMNS} FROM orders ORDER BY id");
         let mut statement = moment.prepare(&sql)?;
         let mut rows = statement.query([])?;
+        let mut quarters = Quarters::default();
         while let Some(row) = rows.next()?
             && problems.len() < PROBLEMS_MAX
         {
-            problems.extend(disagreement(&moment, &StoredOrder::read(row)?)?);
+            let order = StoredOrder::read(row)?;
+            problems.extend(disagreement(&moment, &order, &mut quarters)?);
         }
         problems.extend(payments_astray(&moment)?);
         problems.extend(miscounted(&moment)?);
+        if problems.is_empty() {
+            let mistaken = self.mistaken(quarters)?.into_iter();
+            problems.extend(mistaken.take(PROBLEMS_MAX));
+        }
         Ok(problems)
     }
 
@@ -275,8 +282,13 @@ fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     })
 }
 
-/// What is wrong with an order that is not what its payments make of it.
-fn disagreement(db: &Connection, order: &StoredOrder) -> Result<Option<String>, StoreError> {
+/// What is wrong with an order that is not what its payments make of it. What they moved is added to
+/// `quarters`.
+fn disagreement(
+    db: &Connection,
+    order: &StoredOrder,
+    quarters: &mut Quarters,
+) -> Result<Option<String>, StoreError> {
     let name = order.name.as_str();
     let mut statement = db.prepare_cached(concat!("SELECT facts FROM ", payments_of_order!()))?;
     let mut rows = statement.query([order.id])?;
@@ -291,6 +303,7 @@ fn disagreement(db: &Connection, order: &StoredOrder) -> Result<Option<String>, 
             )));
         }
         let share = Share::of(&payment, &order.name);
+        quarters.count_payment(&payment, 1);
         totals.add(&share);
         since = since.min(share.since());
         main = Some(share.or_better(main));
@@ -304,6 +317,13 @@ fn disagreement(db: &Connection, order: &StoredOrder) -> Result<Option<String>, 
         }
         None => return Ok(Some(format!("order {name:?} has no payment"))),
     };
+    let counted = main.and_then(|main| main.counted(&state));
+    quarters.count_order(counted, state.currency.as_deref(), 1);
+    if counted != order.counted {
+        return Ok(Some(format!(
+            "order {name:?} is counted in the takings of another time than its payments say"
+        )));
+    }
     if in_json(&totals)? != order.totals {
         return Ok(Some(format!(
             "order {name:?} has payments that do not add up to its totals"

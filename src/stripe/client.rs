@@ -61,6 +61,17 @@ pub struct NewSession<'a> {
     pub expires_at: Option<UnixSeconds>,
 }
 
+/// The webhook endpoint that is to be made; of the version that the configuration names.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEndpoint<'a> {
+    /// Where Stripe delivers to.
+    pub url: &'a str,
+    /// The types of the events that it delivers.
+    pub enabled_events: &'a [&'a str],
+    /// What the Dashboard shows beside the URL.
+    pub description: &'a str,
+}
+
 /// An object as Stripe answered it when it was asked.
 #[derive(Clone, PartialEq)]
 pub struct Fetched {
@@ -218,10 +229,75 @@ impl StripeApi {
         let request = StripeRequest {
             call: Call::CreateSession,
             path: Call::CreateSession.path().to_owned(),
-            query: Vec::new(),
-            post: Some((&form, key)),
+            method: Method::Post(&form, key),
         };
         self.one(&request)
+    }
+
+    /// Makes a webhook endpoint. Its `secret` is in this answer and in no other, so `key` must be a
+    /// new one for each endpoint, and the same for each attempt.
+    /// <https://docs.stripe.com/api/webhook_endpoints/create>
+    ///
+    /// # Errors
+    /// [`StripeError`]. After [`Cause::Unreachable`] and others that say nothing of what was done,
+    /// there may be an endpoint whose secret nobody has.
+    pub fn create_endpoint(
+        &self,
+        endpoint: &NewEndpoint<'_>,
+        key: &IdempotencyKey,
+    ) -> Result<Fetched, StripeError> {
+        let call = Call::CreateEndpoint;
+        let mut form = vec![pair("url", endpoint.url)];
+        form.extend(enabled_events(endpoint.enabled_events));
+        // It cannot be changed later.
+        form.push(pair("api_version", &*self.version));
+        form.push(pair("description", endpoint.description));
+        self.one(&StripeRequest {
+            call,
+            path: call.path().to_owned(),
+            method: Method::Post(&form, key),
+        })
+    }
+
+    /// Gives a webhook endpoint this list of events in place of its own, and enables it.
+    /// <https://docs.stripe.com/api/webhook_endpoints/update>
+    ///
+    /// # Errors
+    /// [`StripeError`].
+    pub fn update_endpoint(
+        &self,
+        id: &StripeId,
+        events: &[&str],
+        key: &IdempotencyKey,
+    ) -> Result<Fetched, StripeError> {
+        let call = Call::UpdateEndpoint;
+        let mut form = enabled_events(events);
+        form.push(pair("disabled", "false"));
+        self.one(&StripeRequest {
+            call,
+            path: format!("{}/{}", call.path(), id.as_str()),
+            method: Method::Post(&form, key),
+        })
+    }
+
+    /// Deletes a webhook endpoint; one that is not there any more is as good.
+    /// <https://docs.stripe.com/api/webhook_endpoints/delete>
+    ///
+    /// # Errors
+    /// [`StripeError`].
+    pub fn delete_endpoint(&self, id: &StripeId) -> Result<(), StripeError> {
+        let call = Call::DeleteEndpoint;
+        let deleted = self.send(&StripeRequest {
+            call,
+            path: format!("{}/{}", call.path(), id.as_str()),
+            method: Method::Delete,
+        });
+        match deleted {
+            Ok(_) => Ok(()),
+            // An attempt before this one did it, or somebody else.
+            Err(error) if error.cause == Cause::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the object `id`: `call` says of which kind it is.
@@ -229,7 +305,8 @@ impl StripeApi {
     /// # Errors
     /// [`StripeError`].
     pub fn read(&self, call: Call, id: &StripeId) -> Result<Fetched, StripeError> {
-        self.one(&get(call, format!("{}/{}", call.path(), id.as_str())))
+        let path = format!("{}/{}", call.path(), id.as_str());
+        self.one(&get(call, path, Vec::new()))
     }
 
     /// Lists all objects of the kind that `call` lists and that are of the object `of`, which they
@@ -246,9 +323,8 @@ impl StripeApi {
     /// # Errors
     /// [`StripeError`].
     pub fn events(&self, query: &EventsQuery<'_>) -> Result<Page<Fetched>, StripeError> {
-        let mut request = get(Call::ListEvents, Call::ListEvents.path().to_owned());
-        request.query = query.pairs();
-        self.page(&request)
+        let path = Call::ListEvents.path().to_owned();
+        self.page(&get(Call::ListEvents, path, query.pairs()))
     }
 
     /// Lists all webhook endpoints of the account in the key's mode: each has a `url` and its
@@ -310,9 +386,16 @@ const PAGES_MAX: usize = 20;
 struct StripeRequest<'a> {
     call: Call,
     path: String,
-    query: Vec<Pair>,
-    /// The form of a POST; without it the request is a GET.
-    post: Option<(&'a [Pair], &'a IdempotencyKey)>,
+    method: Method<'a>,
+}
+
+/// What is done there, and what goes with it.
+enum Method<'a> {
+    /// With this query.
+    Get(Vec<Pair>),
+    /// With this form.
+    Post(&'a [Pair], &'a IdempotencyKey),
+    Delete,
 }
 
 type Pair = (String, String);
@@ -320,13 +403,16 @@ type Pair = (String, String);
 /// What Stripe makes of a failed attempt: `Stripe-Should-Retry`.
 type Advice = Option<bool>;
 
-fn get(call: Call, path: String) -> StripeRequest<'static> {
-    StripeRequest {
-        call,
-        path,
-        query: Vec::new(),
-        post: None,
-    }
+fn get(call: Call, path: String, query: Vec<Pair>) -> StripeRequest<'static> {
+    let method = Method::Get(query);
+    StripeRequest { call, path, method }
+}
+
+fn enabled_events(events: &[&str]) -> Vec<Pair> {
+    let numbered = events.iter().enumerate();
+    numbered
+        .map(|(index, event)| (format!("enabled_events[{index}]"), (*event).to_owned()))
+        .collect()
 }
 
 fn pair(name: &str, value: impl Into<String>) -> Pair {
@@ -443,14 +529,13 @@ impl StripeApi {
     fn all(&self, call: Call, filter: &[Pair]) -> Result<Vec<Fetched>, StripeError> {
         let mut all: Vec<Fetched> = Vec::new();
         for _ in 0..PAGES_MAX {
-            let mut request = get(call, call.path().to_owned());
-            request.query.extend_from_slice(filter);
-            request.query.push(pair("limit", PAGE_ITEMS));
+            let mut query = filter.to_vec();
+            query.push(pair("limit", PAGE_ITEMS));
             let last = all
                 .last()
                 .map(|last| pair("starting_after", last.id.as_str()));
-            request.query.extend(last);
-            let page = self.page(&request)?;
+            query.extend(last);
+            let page = self.page(&get(call, call.path().to_owned(), query))?;
             all.extend(page.data);
             if !page.has_more {
                 return Ok(all);
@@ -528,9 +613,9 @@ impl StripeApi {
         // ureq takes a timeout of zero for one that has passed already, and so do we.
         let timeout = Some(timeout);
         let key = self.authorization.expose();
-        match request.post {
-            None => {
-                let query = request.query.iter().map(|(name, value)| (name, value));
+        match &request.method {
+            Method::Get(query) => {
+                let query = query.iter().map(|(name, value)| (name, value));
                 let get = self.agent.get(url).query_pairs(query);
                 get.header("Authorization", key)
                     .header("Stripe-Version", &*self.version)
@@ -539,7 +624,7 @@ impl StripeApi {
                     .build()
                     .call()
             }
-            Some((form, idempotency_key)) => {
+            Method::Post(form, idempotency_key) => {
                 let form = form
                     .iter()
                     .map(|(name, value)| (name.as_str(), value.as_str()));
@@ -552,6 +637,15 @@ impl StripeApi {
                     .build()
                     .send_form(form)
             }
+            Method::Delete => self
+                .agent
+                .delete(url)
+                .header("Authorization", key)
+                .header("Stripe-Version", &*self.version)
+                .config()
+                .timeout_global(timeout)
+                .build()
+                .call(),
         }
     }
 

@@ -31,6 +31,9 @@ pub enum Call {
     ListFraudWarnings,
     ListInvoicePayments,
     ListEndpoints,
+    CreateEndpoint,
+    UpdateEndpoint,
+    DeleteEndpoint,
 }
 
 impl Call {
@@ -50,6 +53,9 @@ impl Call {
             Call::ListFraudWarnings => "list the early fraud warnings",
             Call::ListInvoicePayments => "list the payments of the invoice",
             Call::ListEndpoints => "list the webhook endpoints",
+            Call::CreateEndpoint => "create the webhook endpoint",
+            Call::UpdateEndpoint => "change the webhook endpoint",
+            Call::DeleteEndpoint => "delete the webhook endpoint",
         }
     }
 
@@ -67,7 +73,10 @@ impl Call {
             Call::ListEvents => "/v1/events",
             Call::ListFraudWarnings => "/v1/radar/early_fraud_warnings",
             Call::ListInvoicePayments => "/v1/invoice_payments",
-            Call::ListEndpoints => "/v1/webhook_endpoints",
+            Call::ListEndpoints
+            | Call::CreateEndpoint
+            | Call::UpdateEndpoint
+            | Call::DeleteEndpoint => "/v1/webhook_endpoints",
         }
     }
 
@@ -87,6 +96,9 @@ impl Call {
             Call::ReadReview => "Reviews: Read",
             Call::ReadIntent => "PaymentIntents: Read",
             Call::ListEndpoints => "Webhook Endpoints: Read",
+            Call::CreateEndpoint | Call::UpdateEndpoint | Call::DeleteEndpoint => {
+                "Webhook Endpoints: Write"
+            }
         }
     }
 }

@@ -73,9 +73,10 @@ impl fmt::Display for FetchError {
             FetchError::TooManyPayments(order) => write!(
                 f,
                 "{} has more than {PAYMENTS_MAX} payments. Give the id of a Stripe object of the one that is \
-                 meant (`paidup events list --order` shows them), or fetch all events: `paidup reconcile \
+                 meant (`paidup events list --order {}` shows them), or fetch all events: `paidup reconcile \
                  --since 30d`.",
-                plain::text(order)
+                plain::text(order),
+                plain::word(order)
             ),
         }
     }
@@ -195,7 +196,10 @@ fn lists_of(call: Call, object: &Fetched) -> Vec<(Call, &'static str)> {
         | Call::ListDisputes
         | Call::ListFraudWarnings
         | Call::ListInvoicePayments
-        | Call::ListEndpoints => Vec::new(),
+        | Call::ListEndpoints
+        | Call::CreateEndpoint
+        | Call::UpdateEndpoint
+        | Call::DeleteEndpoint => Vec::new(),
     }
 }
 
@@ -350,7 +354,10 @@ pub(crate) fn flag_of(error: &StripeError) -> Option<Flag> {
         | Call::ListRefunds
         | Call::ListDisputes
         | Call::ListInvoicePayments
-        | Call::ListEndpoints => None,
+        | Call::ListEndpoints
+        | Call::CreateEndpoint
+        | Call::UpdateEndpoint
+        | Call::DeleteEndpoint => None,
     }
 }
 

@@ -463,7 +463,7 @@ mod tests {
                 (
                     payment.is_paid(),
                     payment.standing(),
-                    payment.refunded(5),
+                    payment.refunded(5).all,
                     payment.dispute(),
                 )
             };

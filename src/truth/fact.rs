@@ -235,6 +235,12 @@ pub(crate) struct KnownCharge {
     /// What it once waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) waited: Option<Wait>,
+    /// When Stripe made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created: Option<UnixSeconds>,
+    /// When it was first known to have taken the money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) taken: Option<Since>,
     /// The intent that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) intent: Option<StripeId>,
@@ -259,6 +265,8 @@ impl KnownCharge {
         raise(&mut self.version, other.version);
         raise(&mut self.failed, other.failed);
         raise(&mut self.waited, other.waited);
+        self.created = least(self.created, other.created);
+        self.taken = least(self.taken, other.taken);
         self.intent = least(self.intent.take(), other.intent);
     }
 }
@@ -388,6 +396,27 @@ pub(crate) struct Dispute {
     /// The currency of the amount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) currency: Option<Box<str>>,
+    /// When it was first known to be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lost: Option<UnixSeconds>,
+}
+
+impl Dispute {
+    /// What is told of it later does not change when it was lost.
+    pub(super) fn join(&mut self, other: Dispute) {
+        let lost = least(self.lost, other.lost);
+        raise(self, other);
+        self.lost = lost;
+    }
+
+    /// How much it holds of what was taken. One with an unknown amount or another currency holds all of
+    /// it: what is kept must not contain what was lost.
+    pub(super) fn holds(&self, taken: &Money) -> i64 {
+        match (self.amount, &self.currency) {
+            (Some(amount), Some(currency)) if *currency == taken.currency => amount,
+            (Some(_) | None, _) => taken.minor,
+        }
+    }
 }
 
 /// How far a dispute is, in the order in which one wins over another of the same second.
@@ -438,6 +467,18 @@ pub(crate) struct Invoice {
     /// What was paid of it, through Stripe or outside of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid: Option<Money>,
+    /// When it was first known to be paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paid_at: Option<UnixSeconds>,
+}
+
+impl Invoice {
+    /// What is told of it later does not change when it was paid.
+    pub(super) fn join(&mut self, other: Invoice) {
+        let paid_at = least(self.paid_at, other.paid_at);
+        raise(self, other);
+        self.paid_at = paid_at;
+    }
 }
 
 /// How far an invoice is, in the order in which a later one wins.

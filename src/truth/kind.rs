@@ -1,5 +1,5 @@
-//! The event types that tell us something, one row each. `paidup doctor` and the help of `send-test` read them
-//! here; a test compares the lists in the documents with them.
+//! The event types that tell us something, one row each. `paidup connect`, `doctor` and the help of `send-test`
+//! read them here; a test compares the lists in the documents with them.
 
 /// One type of event.
 #[derive(Debug)]
@@ -127,6 +127,22 @@ impl Kind {
     pub(super) fn news(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or_default()
     }
+}
+
+/// The types that a new endpoint gets: all that tell something which no other of them tells.
+#[must_use]
+pub fn wanted() -> Vec<&'static str> {
+    let is_wanted = |kind: &&Kind| match kind.need {
+        Need::Every { .. } | Need::ManualCapture | Need::Invoices | Need::Goods | Need::Useful => {
+            true
+        }
+        Need::Spare | Need::Unlisted => false,
+    };
+    KINDS
+        .iter()
+        .filter(is_wanted)
+        .map(|kind| kind.name)
+        .collect()
 }
 
 /// The types that Stripe can be asked for. It refuses a type that it does not know.

@@ -14,9 +14,11 @@ pub mod order;
 pub mod payment;
 pub mod reading;
 pub mod signature;
+pub mod takings;
 pub(crate) mod totals;
 
 mod field;
+mod movement;
 mod part;
 mod raw;
 mod refund;

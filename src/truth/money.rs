@@ -1,6 +1,8 @@
-//! Amounts: in minor units for machines, and as people write them.
+//! Amounts: in minor units for machines, and as people write them; and when they moved.
 
 use serde::{Deserialize, Serialize};
+
+use crate::base::id::{StripeId, UnixSeconds};
 
 /// An amount with its currency.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,19 +36,74 @@ pub fn written(minor: i64, currency: Option<&str>) -> String {
             _ => format!("{minor} (minor units, currency not known yet)"),
         };
     };
-    let code = currency.to_ascii_uppercase();
+    format!(
+        "{} {}",
+        decimal(minor, currency),
+        currency.to_ascii_uppercase()
+    )
+}
+
+/// The amount alone: `25.00`, `2500`, `2.500`.
+#[must_use]
+pub fn decimal(minor: i64, currency: &str) -> String {
     let has = |list: &[&str]| list.contains(&currency);
     if has(&WITHOUT_DECIMALS) {
-        return format!("{minor} {code}");
+        return minor.to_string();
     }
     if has(&SENT_WITH_TWO) && minor % 100 == 0 {
-        return format!("{} {code}", minor / 100);
+        return (minor / 100).to_string();
     }
     let decimals: usize = if has(&WITH_THREE) { 3 } else { 2 };
     let sign = if minor < 0 { "-" } else { "" };
     let digits = format!("{:0width$}", minor.unsigned_abs(), width = decimals + 1);
     let (whole, rest) = digits.split_at(digits.len() - decimals);
-    format!("{sign}{whole}.{rest} {code}")
+    format!("{sign}{whole}.{rest}")
+}
+
+/// How money moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Move {
+    /// From the buyer to the shop.
+    Taken,
+    /// Back to the buyer; less than nothing when a refund failed and came back.
+    Refunded,
+    /// Back to the buyer by a dispute that the shop has lost.
+    Lost,
+}
+
+impl Move {
+    /// The word for it, everywhere.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Move::Taken => "taken",
+            Move::Refunded => "refunded",
+            Move::Lost => "lost",
+        }
+    }
+}
+
+/// One movement of money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Movement<'a> {
+    pub(crate) at: UnixSeconds,
+    pub(crate) way: Move,
+    /// In minor units.
+    pub(crate) minor: i64,
+    /// The charge, intent, refund or dispute that it is, if that is known.
+    pub(crate) object: Option<&'a StripeId>,
+}
+
+/// Cuts what goes beyond `total`: what moved first counts first.
+pub(super) fn up_to(total: i64, mut movements: Vec<Movement<'_>>) -> Vec<Movement<'_>> {
+    movements.sort_by_key(|movement| (movement.at, movement.object));
+    let mut left = total;
+    for movement in &mut movements {
+        movement.minor = movement.minor.min(left);
+        left -= movement.minor;
+    }
+    movements.retain(|movement| movement.minor > 0);
+    movements
 }
 
 #[cfg(test)]

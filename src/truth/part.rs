@@ -98,6 +98,18 @@ impl<'a> Part<'a> {
         self.charges.iter().any(by_charge) || intent.is_some_and(by_intent)
     }
 
+    /// When the charge took the money, as far as charges say. One that had to wait is older than that.
+    pub(super) fn charged_at(&self) -> Option<UnixSeconds> {
+        let charge = self.charges.iter().find(|charge| charge.took())?;
+        let waited = self
+            .intent
+            .is_some_and(|(_, intent)| intent.manual || intent.delayed);
+        let created = charge
+            .created
+            .filter(|_| !waited && charge.waited.is_none());
+        created.or(charge.taken.map(Since::at))
+    }
+
     pub(super) fn captured(&self) -> Option<i64> {
         let received = self.intent.and_then(|(_, intent)| intent.received.as_ref());
         let received = received.map(|money| money.minor);

@@ -18,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::fact::{
-    Attempt, ChargeStatus, Dispute, DisputeStatus, Fact, Intent, Invoice, InvoiceStatus,
-    KnownCharge, Object, Refund, Review, Session, Since, Wait, least, raise, raise_all,
+    Attempt, Dispute, DisputeStatus, Fact, Intent, Invoice, InvoiceStatus, KnownCharge, Object,
+    Refund, Review, Session, Since, Wait, least, raise, raise_all,
 };
 use super::money::Money;
 use super::names::{Belongs, Names};
 use super::part::Part;
-use super::refund::Refunded;
+use super::refund::{Named, Refunded};
 use crate::base::id::{OrderId, StripeId, UnixSeconds};
 
 /// Everything known of one payment. The database keeps this; the rest is computed.
@@ -146,8 +146,20 @@ impl Payment {
                 Entry::Occupied(mut entry) => entry.get_mut().join(refund),
             }
         }
-        raise_all(&mut self.disputes, other.disputes);
-        raise_all(&mut self.invoices, other.invoices);
+        for (id, dispute) in other.disputes {
+            match self.disputes.entry(id) {
+                Entry::Vacant(entry) => drop(entry.insert(dispute)),
+                Entry::Occupied(mut entry) => entry.get_mut().join(dispute),
+            }
+        }
+        for (id, invoice) in other.invoices {
+            let known = self.invoices.entry(id).or_default();
+            match (known, invoice) {
+                (Some(known), Some(invoice)) => known.join(invoice),
+                (known @ None, invoice) => *known = invoice,
+                (Some(_), None) => {}
+            }
+        }
         raise_all(&mut self.reviews, other.reviews);
         self.invoice_payments.extend(other.invoice_payments);
         self.fraud_warnings.extend(other.fraud_warnings);
@@ -285,19 +297,9 @@ impl Payment {
                 .any(|refund| self.proves_payment(refund))
     }
 
-    /// A refund proves that money was taken, unless its charge or intent says that the money was only
-    /// held or never came: then the refund is the release of the hold.
+    /// A refund proves that money was taken, unless its charge or intent says that it was not: it was only
+    /// held, and the refund is the release; or it never came, and the refund waited for it in vain.
     fn proves_payment(&self, refund: &Refund) -> bool {
-        let of_hold = |charge: &KnownCharge| {
-            charge
-                .version
-                .as_ref()
-                .is_some_and(|version| match version.status {
-                    ChargeStatus::Succeeded => !version.is_captured,
-                    ChargeStatus::Failed => true,
-                    ChargeStatus::Pending => false,
-                })
-        };
         let released = |intent: &Intent| {
             intent.canceled
                 || intent
@@ -305,10 +307,13 @@ impl Payment {
                     .is_some_and(|(_, attempt)| attempt == Attempt::Held)
         };
         let charge = refund.charge.as_ref().and_then(|id| self.charges.get(id));
+        let took_none = charge
+            .and_then(|charge| charge.version.as_ref())
+            .is_some_and(|version| !version.takes());
         let intent = refund.intent.as_ref();
         let intent = intent.or_else(|| charge?.intent.as_ref());
         let intent = intent.and_then(|id| self.intents.get(id));
-        !charge.is_some_and(of_hold) && !intent.is_some_and(released)
+        !took_none && !intent.is_some_and(released)
     }
 
     /// Where the payment stands while no money was taken.
@@ -347,8 +352,7 @@ impl Payment {
     pub(crate) fn has_failed_after_payment(&self) -> bool {
         let parts = self.parts();
         // Of several parts, a session does not say which of them was paid.
-        let paid = self.told_sessions().filter_map(|(_, session)| session.paid);
-        let paid = paid.min().filter(|_| parts.len() == 1);
+        let paid = self.session_paid().filter(|_| parts.len() == 1);
         parts.iter().any(|part| part.has_come_back(paid))
     }
 
@@ -432,7 +436,7 @@ impl Payment {
 
     /// What was given back of at most `taken`, in minor units.
     #[must_use]
-    pub(crate) fn refunded(&self, taken: i64) -> Refunded {
+    pub(crate) fn refunded(&self, taken: i64) -> Refunded<'_> {
         let takings = self.takings();
         let is_only = takings.len() == 1;
         let whole = self.intents.values().filter_map(|intent| intent.refunded);
@@ -440,17 +444,17 @@ impl Payment {
         let mut sum = Refunded::default();
         let mut counted = 0;
         for taking in &takings {
-            let is_own = |refund: &&Refund| self.is_of(refund, taking, is_only);
-            let own: Vec<_> = self.refunds.values().filter(is_own).collect();
+            let is_own = |(_, refund): &Named<'_>| self.is_of(refund, taking, is_only);
+            let own: Vec<_> = self.refunds.iter().filter(is_own).collect();
             counted += own.len();
             sum = sum.plus(Refunded::of(taking, own, whole, taken));
         }
         if takings.is_empty() || counted < self.refunds.len() {
-            let is_other = |refund: &&Refund| {
+            let is_other = |(_, refund): &Named<'_>| {
                 let mut takings = takings.iter();
                 !takings.any(|taking| self.is_of(refund, taking, is_only))
             };
-            let others = self.refunds.values().filter(is_other).collect();
+            let others = self.refunds.iter().filter(is_other).collect();
             sum = sum.plus(Refunded::of(&Part::default(), others, whole, taken));
         }
         sum.within(taken)
@@ -470,19 +474,35 @@ impl Payment {
         .find(|wanted| statuses().any(|status| status == *wanted))
     }
 
-    /// How much of what was taken the disputes of that status hold. One with an unknown amount or another
-    /// currency holds all of it: what is kept must not contain what was lost.
+    /// How much of what was taken the disputes of that status hold.
     #[must_use]
     pub(crate) fn disputed(&self, wanted: DisputeStatus, taken: &Money) -> i64 {
         let disputes = self
             .disputes
             .values()
             .filter(|dispute| dispute.status == wanted);
-        let held = disputes.map(|dispute| match (dispute.amount, &dispute.currency) {
-            (Some(amount), Some(currency)) if *currency == taken.currency => amount,
-            (Some(_) | None, _) => taken.minor,
-        });
+        let held = disputes.map(|dispute| dispute.holds(taken));
         held.fold(0, i64::saturating_add).min(taken.minor)
+    }
+
+    pub(super) fn refunds(&self) -> impl Iterator<Item = Named<'_>> {
+        self.refunds.iter()
+    }
+
+    pub(super) fn disputes(&self) -> impl Iterator<Item = (&StripeId, &Dispute)> {
+        self.disputes.iter()
+    }
+
+    /// When a session was first known to be paid.
+    pub(super) fn session_paid(&self) -> Option<Since> {
+        let sessions = self.told_sessions();
+        sessions.filter_map(|(_, session)| session.paid).min()
+    }
+
+    /// When an invoice was first known to be paid.
+    pub(super) fn invoice_paid_at(&self) -> Option<UnixSeconds> {
+        let invoices = self.paid_invoices();
+        invoices.filter_map(|invoice| invoice.paid_at).min()
     }
 
     fn told_sessions(&self) -> impl Iterator<Item = (&StripeId, &Session)> {
@@ -604,7 +624,7 @@ impl Payment {
     }
 
     /// The parts that took money.
-    fn takings(&self) -> Vec<Part<'_>> {
+    pub(super) fn takings(&self) -> Vec<Part<'_>> {
         let mut parts = self.parts();
         parts.retain(Part::took);
         parts
@@ -635,7 +655,7 @@ fn has_expired(session: &Option<Session>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::truth::fact::{Charge, RefundStatus};
+    use crate::truth::fact::{Charge, ChargeStatus, RefundStatus};
 
     fn id(text: &str) -> StripeId {
         StripeId::parse(text).unwrap()

@@ -222,6 +222,8 @@ impl Raw<'_> {
                 ChargeStatus::Succeeded if !is_captured => Some(Wait::Capture),
                 ChargeStatus::Succeeded | ChargeStatus::Failed => None,
             },
+            created: self.created.whole().map(UnixSeconds),
+            taken: (status == ChargeStatus::Succeeded && is_captured).then(|| origin.since()),
             intent: None,
         })
     }
@@ -261,13 +263,12 @@ impl Raw<'_> {
             "closed" => DisputeStatus::Closed,
             _ => DisputeStatus::Open,
         };
+        let status = self.status.text().and_then(DisputeStatus::parse);
+        let status = status.unwrap_or(unknown);
         Ok(Dispute {
             at,
-            status: self
-                .status
-                .text()
-                .and_then(DisputeStatus::parse)
-                .unwrap_or(unknown),
+            status,
+            lost: (status == DisputeStatus::Lost).then_some(at),
             amount: self.amount(&self.amount, "data.object.amount")?,
             currency: self.currency(),
         })
@@ -294,6 +295,7 @@ impl Raw<'_> {
             at,
             due,
             paid: paid.filter(|_| status == InvoiceStatus::Paid),
+            paid_at: (status == InvoiceStatus::Paid).then_some(at),
         })
     }
 

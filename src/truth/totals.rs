@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fact::DisputeStatus;
-use super::money::Money;
+use super::money::{Money, Movement};
+use super::movement::quarter;
 use super::order::{DisputeState, Flag, State, Status};
 use super::payment::{Payment, Standing};
 use super::refund::Refunded;
@@ -114,6 +115,8 @@ pub(crate) struct Share {
     sums: Sums,
     dispute: Option<DisputeStatus>,
     flags: Vec<Flag>,
+    /// When it first took money, if it did.
+    taken_at: Option<UnixSeconds>,
 }
 
 impl Share {
@@ -137,10 +140,19 @@ impl Share {
             lead: lead_of(payment),
             flags: flags_of(payment, taken.as_ref(), wanted.is_some()),
             reference: reference.filter(|reference| reference != name),
+            taken_at: payment.first_taken(sums.taken),
             money,
             sums,
             dispute: payment.dispute(),
         }
+    }
+
+    /// In which quarter of an hour an order of that state is counted, if this is the payment that counts
+    /// most; `None` if the order took no money.
+    #[must_use]
+    pub(crate) fn counted(&self, state: &State) -> Option<UnixSeconds> {
+        let took = state.status.is_paid() && state.amount > 0;
+        took.then(|| quarter(self.taken_at.unwrap_or(self.since)))
     }
 
     /// How much it counts.
@@ -173,6 +185,17 @@ impl Share {
     }
 }
 
+/// When the money of a payment moved, and in which currency. The amounts add up to those of its share.
+#[must_use]
+pub(crate) fn movements(payment: &Payment) -> Option<(Box<str>, Vec<Movement<'_>>)> {
+    let taken = payment.taken().filter(|_| payment.is_paid());
+    let money = taken.or_else(|| payment.asked());
+    let (_, sums) = weigh(payment, money.as_ref());
+    let money = money.filter(|_| sums.taken > 0)?;
+    let movements = payment.movements(&money, sums.lost);
+    Some((money.currency, movements))
+}
+
 /// Amounts that add up, in minor units of one currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -197,7 +220,7 @@ struct Sums {
 
 impl Sums {
     fn of(payment: &Payment, money: &Money) -> Sums {
-        let Refunded { all, pending } = payment.refunded(money.minor);
+        let Refunded { all, pending, .. } = payment.refunded(money.minor);
         let disputed = |status| payment.disputed(status, money);
         let lost = disputed(DisputeStatus::Lost);
         Sums {

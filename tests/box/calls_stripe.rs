@@ -1,6 +1,7 @@
 //! The units that call Stripe, in their sandbox: the database, the network and TLS work there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
 use crate::fake_stripe::{FakeStripe, KEY};
@@ -44,11 +45,45 @@ fn the_shop_makes_an_order_through_the_unit() {
     let answer = answer.join().unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert_eq!(order_status(&machine, "ord_1"), "pending");
+    in_a_container(&machine);
     // The webhook server was not told what it must not know.
     machine.does("systemctl restart paidup.service");
     let pid = machine.property("MainPID");
     let environment = machine.does(&format!("cat /proc/{pid}/environ"));
     assert!(!environment.contains(KEY) && !environment.contains(TOKEN));
+}
+
+/// A shop's back end in a container: other mounts, another user, no way to 127.0.0.1 of the machine, and the
+/// folder of the socket mounted into it.
+fn in_a_container(machine: &Machine) {
+    let settings = fs::read_to_string(machine.path(machine::ENV_FILE)).unwrap();
+    let unix = "API_ADDR=unix:/run/paidup-api/api.sock\nSOCKET_GROUP=paidup\n";
+    fs::write(machine.path(machine::ENV_FILE), settings + unix).unwrap();
+    machine.does("systemctl restart paidup-api.service");
+    let group = machine.shell("getent group paidup | cut -d: -f3");
+    let folder = machine.path("/run/paidup-api");
+    let ask = |groups: &str| {
+        let script = format!(
+            "mount --bind {} /mnt && ip link set lo up && exec setpriv --reuid=1234 --regid=1234 {groups} curl -sS \
+             --unix-socket /mnt/api.sock -H 'Authorization: Bearer {TOKEN}' http://localhost/orders/ord_1",
+            folder.display()
+        );
+        let mut container = Command::new("unshare");
+        let output = container
+            .args(["--mount", "--net", "--pid", "--fork", "sh", "-c", &script])
+            .output();
+        let output = output.unwrap();
+        [output.stdout, output.stderr].concat()
+    };
+    let told = String::from_utf8(ask(&format!("--groups={group}"))).unwrap();
+    assert!(told.contains("\"orderId\":\"ord_1\""), "{told}");
+    let refused = String::from_utf8(ask("--clear-groups")).unwrap();
+    assert!(!refused.contains("ord_1"), "{refused}");
+    // The folder that a container has is still the one, after a restart.
+    let before = fs::metadata(&folder).unwrap();
+    machine.does("systemctl restart paidup-api.service");
+    let after = fs::metadata(&folder).unwrap();
+    assert_eq!(before.ino(), after.ino());
 }
 
 /// A server that cannot prove to be Stripe is not told the key: so the handshake was made.

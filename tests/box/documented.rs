@@ -36,9 +36,15 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "`paidup send-test` below",
     ),
     (
-        "cargo install cargo-deb --locked && cargo deb",
+        "cargo install cargo-deb --locked && .ci/deb",
         "tests/box/package.rs",
     ),
+    ("sha256sum -c --ignore-missing SHA256SUMS", ".ci/tarballs"),
+    (
+        "tar xf paidup-0.1.0-x86_64.tar.gz && cd paidup-0.1.0-x86_64",
+        ".ci/tarballs",
+    ),
+    ("./paidup demo", ".ci/tarballs"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -87,6 +93,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ),
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
+    ("paidup connect", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),

@@ -26,6 +26,10 @@ mod documents;
 mod planted;
 mod runbook;
 mod tells;
+#[path = "../peers/tools.rs"]
+#[allow(dead_code, reason = "the other test target uses the rest")]
+mod tools;
+mod way_in;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,14 +50,13 @@ const NO_LIMIT: &str = "RATE_LIMIT_WEBHOOK_EXEMPT=127.0.0.0/8";
 #[test]
 fn a_bare_binary_makes_a_server_whose_orders_survive_a_reboot() {
     let mut machine = Machine::fresh("install");
-    let shown = machine.does("/root/paidup install");
-    assert!(shown.contains("sudoedit /etc/paidup/paidup.env"), "{shown}");
+    way_in::walk(&machine);
     let again = machine.does("/root/paidup install");
     assert!(!again.contains("write "), "{again}");
     machine.set(&format!("STRIPE_WEBHOOK_SECRET={}", machine::SECRET));
-    machine.does("paidup check --env-file /etc/paidup/paidup.env");
+    machine.does("paidup check");
     machine.does("systemctl reload-or-restart paidup");
-    machine.does("paidup send-test --env-file /etc/paidup/paidup.env --order test_1");
+    machine.does("paidup send-test --order test_1");
     assert_eq!(deliver(&machine, "ord_1"), 200);
     for order in ["test_1", "ord_1"] {
         assert_eq!(order_status(&machine, order), "paid");

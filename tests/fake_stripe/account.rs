@@ -573,6 +573,7 @@ pub fn public(object: &Value) -> Value {
     let mut object = object.clone();
     if let Value::Object(fields) = &mut object {
         fields.remove("fake_intent_metadata");
+        fields.remove("fake_secret");
     }
     object
 }

@@ -125,7 +125,10 @@ pub fn permission(call: &str) -> &'static str {
         "POST /v1/checkout/sessions" => "rak_checkout_session_write",
         "GET /v1/checkout/sessions/{id}" => "rak_checkout_session_read",
         "GET /v1/events" | "GET /v1/events/{id}" => "rak_event_read",
-        "GET /v1/webhook_endpoints" => "rak_webhook_read",
+        "GET /v1/webhook_endpoints" | "GET /v1/webhook_endpoints/{id}" => "rak_webhook_read",
+        "POST /v1/webhook_endpoints"
+        | "POST /v1/webhook_endpoints/{id}"
+        | "DELETE /v1/webhook_endpoints/{id}" => "rak_webhook_write",
         "GET /v1/payment_intents/{id}" => "rak_payment_intent_read",
         "GET /v1/invoices/{id}" | "GET /v1/invoice_payments" => "rak_invoice_read",
         "GET /v1/disputes" | "GET /v1/disputes/{id}" => "rak_dispute_read",
@@ -158,6 +161,10 @@ pub fn answer(account: &mut Account, request: &Recorded) -> Answer {
             list(account, request, "radar.early_fraud_warning", OF_PAYMENT)
         }
         "GET /v1/webhook_endpoints" => endpoints(account, request),
+        "POST /v1/webhook_endpoints" => create_endpoint(account, request),
+        "GET /v1/webhook_endpoints/{id}" => retrieve(account, id, "webhook_endpoint", "id"),
+        "POST /v1/webhook_endpoints/{id}" => update_endpoint(account, id, request),
+        "DELETE /v1/webhook_endpoints/{id}" => delete_endpoint(account, id),
         _ => Err(error(
             404,
             "invalid_request_error",
@@ -287,11 +294,124 @@ fn list(
 
 fn endpoints(account: &Account, request: &Recorded) -> Result<Value, Answer> {
     known(request, PAGING)?;
-    whole(
+    let endpoints = account.newest("webhook_endpoint");
+    let endpoints: Vec<Value> = endpoints.iter().map(public).collect();
+    whole(request, "webhook_endpoint", &endpoints)
+}
+
+/// Endpoints of an account in one mode: <https://docs.stripe.com/webhooks>.
+const ENDPOINTS_MAX: usize = 16;
+
+/// <https://docs.stripe.com/api/webhook_endpoints/create>: the only answer that has the secret.
+fn create_endpoint(account: &mut Account, request: &Recorded) -> Result<Value, Answer> {
+    let own = [
+        "url",
+        "enabled_events",
+        "api_version",
+        "connect",
+        "description",
+        "metadata",
+        "expand",
+    ];
+    known(request, &own)?;
+    let missing = |name: &str| {
+        invalid(
+            "parameter_missing",
+            name,
+            &format!("Missing required param: {name}."),
+        )
+    };
+    let url = request.field("url").ok_or_else(|| missing("url"))?;
+    https(url)?;
+    let events = asked_events(request)?.ok_or_else(|| missing("enabled_events"))?;
+    if account.newest("webhook_endpoint").len() >= ENDPOINTS_MAX {
+        let message = "You have reached the maximum of 16 test webhook endpoints.";
+        return Err(invalid("", "", message));
+    }
+    let id = account.new_id("we_1");
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let mut endpoint = objects::endpoint(&id, url, &events, account.now());
+    let fields = json!({
+        "api_version": request.field("api_version"),
+        "description": request.field("description"),
+        "metadata": metadata(request, "metadata"),
+        "fake_secret": format!("whsec_FakeCanary{}", &id[4..]),
+    });
+    set(&mut endpoint, fields);
+    account.add(&id, endpoint.clone());
+    let mut told = public(&endpoint);
+    told["secret"] = endpoint["fake_secret"].clone();
+    Ok(told)
+}
+
+/// <https://docs.stripe.com/api/webhook_endpoints/update>
+fn update_endpoint(account: &mut Account, id: &str, request: &Recorded) -> Result<Value, Answer> {
+    known(
         request,
-        "webhook_endpoint",
-        &account.newest("webhook_endpoint"),
-    )
+        &[
+            "url",
+            "enabled_events",
+            "disabled",
+            "description",
+            "metadata",
+            "expand",
+        ],
+    )?;
+    retrieve(account, id, "webhook_endpoint", "id")?;
+    let mut endpoint = account.object(id);
+    if let Some(url) = request.field("url") {
+        https(url)?;
+        set(&mut endpoint, json!({"url": url}));
+    }
+    if let Some(events) = asked_events(request)? {
+        set(&mut endpoint, json!({"enabled_events": events}));
+    }
+    match request.field("disabled") {
+        Some("true") => set(&mut endpoint, json!({"status": "disabled"})),
+        Some("false") => set(&mut endpoint, json!({"status": "enabled"})),
+        Some(_) | None => {}
+    }
+    account.add(id, endpoint.clone());
+    Ok(public(&endpoint))
+}
+
+/// <https://docs.stripe.com/api/webhook_endpoints/delete>
+fn delete_endpoint(account: &mut Account, id: &str) -> Result<Value, Answer> {
+    retrieve(account, id, "webhook_endpoint", "id")?;
+    account.objects.remove(id);
+    account.made.retain(|made| made != id);
+    Ok(json!({"id": id, "object": "webhook_endpoint", "deleted": true}))
+}
+
+fn https(url: &str) -> Result<(), Answer> {
+    let message = "Invalid URL: An explicit scheme (such as https) must be provided.";
+    let is_url = url.starts_with("https://") || url.starts_with("http://");
+    is_url
+        .then_some(())
+        .ok_or_else(|| invalid("url_invalid", "url", message))
+}
+
+/// `enabled_events[0]` and so on, each of which Stripe must know; of those that are not ours, one stands
+/// for all.
+fn asked_events(request: &Recorded) -> Result<Option<Vec<String>>, Answer> {
+    let named = request
+        .form
+        .iter()
+        .filter(|(name, _)| name.starts_with("enabled_events["));
+    let mut events = Vec::new();
+    for (name, event) in named {
+        if event != "*"
+            && !paidup::truth::kind::listable().contains(&event.as_str())
+            && event != "customer.created"
+        {
+            let message = format!(
+                "Invalid {name}: must be one of account.updated, or any other type of event"
+            );
+            return Err(invalid("", name, &message));
+        }
+        events.push(event.clone());
+    }
+    Ok((!events.is_empty()).then_some(events))
 }
 
 fn whole(request: &Recorded, kind: &str, objects: &[Value]) -> Result<Value, Answer> {

@@ -199,6 +199,12 @@ impl FakeStripe {
         id
     }
 
+    /// What an endpoint signs with, which Stripe told when a client made it.
+    pub fn secret_of(&self, endpoint: &str) -> String {
+        let endpoint = self.account().object(endpoint);
+        endpoint["fake_secret"].as_str().unwrap().to_owned()
+    }
+
     /// An object as it stands, whoever made it: no event tells of it.
     pub fn put(&self, object: Value) {
         let id = object["id"].as_str().unwrap().to_owned();

@@ -220,8 +220,8 @@ impl Service {
             let (_, rest) = line.split_once(word).unwrap();
             rest.split(',').next().unwrap()
         };
-        let admin = after("admin on ");
-        self.admin = (admin != "off").then(|| admin.parse().unwrap());
+        let admin = after("admin ").strip_prefix("on ");
+        self.admin = admin.map(|admin| admin.parse().unwrap());
         self.edge = after(" serves on ").parse().unwrap();
         Ok(())
     }

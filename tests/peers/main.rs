@@ -24,6 +24,7 @@ mod notify;
 mod promtool;
 mod proxy;
 mod sdk_signing;
+mod shells;
 mod stripe_client;
 
 mod vectors;

@@ -21,6 +21,8 @@ use paidup::truth::reading::Reading;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::hints;
+
 const SECRET: &str = "whsec_command_line";
 
 // ── Words and exit codes ────────────────────────────────────────────────────────────────────────
@@ -30,6 +32,8 @@ fn help_and_version_go_to_stdout_and_end_with_0() {
     let shop = Shop::open();
     for (words, expected) in [
         ("help", "Usage: paidup COMMAND"),
+        ("", "\nSee what was paid\n  orders list "),
+        ("-v", concat!("paidup ", env!("CARGO_PKG_VERSION"))),
         ("--help", "Usage: paidup COMMAND"),
         ("help send-test", "--duplicate N"),
         ("send-test --help", "--duplicate N"),
@@ -46,9 +50,8 @@ fn help_and_version_go_to_stdout_and_end_with_0() {
 fn wrong_words_go_to_stderr_and_end_with_2() {
     let shop = Shop::open();
     for (words, expected) in [
-        ("", "a command is missing"),
         ("bananas", "there is no command \"bananas\""),
-        ("orders lst", "Did you mean orders list?"),
+        ("orders lst", "Did you mean `paidup orders list`?"),
         ("orders list --limit", "missing argument"),
     ] {
         let done = shop.run(words);
@@ -352,6 +355,82 @@ fn a_reader_that_leaves_ends_the_command_quietly() {
     );
 }
 
+#[test]
+fn the_names_in_json_have_one_casing_and_times_one_form() {
+    let shop = Shop::open();
+    shop.pay("ord_1");
+    let event = shop.run("events list --json").json_lines().remove(0);
+    let event = event["eventId"].as_str().unwrap().to_owned();
+    for words in [
+        "orders list --json".to_owned(),
+        "orders show ord_1 --json".to_owned(),
+        "events list --json".to_owned(),
+        format!("events show {event} --json"),
+        "db info --json".to_owned(),
+        "db check --json".to_owned(),
+        "check --json".to_owned(),
+        "notify status --json".to_owned(),
+    ] {
+        for line in shop.run(&words).json_lines() {
+            assert_json(&line, &words);
+        }
+    }
+    for words in ["orders list", "orders show ord_1", "events list", "db info"] {
+        let text = shop.run(words).stdout;
+        assert!(text.contains("2026-11-18 11:06:40"), "{words}: {text}");
+        assert!(!text.contains("2026-11-18T"), "{words}: {text}");
+    }
+}
+
+/// Names are `likeThis`, and what looks like a time is RFC 3339.
+fn assert_json(value: &Value, words: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let is_camel = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                // The names in it are statuses.
+                let is_counts = name == "orders" && value.is_object();
+                assert!(is_camel, "{words}: {name}");
+                if !is_counts {
+                    assert_json(value, words);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| assert_json(value, words)),
+        Value::String(text) if text.starts_with("2026-") => {
+            assert!(text.len() == 20 && text.ends_with('Z'), "{words}: {text}");
+        }
+        Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {}
+    }
+}
+
+#[test]
+fn hints_fit_what_was_asked() {
+    let shop = Shop::open();
+    let none = shop.run("orders list").stdout;
+    assert!(none.contains("`paidup send-test`"), "{none}");
+    shop.pay("ord 1");
+    let refunded = shop.run("orders list --status refunded").stdout;
+    let expected =
+        "There is no refunded order. `paidup orders list` shows those of every status.\n";
+    assert_eq!(refunded, expected);
+    let event = shop.run("events list --json").json_lines().remove(0);
+    let event = event["eventId"].as_str().unwrap().to_owned();
+    let said = |words: &str, id: &str| {
+        let output = shop.command(words).arg(id).output().unwrap();
+        let done = Done::from(output);
+        assert_eq!(done.code, 1);
+        done.stderr
+    };
+    let order = said("events show", "ord 1");
+    assert!(order.contains("`paidup orders show 'ord 1'`"), "{order}");
+    let shown = said("orders show", &event);
+    assert!(
+        shown.contains(&format!("`paidup events show {event}`")),
+        "{shown}"
+    );
+}
+
 // ── send-test ───────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -594,6 +673,36 @@ fn the_demo_needs_nothing_and_leaves_nothing_behind_within_five_seconds() {
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_demo_that_is_stopped_leaves_nothing_behind() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_paidup"))
+            .arg("demo")
+            .env_clear()
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(demo.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        assert!(line.starts_with("A real server on"), "{line}");
+        let stop = Command::new("kill")
+            .args([signal, &demo.id().to_string()])
+            .status();
+        assert!(stop.unwrap().success());
+        let _ = out.read_to_string(&mut line);
+        assert!(demo.wait().unwrap().code().is_some(), "{signal} ended it");
+        assert_eq!(
+            std::fs::read_dir(temporary.path()).unwrap().count(),
+            0,
+            "{signal}"
+        );
+    }
+}
+
 // ── The shop, its server and its commands ───────────────────────────────────────────────────────
 
 /// A database, and the environment of the commands that are run.
@@ -688,11 +797,13 @@ struct Done {
 
 impl From<Output> for Done {
     fn from(output: Output) -> Done {
-        Done {
+        let done = Done {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        };
+        hints::paste(&format!("{}{}", done.stdout, done.stderr));
+        done
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY};
+use crate::hints;
 use paidup::base::id::{RequestId, UnixSeconds};
 use paidup::config::serve::Config;
 use paidup::http::server::Stop;
@@ -914,5 +915,7 @@ fn read_request(stream: &mut TcpStream) {
 
 fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).unwrap()
+    let both = String::from_utf8(both).unwrap();
+    hints::paste(&both);
+    both
 }

@@ -2,7 +2,7 @@
 //! number of times, a crash in between, and the same orders come out.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use paidup::base::id::{OrderId, RequestId, UnixSeconds};
@@ -390,6 +390,37 @@ fn a_dispute_finds_its_charge_after_months_whatever_the_length_of_its_id() {
     assert_eq!(shop.state("ord_1").dispute, DisputeState::Open);
 }
 
+/// A refund may wait for its charge (`pending_reason` is `charge_pending`): it does not prove that the
+/// money came. <https://docs.stripe.com/changelog/basil/2025-04-30/refund-pending-reason>
+#[test]
+fn a_refund_of_a_debit_in_flight_makes_no_order_paid() {
+    let charge = |status: &str| {
+        json!({"id": "ch_1", "object": "charge", "amount": 1500, "amount_captured": 1500,
+            "amount_refunded": 0, "captured": true, "status": status, "currency": "eur",
+            "payment_intent": "pi_1", "metadata": {"order_id": "ord_1"}})
+    };
+    let refund = |status: &str| {
+        json!({"id": "re_1", "object": "refund", "amount": 1500, "status": status, "created": 1,
+            "charge": "ch_1", "payment_intent": "pi_1"})
+    };
+    let texts = [
+        event("evt_1", 0, "charge.pending", &charge("pending")),
+        event("evt_2", 1, "refund.created", &refund("pending")),
+        event("evt_3", 2, "charge.failed", &charge("failed")),
+        event("evt_4", 2, "refund.failed", &refund("failed")),
+    ];
+    permute(&mut vec![0, 1, 2, 3], 0, &mut |order| {
+        let shop = Shop::open();
+        for index in order {
+            shop.deliver(&texts[*index]).unwrap();
+            if let Some(known) = shop.store().order("ord_1").unwrap() {
+                assert!(!known.state.status.is_paid(), "{order:?}: {known:?}");
+            }
+        }
+        assert_eq!(shop.status("ord_1"), Status::Failed, "{order:?}");
+    });
+}
+
 // ── Every permutation, every repetition ─────────────────────────────────────────────────────────
 
 /// Invariants 1, 2, 6 and 7: 5,040 orders of seven events, each with its own ids, in one file.
@@ -452,8 +483,11 @@ proptest! {
     ) {
         let texts: Vec<String> = events.iter().enumerate().map(|(n, e)| e.text(n)).collect();
         let one = Shop::open();
+        let mut proofs = Proofs { refunds_prove: true, ..Proofs::default() };
         for text in &texts {
-            one.deliver(text).unwrap();
+            let receipt = one.deliver(text).unwrap();
+            proofs.learn(text, receipt.outcome);
+            proofs.check(&one);
         }
         let mut shuffled = texts.clone();
         shuffled.extend(texts.iter().take(3).cloned());
@@ -483,7 +517,7 @@ proptest! {
         prop_assert_eq!(two.orders_and_stories(), before);
         // An order that a session's id named may be found to be another one: two stories in one.
         if events.iter().all(|event| event.kind > 3 || event.name < 3) {
-            one.check_that_paid_stays_paid();
+            proofs.check_stories(&one);
         }
     }
 }
@@ -616,6 +650,7 @@ impl Shop {
             })
             .collect();
         assert_eq!(computed, self.orders());
+        self.check_takings();
         let tally: i64 = self
             .store()
             .figures()
@@ -631,11 +666,81 @@ impl Shop {
         );
     }
 
-    /// Invariants 4 and 11: no step of a story leads from paid to unpaid, unless a payment left
-    /// the order for the one that it really belongs to (a Payment Link's is an order of its own), or all that had told of payment was a refund,
-    /// which turned out to be the release of a hold.
-    fn check_that_paid_stays_paid(&self) {
+    /// The takings are those of the payments, and keep what the orders keep.
+    fn check_takings(&self) {
         let store = self.store();
+        assert_eq!(store.disagreements().unwrap(), [""; 0]);
+        let orders = store.orders(None, 1000).unwrap();
+        let mixed = |order: &StoredOrder| order.state.flags.contains(&Flag::CurrencyMismatch);
+        // An order counts only the payments of one currency.
+        if orders.iter().any(mixed) {
+            return;
+        }
+        let mut kept: BTreeMap<Box<str>, (i64, i64)> = BTreeMap::new();
+        for (_, currency, takings) in store
+            .takings(UnixSeconds(i64::MIN)..UnixSeconds(i64::MAX))
+            .unwrap()
+        {
+            let kept = kept.entry(currency).or_default();
+            *kept = (kept.0 + takings.orders, kept.1 + takings.kept());
+        }
+        let took = |order: &&StoredOrder| order.state.status.is_paid() && order.state.amount > 0;
+        for order in orders.iter().filter(took) {
+            let kept = kept
+                .entry(order.state.currency.clone().unwrap())
+                .or_default();
+            *kept = (kept.0 - 1, kept.1 - order.state.kept());
+        }
+        kept.retain(|_, kept| *kept != (0, 0));
+        assert_eq!(kept, BTreeMap::new());
+    }
+}
+
+/// The evidence that money was taken: which objects said so, and which events told it.
+#[derive(Default)]
+struct Proofs {
+    objects: BTreeSet<String>,
+    events: BTreeSet<String>,
+    /// A refund is evidence only while nothing is told of a charge or an intent: then it may be the
+    /// release of a hold, or have waited in vain for money that never came.
+    refunds: BTreeSet<String>,
+    refunds_prove: bool,
+}
+
+impl Proofs {
+    fn learn(&mut self, text: &str, outcome: Outcome) {
+        if matches!(outcome, Outcome::Ignored(_)) {
+            return;
+        }
+        let event: Value = serde_json::from_str(text).unwrap();
+        let object = &event["data"]["object"];
+        let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        match object["object"].as_str().unwrap() {
+            "refund" => drop(self.refunds.insert(id(object))),
+            "charge" | "payment_intent" => self.refunds_prove = false,
+            _ => {}
+        }
+        if tells_of_money(&event) {
+            self.objects.insert(id(object));
+            self.events.insert(id(&event));
+        }
+    }
+
+    /// Invariant 4: an order is paid as long as one of its objects said so, whatever came later.
+    fn check(&self, shop: &Shop) {
+        let refunds = self.refunds.iter().filter(|_| self.refunds_prove);
+        for id in self.objects.iter().chain(refunds) {
+            if let Some(order) = shop.store().order(id).unwrap() {
+                assert!(order.state.status.is_paid(), "{id}: {order:#?}");
+            }
+        }
+    }
+
+    /// Invariants 4 and 11: in a story no step leads from paid to unpaid once the money was told of,
+    /// unless a payment left the order for the one that it really belongs to (a Payment Link's is an
+    /// order of its own).
+    fn check_stories(&self, shop: &Shop) {
+        let store = shop.store();
         let orders = store.orders(None, 1000).unwrap();
         let flags = || orders.iter().flat_map(|order| &order.state.flags);
         let is_of_link = orders.iter().any(|order| order.state.reference.is_some());
@@ -644,26 +749,43 @@ impl Shop {
         }
         for order in &orders {
             let story = store.changes(order).unwrap();
-            let paid = |status: Option<Status>| status.is_some_and(Status::is_paid);
-            let by_refund = story.iter().any(|step| {
-                let tells_of_refund =
-                    step.event_type.contains("refund.") || step.event_id.starts_with("fetched_re_");
-                !paid(step.from) && step.to.is_paid() && tells_of_refund
-            });
             // Two orders that turned out to be one tell both their stories.
-            let is_merged = story.iter().filter(|step| step.from.is_none()).count() > 1;
-            if by_refund || is_merged {
+            if story.iter().filter(|step| step.from.is_none()).count() > 1 {
                 continue;
             }
-            let falls = story
-                .iter()
-                .any(|step| paid(step.from) && !step.to.is_paid());
-            let first = story
-                .iter()
-                .filter(|step| !paid(step.from) && step.to.is_paid())
-                .count();
-            assert!(!falls && first <= 1, "{story:#?}");
+            let is_told = |step: &&Change| self.events.contains(&step.event_id);
+            let mut since_told = story.iter().skip_while(|step| !is_told(step));
+            assert!(since_told.all(|step| step.to.is_paid()), "{story:#?}");
         }
+    }
+}
+
+/// What it says is that money was taken. A refund says so only if nothing else says that none was.
+fn tells_of_money(event: &Value) -> bool {
+    let object = &event["data"]["object"];
+    let kind = event["type"].as_str().unwrap();
+    // Of what was asked for, the status says what an event's type says.
+    let news = match kind {
+        FETCHED => object["status"].as_str().unwrap_or_default(),
+        _ => kind.rsplit('.').next().unwrap(),
+    };
+    match object["object"].as_str().unwrap() {
+        "checkout.session" => match object["payment_status"].as_str().unwrap() {
+            "paid" => true,
+            "no_payment_required" => {
+                ["completed", "complete", "async_payment_succeeded"].contains(&news)
+            }
+            _ => news == "async_payment_succeeded",
+        },
+        "payment_intent" => {
+            ["succeeded", "refunded"].contains(&news) || object["amount_received"] != 0
+        }
+        "charge" => {
+            object["status"] == "succeeded" && object["captured"] == true && news != "expired"
+        }
+        "invoice" => news == "paid" || object["status"] == "paid",
+        "dispute" => true,
+        _ => false,
     }
 }
 

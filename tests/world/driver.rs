@@ -128,6 +128,11 @@ impl Shop {
         self.reopen();
     }
 
+    /// Orders that are not what their facts say, and takings that are not those of the orders.
+    pub fn disagreements(&mut self) -> Vec<String> {
+        self.store().disagreements().unwrap()
+    }
+
     pub fn said(&mut self) -> BTreeMap<String, Said> {
         let orders = self.store().orders(None, 10_000).unwrap();
         orders

@@ -293,7 +293,9 @@ pub fn run(story: &Story, mut aloud: Option<&mut String>) -> Outcome {
         Err(error) => vec![error],
         Ok(told) => {
             say(&told);
-            truth::differences(&truth::expected(&world), &listener.shop.said())
+            let mut wrong = truth::differences(&truth::expected(&world), &listener.shop.said());
+            wrong.extend(listener.shop.disagreements());
+            wrong
         }
     };
     let mut kinds = world.kinds;

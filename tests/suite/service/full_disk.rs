@@ -1,6 +1,7 @@
 //! A disk without room refuses, loses nothing, and is nothing to restart for.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -10,7 +11,7 @@ use paidup::store::Store;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 
-use crate::harness::{Service, Setup, changed, eventually, paid};
+use crate::harness::{SECRET, Service, Setup, changed, eventually, paid};
 
 #[test]
 fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
@@ -83,6 +84,55 @@ fn a_full_disk_is_a_503_and_recovers_when_there_is_room() {
         );
     }
     assert_eq!(store.damage().unwrap(), [""; 0]);
+}
+
+/// The disk with the settings on it, too.
+#[test]
+fn a_full_disk_blocks_no_rotation() {
+    let Some(disk) = SmallDisk::mount("size=2m") else {
+        eprintln!("not shown here: this user may not mount a file system");
+        return;
+    };
+    let settings = disk.setup.folder().join("paidup.env");
+    let settings = settings.to_str().unwrap();
+    let file = disk.folder.join("paidup.env");
+    let text = format!("# Kept.\nSTRIPE_WEBHOOK_SECRET={SECRET}\nLOG_LEVEL=info\n");
+    std::fs::write(&file, &text).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let new = disk.folder.join("new-secret");
+    std::fs::write(&new, "whsec_after_the_roll\n").unwrap();
+    disk.fill();
+    let (code, said) = disk.run(&["check", "--env-file", settings]);
+    assert!(
+        code == 3 && said.contains("PROBLEM  disk: 0 MiB free"),
+        "{said}"
+    );
+    let reload = ["check", "--reload", "--env-file", settings];
+    let (code, said) = disk.run(&reload);
+    assert!(
+        code == 0 && said.contains("warning  disk: 0 MiB free"),
+        "{said}"
+    );
+
+    let from = disk.setup.folder().join("new-secret");
+    let from = from.to_str().unwrap();
+    let (code, said) = disk.run(&["rotate", "add", "--from", from, "--env-file", settings]);
+    assert_eq!(code, 0, "{said}");
+    let changed = text.replace(SECRET, &format!("{SECRET},whsec_after_the_roll"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), changed);
+    assert_eq!(disk.run(&reload).0, 0);
+    // More than the file's block holds: it is as it was.
+    std::fs::write(&new, format!("whsec_{}\n", "a".repeat(200))).unwrap();
+    let long = format!("# {}\n{changed}", "a".repeat(3900));
+    disk.make_room();
+    std::fs::write(&file, &long).unwrap();
+    disk.fill();
+    let (code, said) = disk.run(&["rotate", "add", "--from", from, "--env-file", settings]);
+    assert!(
+        code == 1 && said.contains("was left as it is: No space left"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), long);
 }
 
 /// Whoever reads for long makes the log grow. It leaves the room that moving it takes: once the reader
@@ -267,18 +317,31 @@ impl SmallDisk {
         })
     }
 
-    /// Another program that reads and goes on reading until its stdin ends.
-    fn read_on(&self) -> Child {
+    /// A command where the service sees the disk.
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        let enter = self.enter();
+        let enter: Vec<&str> = enter.iter().map(String::as_str).collect();
+        self.setup.again().under(&enter).run(words)
+    }
+
+    /// What runs a program there.
+    fn enter(&self) -> Vec<String> {
         let pid = self.service.pid().as_raw_nonzero().to_string();
-        let mut words = vec!["--target", &pid, "--mount"];
+        let mut words = vec!["nsenter", "--target", &pid, "--mount"];
         if !rustix::process::geteuid().is_root() {
             words.extend(["--user", "--preserve-credentials"]);
         }
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Another program that reads and goes on reading until its stdin ends.
+    fn read_on(&self) -> Child {
+        let enter = self.enter();
         const READ: &str = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
              db.execute('BEGIN'); db.execute('SELECT count(*) FROM orders').fetchone()\n\
              print('reading', flush=True); sys.stdin.read()";
-        let mut reader = Command::new("nsenter")
-            .args(words)
+        let mut reader = Command::new(&enter[0])
+            .args(&enter[1..])
             .args(["python3", "-c", READ])
             .arg(self.setup.database())
             .stdin(Stdio::piped())

@@ -1,0 +1,150 @@
+//! A machine on which paidup is installed: each command uses the settings of the service, and says so.
+//! Only root can give a process an `/etc` of its own.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+use crate::harness::{SECRET, Setup, paid};
+
+/// An empty `/etc`, in which the file of the settings has this mode.
+const ETC: &str = "mount -t tmpfs tmpfs /etc && mkdir /etc/paidup && cp \"$0\" /etc/paidup/paidup.env && \
+                   chmod \"$1\" /etc/paidup/paidup.env && shift && exec \"$@\"";
+const READS: &[&str] = &[
+    "check",
+    "orders list",
+    "orders show ord_1",
+    "events list",
+    "db info",
+    "db check",
+    "notify status",
+    "rotate verify",
+];
+
+#[test]
+fn every_command_uses_the_settings_of_the_installed_service_and_says_so() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    for words in READS {
+        let (code, stdout, stderr) = machine.run("600", &[], words);
+        // Nobody serves here.
+        assert!(
+            code == 0 || *words == "rotate verify",
+            "{words}: {stdout}{stderr}"
+        );
+        let is_rotate = words.starts_with("rotate");
+        assert_eq!(
+            stderr.lines().next() == Some("Settings: /etc/paidup/paidup.env"),
+            !is_rotate,
+            "{words}: {stderr}"
+        );
+        assert!(!stdout.contains("Settings"), "{stdout}");
+    }
+    let (_, stdout, _) = machine.run("600", &[], "orders show ord_1 --json");
+    assert!(stdout.contains("\"status\":\"paid\""), "{stdout}");
+
+    // Who says where the database is, or is the service itself, means something else.
+    for variable in [
+        "DATABASE_PATH=/nowhere/paidup.db",
+        "STATE_DIRECTORY=/var/lib/paidup",
+    ] {
+        let (code, stdout, stderr) = machine.run("600", &["env", variable], "orders list");
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(!stderr.contains("Settings"), "{stderr}");
+    }
+    let (code, _, stderr) = machine.run("600", &["env", "DATABASE_PATH= "], "orders list");
+    assert_eq!((code, &*stderr), (0, "Settings: /etc/paidup/paidup.env\n"));
+}
+
+#[test]
+fn who_may_not_read_the_settings_gets_the_command_to_paste() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    for words in READS {
+        let (code, stdout, stderr) = machine.run("600", &nobody, words);
+        assert_eq!((code, stdout.as_str()), (78, ""), "{words}: {stderr}");
+        let (_, hint) = stderr.split_once("`sudo ").unwrap();
+        let (hint, _) = hint.split_once('`').unwrap();
+        assert!(
+            hint.ends_with(&format!("paidup {words}")),
+            "{words}: {stderr}"
+        );
+        // And it works, for whom sudo makes root.
+        let pasted = format!("600 sh -c '{hint}'");
+        let (code, ..) = machine.shell(&pasted);
+        assert!(code == 0 || *words == "rotate verify", "{pasted}");
+    }
+    // A file that everybody may read needs no sudo.
+    let (code, _, stderr) = machine.run("644", &nobody, "version");
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+struct Machine {
+    _setup: Setup,
+    /// With the program, where everybody can reach it.
+    folder: TempDir,
+}
+
+impl Machine {
+    /// `None` for who is not root.
+    fn new() -> Option<Machine> {
+        if !geteuid().is_root() {
+            eprintln!("not shown here: only root can give a process an /etc of its own");
+            return None;
+        }
+        let setup = Setup::new();
+        setup.start().accepts(paid("1"), "applied");
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_paidup"), folder.path().join("paidup")).unwrap();
+        let text = format!(
+            "DATABASE_PATH={}\nSTRIPE_WEBHOOK_SECRET={SECRET}\nLISTEN_ADDR=127.0.0.1:9\n",
+            setup.database().display()
+        );
+        fs::write(folder.path().join("paidup.env"), text).unwrap();
+        Some(Machine {
+            _setup: setup,
+            folder,
+        })
+    }
+
+    fn run(&self, mode: &str, wrapper: &[&str], words: &str) -> (i32, String, String) {
+        let program = self.folder.path().join("paidup");
+        let line = format!("{mode} {} {} {words}", wrapper.join(" "), program.display());
+        let line: Vec<&str> = line.split_whitespace().collect();
+        self.within(&line)
+    }
+
+    /// With words that are quoted.
+    fn shell(&self, line: &str) -> (i32, String, String) {
+        let (mode, rest) = line.split_once(" sh -c ").unwrap();
+        self.within(&[mode, "sh", "-c", rest.trim_matches('\'')])
+    }
+
+    fn within(&self, words: &[&str]) -> (i32, String, String) {
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", ETC])
+            .arg(self.folder.path().join("paidup.env"))
+            .args(words)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(output.stdout), text(output.stderr))
+    }
+}
