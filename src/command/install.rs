@@ -388,16 +388,6 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../systemd/journald-restart.conf"),
         "its journal comes back when it dies",
     ),
-    (
-        "/usr/local/share/doc/paidup/docs/RUNBOOK.md",
-        include_str!("../../docs/RUNBOOK.md"),
-        "for the night; `systemctl status` names it",
-    ),
-    (
-        "/usr/local/share/paidup/relaxed.conf",
-        include_str!("../../systemd/relaxed.conf"),
-        "for a container that cannot nest; unused until you copy it",
-    ),
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";

@@ -14,7 +14,7 @@ use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 25] = [
+const TREES: [(&str, &str); 27] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -54,7 +54,12 @@ const TREES: [(&str, &str); 25] = [
         "told INDEXED BY told_again WHERE next_try IS NOT NULL",
         "destination",
     ),
+    (
+        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
+        "created",
+    ),
     ("tally", "status"),
+    ("takings", "quarter"),
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),
