@@ -137,9 +137,12 @@ fn run(hint: &str, words: &str) {
         assert_eq!(setup.run(&["backup", backup.to_str().unwrap()]).0, 0);
         drop(service);
     }
-    let mut before = "";
+    let (mut before, mut is_quoted) = ("", false);
     let mut words: Vec<String> = words
-        .split(' ')
+        .split(|c| {
+            is_quoted ^= c == '\'';
+            c == ' ' && !is_quoted
+        })
         .map(|word| {
             let follows = std::mem::replace(&mut before, word);
             match word {
