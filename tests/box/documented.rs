@@ -46,6 +46,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         ".ci/tarballs",
     ),
     ("./paidup demo", ".ci/tarballs"),
+    ("cargo build --release", "by hand: it takes minutes"),
+    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -152,10 +154,19 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "paidup send-test charge.refunded",
     ),
     ("paidup send-test --forged", ""),
+    ("paidup help rotate", ""),
+    ("paidup version", ""),
+    ("paidup man", ""),
     ("paidup demo", ""),
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
     ("paidup orders show ID", ""),
+    ("paidup orders list --flagged", ""),
+    ("paidup report", ""),
+    (
+        "paidup orders export --csv --since 2026-11 --until 2026-11 > november.csv",
+        "paidup orders export --csv --since 2026-11 --until 2026-11",
+    ),
     ("paidup events list", ""),
     ("paidup reconcile", ""),
     ("paidup reconcile [--since 3d]", ""),
@@ -248,7 +259,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "journalctl --namespace=paidup -o cat | grep -F requestId",
     ),
     (
-        "journalctl --namespace=paidup --since=-15min -o cat | grep -cE '\"status\":(4|5)[0-9][0-9]'",
+        "journalctl --namespace=paidup --since=-15min -o cat -g '\"message\":\"(Stripe w|W)ebhook.*\"status\":[45]' | wc -l",
         "",
     ),
     (
