@@ -388,16 +388,6 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../systemd/journald-restart.conf"),
         "its journal comes back when it dies",
     ),
-    (
-        "/usr/local/share/doc/paidup/docs/RUNBOOK.md",
-        include_str!("../../docs/RUNBOOK.md"),
-        "for the night; `systemctl status` names it",
-    ),
-    (
-        "/usr/local/share/paidup/relaxed.conf",
-        include_str!("../../systemd/relaxed.conf"),
-        "for a container that cannot nest; unused until you copy it",
-    ),
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
@@ -571,12 +561,11 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for our files alone.
-    let is_ours = |folder: &&Path| {
-        folder.extension() == Some("d".as_ref())
-            || folder.components().any(|part| part.as_os_str() == "paidup")
-    };
-    for folder in path.ancestors().skip(1).take_while(is_ours) {
+    // Folders that were created for this file alone.
+    if let Some(folder) = path
+        .parent()
+        .filter(|it| it.extension() == Some("d".as_ref()))
+    {
         let _ = fs::remove_dir(folder);
     }
     Ok(())

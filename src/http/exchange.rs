@@ -98,7 +98,7 @@ pub struct Reply {
 pub enum Body {
     /// Rendered JSON.
     Json(Cow<'static, str>),
-    /// `{"error":"…","requestId":"…"}` with this text.
+    /// `{"error":"…","errorCode":"…","requestId":"…"}` with this text.
     Error(Cow<'static, str>),
     /// Prometheus' text format.
     Metrics(String),
@@ -119,7 +119,7 @@ impl Reply {
         }
     }
 
-    /// A refusal, `{"error":text,"requestId":…}`.
+    /// A refusal, `{"error":text,"errorCode":…,"requestId":…}`.
     #[must_use]
     pub(crate) fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
@@ -322,7 +322,7 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
 /// The whole answer, head and body. Only a checked id in its head comes from outside.
 fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
     let id = id.as_str();
-    let (content_type, body) = content(&reply.body, id);
+    let (content_type, body) = content(reply, id);
     let mut answer = String::with_capacity(HEAD_BYTES + body.len());
     let (status, reason, length) = (reply.status, reason(reply.status), body.len());
     // Writing to a String cannot fail.
@@ -358,12 +358,14 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
 }
 
 /// The body of an answer, and its type.
-fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
-    match body {
+fn content<'r>(reply: &'r Reply, id: &str) -> (&'static str, Cow<'r, str>) {
+    match &reply.body {
         Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
         Body::Error(text) => {
             let text = serde_json::Value::from(text.as_ref());
-            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            let code = reply.error_code.map(|code| code.to_string());
+            let code = code.map_or(serde_json::Value::Null, serde_json::Value::from);
+            let json = format!("{{\"error\":{text},\"errorCode\":{code},\"requestId\":\"{id}\"}}");
             ("application/json", Cow::Owned(json))
         }
         Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
@@ -493,7 +495,10 @@ mod tests {
         let reply = Reply::error(404, ErrorCode::NotFound, "say \"no\"");
         let answer = render(&reply, &id, false);
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body, r#"{"error":"say \"no\"","requestId":"proxy-0001"}"#);
+        assert_eq!(
+            body,
+            r#"{"error":"say \"no\"","errorCode":"not_found","requestId":"proxy-0001"}"#
+        );
         assert!(answer.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }
