@@ -20,13 +20,14 @@ macro_rules! documents {
     };
 }
 
-const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
+const DOCUMENTS: [(&str, &str, &str); 18] = documents! {
     "README.md": "what it is and how it is run",
     "CHANGELOG.md": "what an upgrade asks of you",
     "LICENSE": "what you may do with it",
     "docs/RUNBOOK.md": "for the night",
     "docs/RUNBOOK.fr.md": "the same in French",
     "docs/DEPLOYMENT_CHECKLIST.md": "before going live",
+    "docs/SECOND_SHOP.md": "another shop on this machine",
     "docs/DATA.md": "backups, and the file itself",
     "docs/openapi.yaml": "`paidup api` and the message of `paidup notify`, for programs",
     "docs/SECURITY.md": "what is defended, and how to report a hole",
