@@ -14,7 +14,7 @@ use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 25] = [
+const TREES: [(&str, &str); 27] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
@@ -35,6 +35,11 @@ const TREES: [(&str, &str); 25] = [
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
+    (
+        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
+        "created",
+    ),
+    ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
     (
