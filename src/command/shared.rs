@@ -40,7 +40,12 @@ const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
     "schema.sql": "the database, explained",
 };
 
-const COPIED: [(&str, &str, &str); 4] = [
+const COPIED: [(&str, &str, &str); 5] = [
+    (
+        "/usr/local/share/paidup/relaxed.conf",
+        include_str!("../../systemd/relaxed.conf"),
+        "for a container that cannot nest; unused until you copy it",
+    ),
     (
         "/usr/local/share/paidup/env.example",
         include_str!("../../.env.example"),
