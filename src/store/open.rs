@@ -43,6 +43,11 @@ const TREES: [(&str, &str); 27] = [
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
+    (
+        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
+        "created",
+    ),
+    ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
     (
