@@ -147,7 +147,7 @@ pub fn backup(
     Store::note_in(database, Chore::Backup, now)?;
     if let Target::Folder { path: folder, keep } = target {
         for old in remove_old(folder, &path, *keep)? {
-            writeln!(out, "{}: removed, {keep} are kept", old.display())?;
+            writeln!(out, "{}: removed, as --keep {keep} says", old.display())?;
         }
     }
     Ok(Exit::Done)

@@ -248,7 +248,7 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
         let orders: i64 = store.figures()?.orders.iter().map(|(_, count)| count).sum();
         findings.push(Finding::good(
             "orders",
-            format!("all {orders} are what their facts say"),
+            format!("{orders}, each as its facts say"),
         ));
     }
     Ok(findings)
