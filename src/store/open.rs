@@ -43,10 +43,6 @@ const TREES: [(&str, &str); 27] = [
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
-    (
-        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
-        "created",
-    ),
     ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
@@ -68,7 +64,6 @@ const TREES: [(&str, &str); 27] = [
         "destination",
     ),
     ("tally", "status"),
-    ("takings", "quarter"),
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),
