@@ -508,13 +508,13 @@ fn the_database_remembers_when_its_chores_were_done() {
         db::info(&shop.database(), true, &mut told).unwrap();
         serde_json::from_slice(&told).unwrap()
     };
-    assert_eq!(info(&shop)["last_backup"], Value::Null);
+    assert_eq!(info(&shop)["lastBackup"], Value::Null);
     shop.backup(&shop.path("copy.db"), false).unwrap();
     shop.check();
     let after = info(&shop);
-    assert_eq!(after["last_backup"], "2026-11-24T05:46:26Z");
-    assert_eq!(after["last_check"], "2026-11-24T05:46:26Z");
-    assert_eq!(after["last_prune"], Value::Null);
+    assert_eq!(after["lastBackup"], "2026-11-24T05:46:26Z");
+    assert_eq!(after["lastCheck"], "2026-11-24T05:46:26Z");
+    assert_eq!(after["lastPrune"], Value::Null);
     assert_eq!(after["orders"]["paid"], 1);
     assert_eq!(
         (&after["events"], &after["schema"]),
@@ -566,7 +566,7 @@ fn an_order_goes_on_after_all_of_its_events_were_pruned() {
     let shop = Shop::with(&["1", "2"]);
     let told = shop.prune_at(UnixSeconds(NOW.0 + 1000 * DAY), 35);
     assert!(
-        told.contains("Removed 1 events"),
+        told.contains("Removed 1 event "),
         "the last one stays: {told}"
     );
     for (number, name) in ["1", "2"].iter().enumerate() {
