@@ -474,12 +474,11 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for our files alone.
-    let is_ours = |folder: &&Path| {
-        folder.extension() == Some("d".as_ref())
-            || folder.components().any(|part| part.as_os_str() == "paidup")
-    };
-    for folder in path.ancestors().skip(1).take_while(is_ours) {
+    // Folders that were created for this file alone.
+    if let Some(folder) = path
+        .parent()
+        .filter(|it| it.extension() == Some("d".as_ref()))
+    {
         let _ = fs::remove_dir(folder);
     }
     Ok(())
@@ -500,7 +499,7 @@ fn try_sandbox() -> io::Result<()> {
 
 const NO_NESTING: &str = "this machine does not let systemd shut a service in (226/NAMESPACE): mostly it is a \
     container that may not nest. Allow that (`nesting=1` in Proxmox and LXD), or do without these walls:\n  \
-    `for unit in paidup.service paidup-.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
+    `for unit in paidup.service paidup-.service paidup@.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
     /etc/systemd/system/$unit.d/20-relaxed.conf; done; systemctl daemon-reload`\n";
 
 /// Asks before everything is removed.

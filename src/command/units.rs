@@ -168,9 +168,4 @@ pub(crate) const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../systemd/journald-restart.conf"),
         "its journal comes back when it dies",
     ),
-    (
-        "/usr/local/share/paidup/relaxed.conf",
-        include_str!("../../systemd/relaxed.conf"),
-        "for a container that cannot nest; unused until you copy it",
-    ),
 ];
