@@ -35,15 +35,17 @@ pub(crate) fn opens_beside_the_first(machine: &Machine) {
     machine.does("systemctl start paidup-backup@coffee.service");
     machine.does("ls /var/lib/paidup-coffee/backup");
     of_coffee("rotate verify");
-    of_coffee("send-test --order test_2");
+    of_coffee("send-test --order test_of_coffee");
     let log = "journalctl --namespace=paidup -o cat -u paidup@coffee.service";
-    machine.until("it is in the log", || machine.does(log).contains("test_2"));
+    machine.until("it is in the log", || {
+        machine.does(log).contains("test_of_coffee")
+    });
     // Each has its own.
     assert_eq!(machine.property("MainPID"), pid);
     assert_eq!(deliver(machine, "ord_of_the_first"), 200);
     let first = machine.does("paidup orders list --json");
     assert!(
-        !first.contains("test_2") && first.contains("ord_of_the_first"),
+        !first.contains("\"orderId\":\"test_of_coffee\"") && first.contains("ord_of_the_first"),
         "{first}"
     );
     assert!(!of_coffee("orders list --json").contains("ord_of_the_first"));
