@@ -87,8 +87,12 @@ impl Environment {
 
     /// What calls to Stripe need.
     pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
+        self.stripe_config().map_err(|errors| all_of(&errors))
+    }
+
+    /// The same, with every mistake.
+    pub(crate) fn stripe_config(&self) -> Result<StripeConfig, Vec<ConfigError>> {
         StripeConfig::parse(&self.vars, &|path| self.read_file(path))
-            .map_err(|errors| all_of(&errors))
     }
 
     /// The time zone in which people read. A wrong one is told, and UTC it is.

@@ -245,6 +245,8 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
             "systemctl disable paidup-notify@.service",
             "and are not started again",
         ));
+        steps.push(Step::Run(STOP_SHOPS, "so do other shops"));
+        steps.push(Step::Run(DISABLE_SHOPS, "and are not started again"));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
     let shared = options.shared.iter().map(|(path, _, why)| (*path, *why));
@@ -369,6 +371,81 @@ const FILES: &[(&str, &str, &str)] = &[
         "what the others may not do",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup@.socket",
+        include_str!("../../systemd/paidup@.socket"),
+        "the port for webhooks of one more shop",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-admin@.socket",
+        include_str!("../../systemd/paidup-admin@.socket"),
+        "its health and metrics",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service",
+        include_str!("../../systemd/paidup@.service"),
+        "its server",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-check@.service",
+        include_str!("../../systemd/paidup-check@.service"),
+        "its check before a reload",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.service",
+        include_str!("../../systemd/paidup-backup@.service"),
+        "its backup",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.timer",
+        include_str!("../../systemd/paidup-backup@.timer"),
+        "its time of day",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-api@.service",
+        include_str!("../../systemd/paidup-api@.service"),
+        "its orders over HTTP",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.service",
+        include_str!("../../systemd/paidup-reconcile@.service"),
+        "its comparison with Stripe",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.timer",
+        include_str!("../../systemd/paidup-reconcile@.timer"),
+        "its time of day",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-check@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-api@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service.d/10-sandbox.conf",
+        include_str!("../../systemd/sandbox.conf"),
+        "what its server may not do",
+    ),
+    (
         "/usr/local/lib/sysusers.d/paidup.conf",
         include_str!("../../systemd/sysusers.conf"),
         "its user",
@@ -395,6 +472,11 @@ const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
                        paidup-api.service paidup-notify.service \
                        paidup-reconcile.timer paidup-backup.timer";
+
+const STOP_SHOPS: &str = "systemctl stop paidup@*.socket paidup-admin@*.socket paidup@*.service \
+                          paidup-api@*.service paidup-reconcile@*.timer paidup-backup@*.timer";
+const DISABLE_SHOPS: &str = "systemctl disable paidup@.socket paidup-admin@.socket paidup@.service \
+                             paidup-api@.service paidup-reconcile@.timer paidup-backup@.timer";
 
 const NEXT: &str = "
 Next:
@@ -827,6 +909,31 @@ mod tests {
         let refused = install(&options(root.path()), &mut Vec::new()).unwrap_err();
         assert!(refused.to_string().contains("Debian package"), "{refused}");
         assert_eq!(files_in(root.path()), [packaged]);
+    }
+
+    #[test]
+    fn the_units_of_one_more_shop_are_those_of_the_first_with_another_name() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        let lines = |name: &str| -> Vec<String> {
+            let text = fs::read_to_string(folder.join(name)).unwrap();
+            let text = text
+                .replace("@%i.", ".")
+                .replace(" for %i:", ":")
+                .replace("-%i", "")
+                .replace("/run/paidup/webhook.sock", "127.0.0.1:4242")
+                .replace("/run/paidup/admin.sock", "127.0.0.1:4243");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(str::to_owned).collect()
+        };
+        let mut count = 0;
+        for file in files_in(&folder) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name.contains("@.") && !name.starts_with("paidup-notify") {
+                assert_eq!(lines(name), lines(&name.replace("@.", ".")), "{name}");
+                count += 1;
+            }
+        }
+        assert_eq!(count, 9);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Store, StoreError};
 use crate::host::files;
 
 /// Pages copied before a pause, which leaves the disk to the server.
-const STEP_PAGES: c_int = 256;
+const STEP_PAGES: c_int = 512;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often the file to write is claimed again after somebody renamed it meanwhile.
 const CLAIMS_MAX: u32 = 8;

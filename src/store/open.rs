@@ -17,7 +17,7 @@ use crate::host::files;
 const TREES: [(&str, &str); 27] = [
     ("payment", "id"),
     (
-        "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
+        "payment INDEXED BY payment_by_order WHERE order_id <> id",
         "order_id",
     ),
     (

@@ -87,6 +87,42 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/tells.rs",
     ),
     ("sudoedit /etc/paidup/paidup.env", "an editor"),
+    (
+        "git clone URL_OF_THIS_PAGE paidup && cd paidup",
+        "by whoever reads this",
+    ),
+    (
+        "sudo ./paidup install --host hooks.example.com",
+        "tests/box/way_in.rs",
+    ),
+    ("paidup install --host HOST", "tests/box/way_in.rs"),
+    ("sudo apt-get install caddy", "tests/box/way_in.rs"),
+    (
+        "sudo cp /etc/paidup/proxy/Caddyfile-2.6 /etc/caddy/Caddyfile && sudo systemctl reload caddy",
+        "tests/box/way_in.rs",
+    ),
+    ("sudo paidup connect", "tests/box/way_in.rs"),
+    (
+        "sudo paidup connect --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup@coffee.socket paidup-admin@coffee.socket paidup@coffee.service paidup-backup@coffee.timer",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo paidup send-test --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl reload paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "journalctl --namespace=paidup -u paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    ("paidup uninstall", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where
@@ -107,6 +143,9 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
     ("paidup connect", ""),
+    ("paidup connect --dry-run", ""),
+    ("paidup connect --roll", "paidup connect --roll --yes"),
+    ("sudo paidup send-test", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),
@@ -122,6 +161,12 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
     ("paidup orders show ID", ""),
+    ("paidup orders list --flagged", ""),
+    ("paidup report", ""),
+    (
+        "paidup orders export --csv --since 2026-11 --until 2026-11 > november.csv",
+        "paidup orders export --csv --since 2026-11 --until 2026-11",
+    ),
     ("paidup events list", ""),
     ("paidup reconcile", ""),
     ("paidup reconcile [--since 3d]", ""),
@@ -214,7 +259,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "journalctl --namespace=paidup -o cat | grep -F requestId",
     ),
     (
-        "journalctl --namespace=paidup --since=-15min -o cat | grep -cE '\"status\":(4|5)[0-9][0-9]'",
+        "journalctl --namespace=paidup --since=-15min -o cat -g '\"message\":\"(Stripe w|W)ebhook.*\"status\":[45]' | wc -l",
         "",
     ),
     (

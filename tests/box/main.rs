@@ -25,6 +25,7 @@ mod documented;
 mod documents;
 mod planted;
 mod runbook;
+mod second_shop;
 mod tells;
 #[path = "../peers/tools.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
@@ -68,6 +69,9 @@ fn a_bare_binary_makes_a_server_whose_orders_survive_a_reboot() {
     for order in ["test_1", "ord_1", "ord_2"] {
         assert_eq!(order_status(&machine, order), "paid");
     }
+    second_shop::opens_beside_the_first(&machine);
+    machine.reboot();
+    machine.does("systemctl is-active paidup@coffee.service");
     assert_eq!(private_mode(&machine, "/etc/paidup/paidup.env"), 0o600);
     assert_eq!(private_mode(&machine, "/var/lib/paidup"), 0o700);
     assert_eq!(private_mode(&machine, "/var/lib/paidup/paidup.db"), 0o600);

@@ -542,7 +542,10 @@ pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
-    request += &format!("Content-Length: {}\r\n\r\n", body.len());
+    request += &format!(
+        "Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     [request.as_bytes(), body].concat()
 }
 

@@ -429,7 +429,7 @@ fn set(database: &Path, pragma: &str, value: i64) {
 fn a_server_does_not_start_on_a_damaged_file_and_leaves_it_as_it_is() {
     let shop = Shop::with(&["1", "2", "3"]);
     let whole = fs::read(shop.database()).unwrap();
-    let page = 4096;
+    let page = 2048;
     let mut refused = 0;
     for number in 0..whole.len() / page {
         let mut damaged = whole.clone();
@@ -474,6 +474,10 @@ fn the_check_finds_an_order_that_is_not_what_its_facts_say() {
         (
             "UPDATE payment SET order_id = NULL",
             "is parked, and the facts say",
+        ),
+        (
+            "UPDATE payment SET order_id = 99",
+            "is of an order that is missing",
         ),
         (
             "UPDATE tally SET orders = 7",

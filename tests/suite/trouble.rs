@@ -98,6 +98,114 @@ fn an_empty_file_is_no_new_shop() {
     setup.start().accepts(paid("1"), "applied");
 }
 
+// ── Settings ──────────────────────────────────────────────────────────────────────────────────────────
+
+/// What a start of any process refuses or ignores, `check` tells before it.
+#[test]
+fn check_tells_what_a_start_would_refuse_or_ignore() {
+    let token = "t".repeat(40);
+    for (pairs, expected) in [
+        (
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_…")][..],
+            "PROBLEM  configuration: STRIPE_WEBHOOK_SECRET has a placeholder",
+        ),
+        (&[("STRIPE_WEBHOOK_SECRET", "whsec_")], "has a placeholder"),
+        (
+            &[("STRIPE_WEBHOOK_SECRET", "sk_live_1")],
+            "PROBLEM  configuration: STRIPE_WEBHOOK_SECRET has an API key",
+        ),
+        (
+            &[("STRIPE_SECRET_KEY", "sk_test_...")],
+            "STRIPE_SECRET_KEY is a placeholder",
+        ),
+        (
+            &[("STRIPE_SECRET_KEY", "pk_live_1")],
+            "STRIPE_SECRET_KEY is a publishable key",
+        ),
+        (
+            &[("STRIPE_SECRET_KEY", "sk_test_1"), ("STRIPE_MODE", "live")],
+            "is a key of test mode, and STRIPE_MODE is live",
+        ),
+        (
+            &[("API_TOKEN", "short"), ("STRIPE_SECRET_KEY", "sk_test_1")],
+            "API_TOKEN is shorter",
+        ),
+        (
+            &[("API_TOKEN", &token)],
+            "STRIPE_SECRET_KEY is not set or blank",
+        ),
+        (
+            &[("CHECKOUT_CANCEL_URL", "shop.example")],
+            "CHECKOUT_CANCEL_URL is not the URL",
+        ),
+        (
+            &[("PUBLIC_URL", "http://hooks.example.com")],
+            "PUBLIC_URL is not https://HOST",
+        ),
+        (
+            &[("NOTIFY_NAME", "phone")],
+            "NOTIFY_URL is not set or blank",
+        ),
+        (
+            &[("NOTIFY_URL", "shop.example")],
+            "NOTIFY_URL is not https://HOST/PATH",
+        ),
+        (
+            &[
+                ("STRIPE_WEBHOOK_SECRET", ""),
+                ("STRIPE_WEBHOOK_SECERT", "whsec_1"),
+            ],
+            "STRIPE_WEBHOOK_SECRET is not set or blank, and STRIPE_WEBHOOK_SECERT is: a slip in its name",
+        ),
+        (
+            &[("HTTP_CONNECTIONS", "none"), ("LOGLEVEL", "info")],
+            "warning  configuration: LOGLEVEL is not a variable of paidup",
+        ),
+        (
+            &[
+                ("LISTEN_ADDR", "127.0.0.1:4255"),
+                ("API_ADDR", "127.0.0.1:4255"),
+                ("API_TOKEN", &token),
+                ("STRIPE_SECRET_KEY", "sk_test_1"),
+            ],
+            "API_ADDR is 127.0.0.1:4255, which is another listener's already",
+        ),
+    ] {
+        let mut setup = Setup::new();
+        for (name, value) in pairs {
+            setup = setup.set(name, value);
+        }
+        let (code, said) = setup.run(&["check"]);
+        assert!(
+            code == 3 && said.contains(expected),
+            "{pairs:?}: {code} {said}"
+        );
+        assert_eq!(said.matches(expected).count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn check_names_another_program_that_has_the_port_and_not_our_own_server() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let setup = Setup::new().set("LISTEN_ADDR", &address);
+    let (code, said) = setup.run(&["check"]);
+    let pid = std::process::id();
+    assert_eq!(code, 3, "{said}");
+    assert!(
+        said.contains("PROBLEM  configuration: LISTEN_ADDR: "),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("(process {pid}) has the port {address}")),
+        "{said}"
+    );
+    drop(taken);
+    let service = setup.start();
+    assert_eq!(setup.run(&["check"]).0, 0);
+    drop(service);
+}
+
 // ── Restoring ───────────────────────────────────────────────────────────────────────────────────
 
 #[test]
