@@ -119,7 +119,7 @@ impl Cell {
         server.deliver_patiently(next());
         let notify = is_told.then(|| Notify::start(database, &server));
         without_pause(&server, CLIENTS, WARM_UP, next);
-        let told = || notify.as_ref().map_or(0, |notify| notify.heard());
+        let told = || notify.as_ref().map_or(0, Notify::heard);
         let before = told();
         let times = without_pause(&server, CLIENTS, MEASURED, next);
         let told = told() - before;
