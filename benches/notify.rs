@@ -130,7 +130,7 @@ impl Cell {
             per_second: times.len() as f64 / MEASURED.as_secs_f64(),
             p99_ms: millis(times[times.len() * 99 / 100]),
             told_per_second: told as f64 / MEASURED.as_secs_f64(),
-            memory_mib: notify.map_or(0.0, |notify| notify.memory_mib()),
+            memory_mib: notify.as_ref().map_or(0.0, Notify::memory_mib),
         }
     }
 }

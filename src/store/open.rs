@@ -13,6 +13,10 @@ use super::watch::{Log, Watch};
 use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
+/// Bytes in a page of a new file. A delivery writes a row or two into each of its pages, and the whole
+/// page into the log: half of SQLite's default makes that half as much. Each level of a tree has half as
+/// many entries.
+const PAGE_BYTES: i64 = 2_048;
 /// Every table and index, as what to read and the key of its order.
 const TREES: [(&str, &str); 27] = [
     ("payment", "id"),
@@ -32,9 +36,14 @@ const TREES: [(&str, &str); 27] = [
     ("orders", "status"),
     ("orders", "changed"),
     (
+        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
+        "created",
+    ),
+    (
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
+    ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
     (
@@ -54,12 +63,7 @@ const TREES: [(&str, &str); 27] = [
         "told INDEXED BY told_again WHERE next_try IS NOT NULL",
         "destination",
     ),
-    (
-        "orders INDEXED BY orders_flagged WHERE (flags <> '' OR dispute = 'open')",
-        "created",
-    ),
     ("tally", "status"),
-    ("takings", "quarter"),
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),
@@ -191,6 +195,7 @@ fn make(path: &Path, schema: &Schema) -> Result<(), StoreError> {
     }
     let db = Connection::open(&new)?;
     // Nobody needs this file before it has its name: it is synced once, as a whole.
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
     db.pragma_update(None, "journal_mode", "OFF")?;
     db.pragma_update(None, "synchronous", "OFF")?;
     db.execute_batch(&format!("BEGIN; {}; COMMIT", schema.sql))?;
