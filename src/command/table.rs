@@ -126,7 +126,7 @@ pub fn help(name: &str) -> String {
         return overview();
     }
     let meant = commands().filter(|command| command.is_meant_by(name));
-    let pages: Vec<String> = meant.map(|command| command.page()).collect();
+    let pages: Vec<String> = meant.map(Command::page).collect();
     pages.join("\n")
 }
 
