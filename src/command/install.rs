@@ -474,11 +474,12 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for this file alone.
-    if let Some(folder) = path
-        .parent()
-        .filter(|it| it.extension() == Some("d".as_ref()))
-    {
+    // Folders that were created for our files alone.
+    let is_ours = |folder: &&Path| {
+        folder.extension() == Some("d".as_ref())
+            || folder.components().any(|part| part.as_os_str() == "paidup")
+    };
+    for folder in path.ancestors().skip(1).take_while(is_ours) {
         let _ = fs::remove_dir(folder);
     }
     Ok(())

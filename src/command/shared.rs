@@ -62,11 +62,6 @@ const COPIED: [(&str, &str, &str); 5] = [
         include_str!("../../systemd/alerts.yml"),
         "rules for Prometheus",
     ),
-    (
-        "/usr/local/share/paidup/relaxed.conf",
-        include_str!("../../systemd/relaxed.conf"),
-        "for a container that cannot nest",
-    ),
 ];
 
 /// All of them; some are made from the table of commands.
