@@ -166,7 +166,7 @@ CREATE TABLE told (
     destination TEXT NOT NULL,
     version     INTEGER,                         -- the `changed` that it acknowledged last
     at          INTEGER,                         -- when it did
-    tries       INTEGER NOT NULL,                -- how often it has refused what came later
+    tries       INTEGER NOT NULL,                -- how often it was told in vain of what came later
     tried       INTEGER,
     next_try    INTEGER,                         -- when it is told again; NULL: it need not be
     why         TEXT,

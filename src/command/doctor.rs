@@ -52,7 +52,7 @@ fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit,
         let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
         let settings = settings?;
         let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
-        let store = Store::open_existing(&config.database).ok();
+        let store = Store::open_to_read(&config.database).ok();
         findings.extend(examine(&Patient {
             api: &api,
             key_mode: settings.mode,

@@ -8,11 +8,11 @@
 use std::env;
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::iter;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::Mode;
 
@@ -52,7 +52,12 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
         CliOption {
             name: "purge",
             value: "",
-            help: "remove settings, orders, backups, logs and the user as well, for good",
+            help: "remove settings, orders, backups, logs and the user as well, for good;\nasks first, and offers a last backup",
+        },
+        CliOption {
+            name: "yes",
+            value: "",
+            help: "do not ask",
         },
         DRY_RUN,
         ROOT,
@@ -64,7 +69,13 @@ pub(crate) const UNINSTALL: words::Command = words::Command {
     ],
     run: |words| {
         let (options, purge) = (Options::read(words)?, words.has("purge"));
-        does(move |_, out| done(uninstall(&options, purge, out)))
+        let has_to_ask = purge && !options.dry_run && !words.has("yes");
+        does(move |_, out| {
+            if has_to_ask {
+                last_word(&options.root, &mut io::stdin().lock(), out)?;
+            }
+            done(uninstall(&options, purge, out))
+        })
     },
 };
 
@@ -170,7 +181,9 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         })?;
     let mut steps = vec![Step::Write(PROGRAM, 0o755, program, "the program")];
     for (path, text, why) in FILES {
-        steps.push(Step::Write(path, 0o644, text.as_bytes().to_vec(), why));
+        // The units name the runbook where the package has it.
+        let text = text.replace("file:/usr/share/", "file:/usr/local/share/");
+        steps.push(Step::Write(path, 0o644, text.into_bytes(), why));
     }
     for (path, text, why) in &options.shared {
         steps.push(Step::Write(path, 0o644, text.clone().into_bytes(), why));
@@ -187,6 +200,7 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         Step::Run("systemctl daemon-reload", "systemd reads the units"),
         Step::Run(ENABLE, "they start when the machine does"),
         Step::Run(ENABLE_BACKUP, "a backup each night"),
+        Step::Try,
     ]);
     steps.extend(options.host.iter().flat_map(|host| host_steps(host)));
     take(options, &steps, out)?;
@@ -231,6 +245,8 @@ fn uninstall(options: &Options, purge: bool, out: &mut dyn Write) -> Result<(), 
             "systemctl disable paidup-notify@.service",
             "and are not started again",
         ));
+        steps.push(Step::Run(STOP_SHOPS, "so do other shops"));
+        steps.push(Step::Run(DISABLE_SHOPS, "and are not started again"));
     }
     steps.extend(FILES.iter().map(|(path, _, why)| Step::Remove(path, why)));
     let shared = options.shared.iter().map(|(path, _, why)| (*path, *why));
@@ -355,6 +371,81 @@ const FILES: &[(&str, &str, &str)] = &[
         "what the others may not do",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup@.socket",
+        include_str!("../../systemd/paidup@.socket"),
+        "the port for webhooks of one more shop",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-admin@.socket",
+        include_str!("../../systemd/paidup-admin@.socket"),
+        "its health and metrics",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service",
+        include_str!("../../systemd/paidup@.service"),
+        "its server",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-check@.service",
+        include_str!("../../systemd/paidup-check@.service"),
+        "its check before a reload",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.service",
+        include_str!("../../systemd/paidup-backup@.service"),
+        "its backup",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.timer",
+        include_str!("../../systemd/paidup-backup@.timer"),
+        "its time of day",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-api@.service",
+        include_str!("../../systemd/paidup-api@.service"),
+        "its orders over HTTP",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.service",
+        include_str!("../../systemd/paidup-reconcile@.service"),
+        "its comparison with Stripe",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.timer",
+        include_str!("../../systemd/paidup-reconcile@.timer"),
+        "its time of day",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-check@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-backup@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-api@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-reconcile@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup@.service.d/10-sandbox.conf",
+        include_str!("../../systemd/sandbox.conf"),
+        "what its server may not do",
+    ),
+    (
         "/usr/local/lib/sysusers.d/paidup.conf",
         include_str!("../../systemd/sysusers.conf"),
         "its user",
@@ -374,6 +465,16 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("../../systemd/journald-restart.conf"),
         "its journal comes back when it dies",
     ),
+    (
+        "/usr/local/share/doc/paidup/docs/RUNBOOK.md",
+        include_str!("../../docs/RUNBOOK.md"),
+        "for the night; `systemctl status` names it",
+    ),
+    (
+        "/usr/local/share/paidup/relaxed.conf",
+        include_str!("../../systemd/relaxed.conf"),
+        "for a container that cannot nest; unused until you copy it",
+    ),
 ];
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
@@ -381,6 +482,11 @@ const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
                        paidup-api.service paidup-notify.service \
                        paidup-reconcile.timer paidup-backup.timer";
+
+const STOP_SHOPS: &str = "systemctl stop paidup@*.socket paidup-admin@*.socket paidup@*.service \
+                          paidup-api@*.service paidup-reconcile@*.timer paidup-backup@*.timer";
+const DISABLE_SHOPS: &str = "systemctl disable paidup@.socket paidup-admin@.socket paidup@.service \
+                             paidup-api@.service paidup-reconcile@.timer paidup-backup@.timer";
 
 const NEXT: &str = "
 Next:
@@ -420,6 +526,8 @@ enum Step {
     RemoveJournal,
     /// A command; no word of it holds a blank.
     Run(&'static str, &'static str),
+    /// Whether this machine lets a unit be shut in.
+    Try,
 }
 
 fn take(options: &Options, steps: &[Step], out: &mut dyn Write) -> Result<(), StepFailed> {
@@ -471,6 +579,8 @@ impl Step {
             Step::RemoveJournal => ("remove", "/var/log/journal/*.paidup", "its logs"),
             Step::Run(command, why) if root == Path::new("/") => ("run", command, why),
             Step::Run(command, why) => ("to run", command, why),
+            Step::Try if root == Path::new("/") => ("run", TRY, "tries the sandbox"),
+            Step::Try => ("to run", TRY, "tries the sandbox"),
         }
     }
 
@@ -483,7 +593,8 @@ impl Step {
             Step::Remove(path, _) => remove(&within(root, path)),
             Step::RemoveJournal => remove_journal(&within(root, "/var/log/journal")),
             Step::Run(command, _) if root == Path::new("/") => run(command),
-            Step::Run(..) => Ok(()),
+            Step::Try if root == Path::new("/") => try_sandbox(),
+            Step::Run(..) | Step::Try => Ok(()),
         }
     }
 }
@@ -542,14 +653,74 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for this file alone.
-    if let Some(folder) = path
-        .parent()
-        .filter(|it| it.extension() == Some("d".as_ref()))
-    {
+    // Folders that were created for our files alone.
+    let is_ours = |folder: &&Path| {
+        folder.extension() == Some("d".as_ref())
+            || folder.components().any(|part| part.as_os_str() == "paidup")
+    };
+    for folder in path.ancestors().skip(1).take_while(is_ours) {
         let _ = fs::remove_dir(folder);
     }
     Ok(())
+}
+
+const TRY: &str = "systemctl start paidup-check.service";
+
+/// What the check itself finds does not count: the settings may lack their secret still.
+fn try_sandbox() -> io::Result<()> {
+    let ask = |line: &str| Command::new("systemctl").args(line.split(' ')).output();
+    ask("start paidup-check.service")?;
+    let shown = ask("show --value -p ExecMainStatus paidup-check.service")?;
+    match shown.stdout.trim_ascii() {
+        b"226" => Err(io::Error::other(NO_NESTING)),
+        _ => Ok(()),
+    }
+}
+
+const NO_NESTING: &str = "this machine does not let systemd shut a service in (226/NAMESPACE): mostly it is a \
+    container that may not nest. Allow that (`nesting=1` in Proxmox and LXD), or do without these walls:\n  \
+    `for unit in paidup.service paidup-.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
+    /etc/systemd/system/$unit.d/20-relaxed.conf; done; systemctl daemon-reload`\n";
+
+/// Asks before everything is removed.
+fn last_word(root: &Path, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(
+        out,
+        "This removes settings, secrets, orders, backups and logs for good.\nType `purge` to do that, or `backup` to \
+         copy the orders to {LAST_BACKUP} first. Anything else keeps everything."
+    )?;
+    out.flush()?;
+    let mut word = String::new();
+    input.read_line(&mut word)?;
+    match word.trim() {
+        "purge" => Ok(()),
+        "backup" => last_backup(root).map_err(|error| {
+            Failure::Other(format!(
+                "There is no last backup: {error}. Nothing was removed."
+            ))
+        }),
+        _ => Err(Failure::Other(
+            "Nothing was removed. Without a question: `paidup uninstall --purge --yes`".to_owned(),
+        )),
+    }
+}
+
+/// Outside of all that is removed.
+const LAST_BACKUP: &str = "/root/paidup-last.db";
+
+/// The owner of the database makes it where he may, and root brings it away.
+fn last_backup(root: &Path) -> io::Result<()> {
+    let made = within(root, "/var/lib/paidup/backup/paidup-last.db");
+    let settings = within(root, USUAL_ENV_FILE);
+    let status = Command::new(env::current_exe()?)
+        .args(["backup".as_ref(), made.as_os_str(), "--force".as_ref()])
+        .args(["--env-file".as_ref(), settings.as_os_str()])
+        .stdout(Stdio::null())
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other("`paidup backup` says why"));
+    }
+    write_file(&within(root, LAST_BACKUP), 0o600, &fs::read(made)?)
 }
 
 fn remove_journal(journals: &Path) -> io::Result<()> {
@@ -726,6 +897,21 @@ mod tests {
     }
 
     #[test]
+    fn a_purge_asks_for_a_word() {
+        let root = tempfile::tempdir().unwrap();
+        let answer = |mut typed: &[u8]| {
+            let mut out = Vec::new();
+            let answer = last_word(root.path(), &mut typed, &mut out);
+            assert!(String::from_utf8(out).unwrap().contains("for good"));
+            answer.map_err(|error| error.to_string())
+        };
+        assert_eq!(answer(b"purge\n"), Ok(()));
+        for typed in [&b""[..], b"\n", b"yes\n", b"PURGE\n"] {
+            assert!(answer(typed).unwrap_err().contains("Nothing was removed"));
+        }
+    }
+
+    #[test]
     fn nothing_is_installed_beside_the_debian_package() {
         let root = tempfile::tempdir().unwrap();
         let packaged = within(root.path(), PACKAGED);
@@ -733,6 +919,31 @@ mod tests {
         let refused = install(&options(root.path()), &mut Vec::new()).unwrap_err();
         assert!(refused.to_string().contains("Debian package"), "{refused}");
         assert_eq!(files_in(root.path()), [packaged]);
+    }
+
+    #[test]
+    fn the_units_of_one_more_shop_are_those_of_the_first_with_another_name() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+        let lines = |name: &str| -> Vec<String> {
+            let text = fs::read_to_string(folder.join(name)).unwrap();
+            let text = text
+                .replace("@%i.", ".")
+                .replace(" for %i:", ":")
+                .replace("-%i", "")
+                .replace("/run/paidup/webhook.sock", "127.0.0.1:4242")
+                .replace("/run/paidup/admin.sock", "127.0.0.1:4243");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(str::to_owned).collect()
+        };
+        let mut count = 0;
+        for file in files_in(&folder) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name.contains("@.") && !name.starts_with("paidup-notify") {
+                assert_eq!(lines(name), lines(&name.replace("@.", ".")), "{name}");
+                count += 1;
+            }
+        }
+        assert_eq!(count, 9);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use crate::base::plain;
 use crate::base::secret::Secret;
 use crate::command::environment::{USUAL_ENV_FILE, unreadable};
 use crate::command::exit::{Exit, Failure};
@@ -133,6 +134,17 @@ impl Files {
         Files {
             env_file: env_file.unwrap_or(Path::new(USUAL_ENV_FILE)).to_owned(),
             secret_file,
+        }
+    }
+
+    /// What a command for these files needs to say, so that it can be pasted.
+    pub(super) fn option(&self) -> String {
+        match self.env_file == Path::new(USUAL_ENV_FILE) {
+            true => String::new(),
+            false => format!(
+                " --env-file {}",
+                plain::word(&self.env_file.to_string_lossy())
+            ),
         }
     }
 }

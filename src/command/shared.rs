@@ -20,13 +20,14 @@ macro_rules! documents {
     };
 }
 
-const DOCUMENTS: [(&str, &str, &str); 16] = documents! {
+const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
     "README.md": "what it is and how it is run",
     "CHANGELOG.md": "what an upgrade asks of you",
     "LICENSE": "what you may do with it",
     "docs/RUNBOOK.md": "for the night",
     "docs/RUNBOOK.fr.md": "the same in French",
     "docs/DEPLOYMENT_CHECKLIST.md": "before going live",
+    "docs/SECOND_SHOP.md": "another shop on this machine",
     "docs/DATA.md": "backups, and the file itself",
     "docs/SECURITY.md": "what is defended, and how to report a hole",
     "docs/STRIPE_WEBHOOK_RESIDUAL_RISKS.md": "what can still go wrong",

@@ -55,6 +55,7 @@ const GROUPS: Table = &[
             &notify::STATUS,
             &notify::RETRY,
             &notify::REPLAY,
+            &notify::FORGET,
             &gen_secret::COMMAND,
         ],
     ),

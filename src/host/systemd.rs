@@ -23,6 +23,17 @@ const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
 pub(crate) const ADMIN: &str = "admin";
 
+/// Where a socket unit that is up listens, if systemd runs here and knows it.
+pub(crate) fn listens_on(unit: &str) -> Option<String> {
+    let mut ask = process::Command::new("systemctl");
+    ask.args(["show", "--property=ActiveState,Listen", unit]);
+    let answer = String::from_utf8(ask.output().ok()?.stdout).ok()?;
+    let is_up = answer.lines().any(|line| line == "ActiveState=active");
+    let listen = answer.lines().find_map(|line| line.strip_prefix("Listen="));
+    let (address, _) = listen.filter(|_| is_up)?.split_once(" (Stream)")?;
+    Some(address.to_owned())
+}
+
 /// What the service manager gave us.
 #[derive(Debug, Default)]
 pub struct Systemd {

@@ -162,7 +162,7 @@ fn copy_pages(source: &Connection, partial: &Path, claim: &File) -> Result<(), C
 ///
 /// SQLite's own locks are lost when any handle of this process to the file is closed, so the
 /// returned one has to outlive every connection to it: <https://www.sqlite.org/howtocorrupt.html>.
-fn claim(partial: &Path) -> Result<File, CopyError> {
+pub(super) fn claim(partial: &Path) -> Result<File, CopyError> {
     let failed = |error| CopyError::File(partial.to_owned(), error);
     for _ in 0..CLAIMS_MAX {
         let file = OpenOptions::new()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::{Home, is_contested};
-use super::connect::{begin, is_ours_or_empty, refuse_lone_log};
+use super::connect::{begin, is_ours, refuse_empty};
 use super::error::UNREADABLE;
 use super::orders::{ORDER_COLUMNS, in_json};
 use super::payments::{payments_of_order, read_facts};
@@ -250,7 +250,7 @@ impl Store {
     /// [`StoreError::Busy`] while another process has it open, [`StoreError::NotOurs`] when it is
     /// another program's database.
     pub(crate) fn retire(path: &Path) -> Result<Retired, StoreError> {
-        if refuse_lone_log(path).is_err() {
+        if refuse_empty(path, None).is_err() {
             return Ok(Retired::Damaged);
         }
         match leave_wal(path) {
@@ -272,7 +272,7 @@ impl Store {
 fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(RETIRE_TIMEOUT)?;
-    if !is_ours_or_empty(&connection)? {
+    if !is_ours(&connection)? {
         return Err(UNREADABLE);
     }
     connection.pragma_update(None, "journal_mode", "DELETE")?;

@@ -14,6 +14,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
         "cargo deny --config .ci/deny.toml check",
@@ -45,6 +46,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         ".ci/tarballs",
     ),
     ("./paidup demo", ".ci/tarballs"),
+    ("cargo build --release", "by hand: it takes minutes"),
+    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -52,6 +55,10 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
+    (
+        "paidup notify --env-file paidup.env",
+        "tests/suite/notify.rs",
+    ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
@@ -59,10 +66,16 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify forget NAME", "tests/suite/notify.rs"),
+    ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
     ("paidup orders follow --json", "tests/suite/notify.rs"),
     (
         "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl disable --now paidup-notify@phone",
         "tests/box/tells.rs",
     ),
     (
@@ -74,6 +87,42 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/tells.rs",
     ),
     ("sudoedit /etc/paidup/paidup.env", "an editor"),
+    (
+        "git clone URL_OF_THIS_PAGE paidup && cd paidup",
+        "by whoever reads this",
+    ),
+    (
+        "sudo ./paidup install --host hooks.example.com",
+        "tests/box/way_in.rs",
+    ),
+    ("paidup install --host HOST", "tests/box/way_in.rs"),
+    ("sudo apt-get install caddy", "tests/box/way_in.rs"),
+    (
+        "sudo cp /etc/paidup/proxy/Caddyfile-2.6 /etc/caddy/Caddyfile && sudo systemctl reload caddy",
+        "tests/box/way_in.rs",
+    ),
+    ("sudo paidup connect", "tests/box/way_in.rs"),
+    (
+        "sudo paidup connect --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup@coffee.socket paidup-admin@coffee.socket paidup@coffee.service paidup-backup@coffee.timer",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo paidup send-test --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl reload paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "journalctl --namespace=paidup -u paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    ("paidup uninstall", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where
@@ -94,6 +143,9 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
     ("paidup connect", ""),
+    ("paidup connect --dry-run", ""),
+    ("paidup connect --roll", "paidup connect --roll --yes"),
+    ("sudo paidup send-test", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),
@@ -102,10 +154,19 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "paidup send-test charge.refunded",
     ),
     ("paidup send-test --forged", ""),
+    ("paidup help rotate", ""),
+    ("paidup version", ""),
+    ("paidup man", ""),
     ("paidup demo", ""),
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
     ("paidup orders show ID", ""),
+    ("paidup orders list --flagged", ""),
+    ("paidup report", ""),
+    (
+        "paidup orders export --csv --since 2026-11 --until 2026-11 > november.csv",
+        "paidup orders export --csv --since 2026-11 --until 2026-11",
+    ),
     ("paidup events list", ""),
     ("paidup reconcile", ""),
     ("paidup reconcile [--since 3d]", ""),
@@ -161,8 +222,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "sleep 1; cp /var/lib/paidup/backup/two.db /root && paidup restore FILE",
     ),
     (
-        "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
-        "sleep 1; paidup restore /var/lib/paidup/backup/before-upgrade.db",
+        "paidup restore /var/lib/paidup/backup --env-file /etc/paidup/paidup.env",
+        "sleep 1; paidup restore /var/lib/paidup/backup",
     ),
     (
         "systemctl start paidup.socket paidup-admin.socket paidup-backup.timer",
@@ -176,7 +237,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl start paidup-check.service; journalctl --namespace=paidup -u paidup-check.service -o cat -n 30",
+        "began=@$(date +%s); systemctl start paidup-check.service; journalctl --namespace=+paidup -u paidup-check.service -o cat --since=$began",
         "",
     ),
     ("systemctl status paidup.service", ""),
@@ -184,6 +245,11 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
+    (
+        "journalctl --namespace=paidup -o cat --cursor-file=/var/tmp/paidup.cursor",
+        "",
+    ),
+    ("journalctl -u paidup", ""),
     (
         "journalctl --namespace=paidup -o cat | grep ID",
         "journalctl --namespace=paidup -o cat | grep requestId",
@@ -193,7 +259,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "journalctl --namespace=paidup -o cat | grep -F requestId",
     ),
     (
-        "journalctl --namespace=paidup --since=-15min -o cat | grep -cE '\"status\":(4|5)[0-9][0-9]'",
+        "journalctl --namespace=paidup --since=-15min -o cat -g '\"message\":\"(Stripe w|W)ebhook.*\"status\":[45]' | wc -l",
         "",
     ),
     (

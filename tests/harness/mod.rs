@@ -600,6 +600,20 @@ pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Value)) -> String {
     event.to_string()
 }
 
+/// An event that refunds all of what paid it.
+pub(crate) fn refunded(name: &str) -> String {
+    json!({
+        "id": format!("evt_refund_{name}"), "object": "event", "type": "charge.refunded",
+        "api_version": "2026-10-28.endive", "created": 1_792_999_999, "livemode": false,
+        "data": {"object": {
+            "id": format!("ch_{name}"), "object": "charge", "payment_intent": format!("pi_{name}"),
+            "amount": 2500, "amount_captured": 2500, "amount_refunded": 2500, "currency": "eur",
+            "captured": true, "paid": true, "refunded": true, "status": "succeeded",
+        }},
+    })
+    .to_string()
+}
+
 /// An event that tells nothing of orders.
 pub(crate) fn event(name: &str) -> String {
     changed(name, |event| event["type"] = json!("customer.created"))

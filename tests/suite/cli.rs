@@ -245,7 +245,8 @@ fn a_missing_database_is_named_and_not_made() {
         let done = shop.run(words);
         assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{words}");
         assert!(
-            done.stderr.contains("missing.db: there is no database"),
+            done.stderr.contains("there is no database at ")
+                && done.stderr.contains("missing.db. "),
             "{}",
             done.stderr
         );

@@ -182,7 +182,7 @@ fn restoring_keeps_what_was_there_with_all_that_its_log_had() {
 
     let told = shop.restore(&copy).unwrap();
 
-    assert!(told.contains("restored, orders: 1"), "{told}");
+    assert!(told.contains("copy.db, orders: 1"), "{told}");
     assert_eq!(
         names(&shop.database()),
         ["ord_1"],
@@ -261,20 +261,20 @@ fn what_is_no_good_backup_is_refused_and_nothing_changes() {
         move |path: &Path| Connection::open(path).unwrap().execute_batch(sql).unwrap()
     };
     let bad = [
-        (shop.path("none.db"), "there is no database"),
+        (shop.path("none.db"), "there is no such file"),
         (
             variant("newer.db", &sql("PRAGMA user_version = 99")),
             "has schema 99",
         ),
         (
             variant("other.db", &sql("PRAGMA application_id = 1")),
-            "not a database of paidup's",
+            "no database of paidup's",
         ),
         (
             variant("text.db", &|path| {
                 fs::write(path, "no database at all, but long enough").unwrap();
             }),
-            "not a database",
+            "no database",
         ),
         (
             variant("short.db", &|path| {

@@ -137,21 +137,25 @@ fn run(hint: &str, words: &str) {
         assert_eq!(setup.run(&["backup", backup.to_str().unwrap()]).0, 0);
         drop(service);
     }
-    let mut before = "";
-    let mut words: Vec<String> = words
-        .split(' ')
+    let mut before = String::new();
+    let mut words: Vec<String> = words_of(&words)
+        .into_iter()
         .map(|word| {
-            let follows = std::mem::replace(&mut before, word);
-            match word {
+            let follows = std::mem::replace(&mut before, word.clone());
+            match word.as_str() {
                 "FILE" => backup.display().to_string(),
                 "COMMAND" => "check".to_owned(),
                 "HOST" => "hooks.example.com".to_owned(),
                 // An order of the test that saw the hint, which is not in this shop.
                 _ if follows == "--order" || follows == "show" => "ord_1".to_owned(),
-                _ => word.to_owned(),
+                _ => word,
             }
         })
         .collect();
+    // Of the test that saw it, as well.
+    if let Some(place) = words.iter().position(|word| word == "--env-file") {
+        words.drain(place..=place + 1);
+    }
     if ["rotate", "connect"].contains(&&*words[0]) {
         words.extend(["--env-file".to_owned(), file.display().to_string()]);
     }
@@ -186,6 +190,20 @@ fn run(hint: &str, words: &str) {
         is_well,
         "the hint `{hint}`, pasted, ends with {code:?}:\n{told}"
     );
+}
+
+/// As a shell takes them apart.
+fn words_of(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words
 }
 
 #[test]

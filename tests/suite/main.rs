@@ -41,4 +41,5 @@ mod stripe_api;
 mod stripe_side;
 mod takings;
 mod terminal;
+mod trouble;
 mod truth;

@@ -107,6 +107,11 @@ fn a_full_disk_blocks_no_rotation() {
         code == 3 && said.contains("PROBLEM  disk: 0 MiB free"),
         "{said}"
     );
+    // Which is what this one is.
+    assert!(
+        said.contains("is on tmpfs\n         It is memory"),
+        "{said}"
+    );
     let reload = ["check", "--reload", "--env-file", settings];
     let (code, said) = disk.run(&reload);
     assert!(
