@@ -466,11 +466,6 @@ const FILES: &[(&str, &str, &str)] = &[
         "its journal comes back when it dies",
     ),
     (
-        "/usr/local/share/doc/paidup/docs/RUNBOOK.md",
-        include_str!("../../docs/RUNBOOK.md"),
-        "for the night; `systemctl status` names it",
-    ),
-    (
         "/usr/local/share/paidup/relaxed.conf",
         include_str!("../../systemd/relaxed.conf"),
         "for a container that cannot nest; unused until you copy it",

@@ -36,10 +36,6 @@ pub(super) const APPLICATION_ID: i64 = 0x7064_7531;
 /// "paid" and "pdup": those of files from before the first release. Their schemas had numbers of
 /// their own, so a number alone would not tell them from ours.
 const UNRELEASED_IDS: [i64; 2] = [0x7061_6964, 0x7064_7570];
-/// Bytes in a page of a new file. A delivery writes a row or two into each of its pages, and the whole
-/// page into the log: half of SQLite's default makes that half as much. Each level of a tree has half as
-/// many entries.
-const PAGE_BYTES: i64 = 2_048;
 /// Memory for pages, in KiB (the sign says so).
 const CACHE_KIB: i64 = -16_384;
 /// Statements kept ready. There are fewer.
@@ -124,7 +120,6 @@ impl Store {
         }))?;
         let store = Store::of(connection, path, log_pages, lock, schema)?;
         let db = &store.connection;
-        db.pragma_update(None, "page_size", PAGE_BYTES)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "foreign_keys", true)?;

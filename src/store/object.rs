@@ -140,7 +140,7 @@ mod tests {
         db.execute_batch(include_str!("../../schema.sql")).unwrap();
         db.execute_batch(
             "INSERT INTO orders VALUES (7, 'o', 'paid', 'none', 1, 0, 0, 0, 0, 'eur', '', NULL, NULL,
-                                        NULL, NULL, 1, 1, 1);
+                                        NULL, NULL, NULL, 1, 1, 1);
              INSERT INTO payment (id, order_id, other_shop, facts) VALUES (1, 7, 0, ''), (2, 7, 0, ''),
                                                                           (3, NULL, 0, '')",
         )
