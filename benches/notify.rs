@@ -119,7 +119,7 @@ impl Cell {
         server.deliver_patiently(next());
         let notify = is_told.then(|| Notify::start(database, &server));
         without_pause(&server, CLIENTS, WARM_UP, next);
-        let told = || notify.as_ref().map_or(0, |notify| notify.heard());
+        let told = || notify.as_ref().map_or(0, Notify::heard);
         let before = told();
         let times = without_pause(&server, CLIENTS, MEASURED, next);
         let told = told() - before;
@@ -130,7 +130,7 @@ impl Cell {
             per_second: times.len() as f64 / MEASURED.as_secs_f64(),
             p99_ms: millis(times[times.len() * 99 / 100]),
             told_per_second: told as f64 / MEASURED.as_secs_f64(),
-            memory_mib: notify.map_or(0.0, |notify| notify.memory_mib()),
+            memory_mib: notify.as_ref().map_or(0.0, Notify::memory_mib),
         }
     }
 }

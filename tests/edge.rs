@@ -201,7 +201,7 @@ fn a_trusted_proxy_chooses_the_request_id_even_of_a_refusal() {
     assert_eq!(refused.header("x-request-id"), Some("proxy-0001"));
     assert_eq!(
         refused.body,
-        r#"{"error":"Body too large","requestId":"proxy-0001"}"#
+        r#"{"error":"Body too large","errorCode":"body_too_large","requestId":"proxy-0001"}"#
     );
 }
 

@@ -20,6 +20,7 @@ use crate::command::environment::USUAL_ENV_FILE;
 use crate::command::exit::{Exit, Failure};
 use crate::command::proxy::{self, PROXY_FILES};
 use crate::command::shared::{self, Shared};
+use crate::command::units::FILES;
 use crate::command::words::{self, CliOption, DRY_RUN, UsageError, Words, does};
 use crate::config::env_file;
 use crate::host::files;
@@ -297,181 +298,6 @@ const PROGRAM: &str = "/usr/local/bin/paidup";
 /// The Debian package has the same files under `/usr/lib`.
 const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
 
-/// Path, content and purpose of every file that is ours. One sandbox serves all units: as a drop-in
-/// of `paidup.service` and of those whose names begin with `paidup-`.
-const FILES: &[(&str, &str, &str)] = &[
-    (
-        "/usr/local/lib/systemd/system/paidup.socket",
-        include_str!("../../systemd/paidup.socket"),
-        "the port for webhooks, open while paidup restarts",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-admin.socket",
-        include_str!("../../systemd/paidup-admin.socket"),
-        "the port for health and metrics",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup.service",
-        include_str!("../../systemd/paidup.service"),
-        "the server",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-check.service",
-        include_str!("../../systemd/paidup-check.service"),
-        "the check before a reload",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-api.service",
-        include_str!("../../systemd/paidup-api.service"),
-        "orders over HTTP for the shop; off until you enable it",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-notify.service",
-        include_str!("../../systemd/paidup-notify.service"),
-        "tells the shop of changed orders; off until you enable it",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-notify@.service",
-        include_str!("../../systemd/paidup-notify@.service"),
-        "tells one more destination",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-notify@.service.d/20-destination.conf",
-        include_str!("../../systemd/destination.conf"),
-        "what that destination has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-reconcile.service",
-        include_str!("../../systemd/paidup-reconcile.service"),
-        "the comparison with Stripe",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-reconcile.timer",
-        include_str!("../../systemd/paidup-reconcile.timer"),
-        "its time of day, if you want it",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-backup.service",
-        include_str!("../../systemd/paidup-backup.service"),
-        "the backup",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-backup.timer",
-        include_str!("../../systemd/paidup-backup.timer"),
-        "its time of day",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup.service.d/10-sandbox.conf",
-        include_str!("../../systemd/sandbox.conf"),
-        "what the server may not do",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-.service.d/10-sandbox.conf",
-        include_str!("../../systemd/sandbox.conf"),
-        "what the others may not do",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup@.socket",
-        include_str!("../../systemd/paidup@.socket"),
-        "the port for webhooks of one more shop",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-admin@.socket",
-        include_str!("../../systemd/paidup-admin@.socket"),
-        "its health and metrics",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup@.service",
-        include_str!("../../systemd/paidup@.service"),
-        "its server",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-check@.service",
-        include_str!("../../systemd/paidup-check@.service"),
-        "its check before a reload",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-backup@.service",
-        include_str!("../../systemd/paidup-backup@.service"),
-        "its backup",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-backup@.timer",
-        include_str!("../../systemd/paidup-backup@.timer"),
-        "its time of day",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-api@.service",
-        include_str!("../../systemd/paidup-api@.service"),
-        "its orders over HTTP",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-reconcile@.service",
-        include_str!("../../systemd/paidup-reconcile@.service"),
-        "its comparison with Stripe",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-reconcile@.timer",
-        include_str!("../../systemd/paidup-reconcile@.timer"),
-        "its time of day",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup@.service.d/20-shop.conf",
-        include_str!("../../systemd/shop.conf"),
-        "what that shop has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-check@.service.d/20-shop.conf",
-        include_str!("../../systemd/shop.conf"),
-        "what that shop has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-backup@.service.d/20-shop.conf",
-        include_str!("../../systemd/shop.conf"),
-        "what that shop has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-api@.service.d/20-shop.conf",
-        include_str!("../../systemd/shop.conf"),
-        "what that shop has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup-reconcile@.service.d/20-shop.conf",
-        include_str!("../../systemd/shop.conf"),
-        "what that shop has of its own",
-    ),
-    (
-        "/usr/local/lib/systemd/system/paidup@.service.d/10-sandbox.conf",
-        include_str!("../../systemd/sandbox.conf"),
-        "what its server may not do",
-    ),
-    (
-        "/usr/local/lib/sysusers.d/paidup.conf",
-        include_str!("../../systemd/sysusers.conf"),
-        "its user",
-    ),
-    (
-        "/usr/local/lib/tmpfiles.d/paidup.conf",
-        include_str!("../../systemd/tmpfiles.conf"),
-        "its folders",
-    ),
-    (
-        "/usr/local/lib/systemd/journald@paidup.conf.d/paidup.conf",
-        include_str!("../../systemd/journald.conf"),
-        "its journal: 14 to 30 days, no rate limit",
-    ),
-    (
-        "/usr/local/lib/systemd/system/systemd-journald@paidup.service.d/10-paidup.conf",
-        include_str!("../../systemd/journald-restart.conf"),
-        "its journal comes back when it dies",
-    ),
-    (
-        "/usr/local/share/paidup/relaxed.conf",
-        include_str!("../../systemd/relaxed.conf"),
-        "for a container that cannot nest; unused until you copy it",
-    ),
-];
-
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
 const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
@@ -648,12 +474,11 @@ fn remove(path: &Path) -> io::Result<()> {
         return fs::remove_dir_all(path);
     }
     fs::remove_file(path)?;
-    // Folders that were created for our files alone.
-    let is_ours = |folder: &&Path| {
-        folder.extension() == Some("d".as_ref())
-            || folder.components().any(|part| part.as_os_str() == "paidup")
-    };
-    for folder in path.ancestors().skip(1).take_while(is_ours) {
+    // Folders that were created for this file alone.
+    if let Some(folder) = path
+        .parent()
+        .filter(|it| it.extension() == Some("d".as_ref()))
+    {
         let _ = fs::remove_dir(folder);
     }
     Ok(())
@@ -674,7 +499,7 @@ fn try_sandbox() -> io::Result<()> {
 
 const NO_NESTING: &str = "this machine does not let systemd shut a service in (226/NAMESPACE): mostly it is a \
     container that may not nest. Allow that (`nesting=1` in Proxmox and LXD), or do without these walls:\n  \
-    `for unit in paidup.service paidup-.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
+    `for unit in paidup.service paidup-.service paidup@.service; do install -D -m 644 /usr/local/share/paidup/relaxed.conf \
     /etc/systemd/system/$unit.d/20-relaxed.conf; done; systemctl daemon-reload`\n";
 
 /// Asks before everything is removed.

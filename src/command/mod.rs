@@ -35,6 +35,7 @@ mod shared;
 pub mod show;
 mod subscription;
 pub mod table;
+mod units;
 mod version;
 mod wanted;
 mod words;

@@ -20,7 +20,7 @@ macro_rules! documents {
     };
 }
 
-const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
+const DOCUMENTS: [(&str, &str, &str); 18] = documents! {
     "README.md": "what it is and how it is run",
     "CHANGELOG.md": "what an upgrade asks of you",
     "LICENSE": "what you may do with it",
@@ -29,6 +29,7 @@ const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
     "docs/DEPLOYMENT_CHECKLIST.md": "before going live",
     "docs/SECOND_SHOP.md": "another shop on this machine",
     "docs/DATA.md": "backups, and the file itself",
+    "docs/openapi.yaml": "`paidup api` and the message of `paidup notify`, for programs",
     "docs/SECURITY.md": "what is defended, and how to report a hole",
     "docs/STRIPE_WEBHOOK_RESIDUAL_RISKS.md": "what can still go wrong",
     "docs/receivers/receiver.mjs": "a receiver of `paidup notify` in Node",
@@ -40,7 +41,7 @@ const DOCUMENTS: [(&str, &str, &str); 17] = documents! {
     "schema.sql": "the database, explained",
 };
 
-const COPIED: [(&str, &str, &str); 4] = [
+const COPIED: [(&str, &str, &str); 5] = [
     (
         "/usr/local/share/paidup/env.example",
         include_str!("../../.env.example"),
@@ -60,6 +61,11 @@ const COPIED: [(&str, &str, &str); 4] = [
         "/usr/local/share/paidup/alerts.yml",
         include_str!("../../systemd/alerts.yml"),
         "rules for Prometheus",
+    ),
+    (
+        "/usr/local/share/paidup/relaxed.conf",
+        include_str!("../../systemd/relaxed.conf"),
+        "for a container that cannot nest",
     ),
 ];
 

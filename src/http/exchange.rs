@@ -100,7 +100,7 @@ pub struct Reply {
 pub enum Body {
     /// Rendered JSON.
     Json(Cow<'static, str>),
-    /// `{"error":"…","requestId":"…"}` with this text.
+    /// `{"error":"…","errorCode":"…","requestId":"…"}` with this text.
     Error(Cow<'static, str>),
     /// Prometheus' text format.
     Metrics(String),
@@ -121,7 +121,7 @@ impl Reply {
         }
     }
 
-    /// A refusal, `{"error":text,"requestId":…}`.
+    /// A refusal, `{"error":text,"errorCode":…,"requestId":…}`.
     #[must_use]
     pub(crate) fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
@@ -328,7 +328,7 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
 /// The whole answer, head and body. Only a checked id in its head comes from outside.
 fn render(reply: &Reply, id: &RequestId, without_body: bool, stays: bool) -> String {
     let id = id.as_str();
-    let (content_type, body) = content(&reply.body, id);
+    let (content_type, body) = content(reply, id);
     let mut answer = String::with_capacity(HEAD_BYTES + body.len());
     let (status, reason, length) = (reply.status, reason(reply.status), body.len());
     let closing = if stays { "" } else { "Connection: close\r\n" };
@@ -364,12 +364,14 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool, stays: bool) -> Str
 }
 
 /// The body of an answer, and its type.
-fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
-    match body {
+fn content<'r>(reply: &'r Reply, id: &str) -> (&'static str, Cow<'r, str>) {
+    match &reply.body {
         Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
         Body::Error(text) => {
             let text = serde_json::Value::from(text.as_ref());
-            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            let code = reply.error_code.map(|code| code.to_string());
+            let code = code.map_or(serde_json::Value::Null, serde_json::Value::from);
+            let json = format!("{{\"error\":{text},\"errorCode\":{code},\"requestId\":\"{id}\"}}");
             ("application/json", Cow::Owned(json))
         }
         Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
@@ -499,7 +501,10 @@ mod tests {
         let reply = Reply::error(404, ErrorCode::NotFound, "say \"no\"");
         let answer = render(&reply, &id, false, false);
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body, r#"{"error":"say \"no\"","requestId":"proxy-0001"}"#);
+        assert_eq!(
+            body,
+            r#"{"error":"say \"no\"","errorCode":"not_found","requestId":"proxy-0001"}"#
+        );
         assert!(answer.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }

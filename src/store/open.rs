@@ -43,6 +43,7 @@ const TREES: [(&str, &str); 27] = [
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
+    ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
     (
@@ -63,7 +64,6 @@ const TREES: [(&str, &str); 27] = [
         "destination",
     ),
     ("tally", "status"),
-    ("takings", "quarter"),
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),

@@ -115,6 +115,10 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     (
+        "sudo runuser -u paidup -- mkdir /var/lib/paidup-coffee/backup",
+        "tests/box/second_shop.rs",
+    ),
+    (
         "systemctl reload paidup@coffee.service",
         "tests/box/second_shop.rs",
     ),

@@ -107,7 +107,9 @@ fn deliver(machine: &Machine, url: &str, secret: &str, number: u64) -> String {
     let payment = SamplePayment::new(&format!("way_{number}"), 2500, "eur", "2026-10-28.endive");
     let kind = "checkout.session.completed";
     let now = Now::read().unix;
-    let body = payment.event(kind, payment.usual(kind), now, number).text;
+    let body = payment
+        .event(kind, payment.usual(kind), now, 1_000_000 + number)
+        .text;
     let signature = SigningSecret::new(&Secret::new(secret)).sign(body.as_bytes(), now);
     let mut curl = machine.command_in_its_network("curl");
     curl.args([

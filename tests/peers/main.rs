@@ -21,6 +21,7 @@ mod caddy;
 mod first_payment;
 mod nginx;
 mod notify;
+mod openapi;
 mod promtool;
 mod proxy;
 mod sdk_signing;

@@ -137,6 +137,7 @@ fn run(hint: &str, words: &str) {
         assert_eq!(setup.run(&["backup", backup.to_str().unwrap()]).0, 0);
         drop(service);
     }
+    let is_of_events = words.starts_with("events");
     let mut before = String::new();
     let mut words: Vec<String> = words_of(&words)
         .into_iter()
@@ -146,7 +147,8 @@ fn run(hint: &str, words: &str) {
                 "FILE" => backup.display().to_string(),
                 "COMMAND" => "check".to_owned(),
                 "HOST" => "hooks.example.com".to_owned(),
-                // An order of the test that saw the hint, which is not in this shop.
+                // What the test that saw the hint has, and this shop has not.
+                _ if follows == "show" && is_of_events => "evt_1".to_owned(),
                 _ if follows == "--order" || follows == "show" => "ord_1".to_owned(),
                 _ => word,
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use crate::harness::{Setup, paid};
+use crate::harness::{SECRET, Setup, paid, sign};
 
 /// Anybody but root.
 const OWNER: u32 = 65_534;
@@ -204,6 +204,52 @@ fn check_names_another_program_that_has_the_port_and_not_our_own_server() {
     let service = setup.start();
     assert_eq!(setup.run(&["check"]).0, 0);
     drop(service);
+}
+
+// ── What the server has seen ───────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn doctor_finds_without_a_key_what_the_server_has_refused_and_how() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let body = paid("1");
+    let signed = |secret: &str, age| sign(secret, body.as_bytes(), age);
+    for (count, signature) in [
+        (3, Some(signed("whsec_of_nobody", 0))),
+        (2, Some(signed(SECRET, 3600))),
+        (1, Some("t=1,v1=".to_owned())),
+        (4, None),
+    ] {
+        for _ in 0..count {
+            let header = signature.as_deref().map(|text| ("Stripe-Signature", text));
+            let answer = service.post(header.as_slice(), &body);
+            assert_eq!(answer.status, 400);
+            let line = service.line_of(answer.request_id());
+            assert_eq!(answer.json()["errorCode"], line["errorCode"]);
+        }
+    }
+    let doctor = setup
+        .again()
+        .set("ADMIN_ADDR", &service.admin().to_string());
+    let (code, said) = doctor.run(&["doctor"]);
+    assert_eq!(code, 0, "{said}");
+    for expected in [
+        "warning  key: Stripe was not asked",
+        "ok       server: a server answers on",
+        "3 signatures were refused since it started: Invalid signature (no match)",
+        "2 signatures were refused since it started: Invalid signature (too old)",
+        "1 signatures were refused since it started: Invalid signature (malformed header)",
+        "4 signatures were refused since it started: Invalid signature (no header)",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    // A server that has refused nothing is none to warn of.
+    drop(service);
+    let service = setup.start();
+    let doctor = setup
+        .again()
+        .set("ADMIN_ADDR", &service.admin().to_string());
+    assert!(!doctor.run(&["doctor"]).1.contains("were refused"));
 }
 
 // ── Restoring ───────────────────────────────────────────────────────────────────────────────────
