@@ -199,12 +199,14 @@ CREATE TABLE mode (
     word TEXT NOT NULL
 );
 
--- One row that the readiness probe writes, to prove that the disk takes writes.
+-- What the readiness probe writes, to prove that the disk takes writes: about as much as a delivery, since
+-- on a full disk a single page may still find room behind the log's last one.
 CREATE TABLE probe (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    at INTEGER NOT NULL
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    at   INTEGER NOT NULL,
+    room BLOB NOT NULL
 );
-INSERT INTO probe VALUES (1, 0);
+INSERT INTO probe VALUES (1, 0, zeroblob(16384));
 
 -- When each of the operator's chores last succeeded.
 CREATE TABLE chore (

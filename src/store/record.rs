@@ -101,7 +101,7 @@ impl Store {
             watch.look_closely(&transaction)?;
         }
         transaction
-            .prepare_cached("UPDATE probe SET at = ?1 WHERE id = 1")?
+            .prepare_cached("UPDATE probe SET at = ?1, room = randomblob(16384) WHERE id = 1")?
             .execute([now.0])?;
         transaction.commit()?;
         self.look()?;
