@@ -43,6 +43,11 @@ const DOCUMENTS: [(&str, &str, &str); 18] = documents! {
 
 const COPIED: [(&str, &str, &str); 5] = [
     (
+        "/usr/local/share/paidup/relaxed.conf",
+        include_str!("../../systemd/relaxed.conf"),
+        "for a container that cannot nest; unused until you copy it",
+    ),
+    (
         "/usr/local/share/paidup/env.example",
         include_str!("../../.env.example"),
         "every variable, explained",
