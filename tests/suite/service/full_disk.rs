@@ -104,7 +104,7 @@ fn a_full_disk_blocks_no_rotation() {
     disk.fill();
     let (code, said) = disk.run(&["check", "--env-file", settings]);
     assert!(
-        code == 3 && said.contains("PROBLEM  disk: 0 MiB free"),
+        code == 3 && said.contains("PROBLEM  disk: 0 bytes free"),
         "{said}"
     );
     // Which is what this one is.
@@ -115,7 +115,7 @@ fn a_full_disk_blocks_no_rotation() {
     let reload = ["check", "--reload", "--env-file", settings];
     let (code, said) = disk.run(&reload);
     assert!(
-        code == 0 && said.contains("warning  disk: 0 MiB free"),
+        code == 0 && said.contains("warning  disk: 0 bytes free"),
         "{said}"
     );
 
