@@ -421,6 +421,7 @@ fn serve(batch_max: usize, database: &str) {
         connections: config.http_connections,
         request_timeout: config.request_timeout,
         body_max_bytes: config.body_max_bytes,
+        silence: Duration::ZERO,
     };
     let edge = Edge::start(listener, limits, Arc::new(http)).unwrap();
     eprintln!("{address}");

@@ -201,7 +201,7 @@ fn a_trusted_proxy_chooses_the_request_id_even_of_a_refusal() {
     assert_eq!(refused.header("x-request-id"), Some("proxy-0001"));
     assert_eq!(
         refused.body,
-        r#"{"error":"Body too large","requestId":"proxy-0001"}"#
+        r#"{"error":"Body too large","errorCode":"body_too_large","requestId":"proxy-0001"}"#
     );
 }
 
@@ -440,6 +440,91 @@ fn a_client_behind_a_trusted_proxy_or_a_unix_socket_has_its_own_address() {
     drop(edge);
 }
 
+// ── Connections that stay ──
+
+fn delivery(header: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST /echo HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {length}\r\n\r\n{body}")
+}
+
+/// The next answer to `request` on the connection.
+fn next(stream: &mut TcpStream, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).unwrap();
+    Answer::next(stream)
+}
+
+/// A connection that the server lets stay, once its threads have begun.
+fn let_stay(edge: &TestEdge) -> TcpStream {
+    let mut stays = None;
+    eventually("a connection stays", || {
+        let mut stream = edge.connect();
+        let is_last = next(&mut stream, &delivery("", "ok")).is_last();
+        stays = (!is_last).then_some(stream);
+        stays.is_some()
+    });
+    stays.unwrap()
+}
+
+#[test]
+fn a_connection_stays_after_a_delivery_and_after_nothing_else() {
+    let _guard = together();
+    let edge = TestEdge::staying(listen::tcp(LOCALHOST).unwrap(), 16, PATIENCE);
+    let mut stream = let_stay(&edge);
+    for body in ["ok", "", "a longer body than the first one"] {
+        let answer = next(&mut stream, &delivery("Connection: keep-alive\r\n", body));
+        assert_eq!((answer.status, answer.is_last()), (200, false));
+        let length = format!(r#"{{"bytes":{},"#, body.len());
+        assert!(answer.body.starts_with(&length), "{}", answer.body);
+    }
+    for last in [
+        delivery("Connection: close\r\n", "ok"),
+        delivery("Connection: keep-alive, Upgrade\r\n", "ok"),
+        delivery("", "ok").replace("HTTP/1.1", "HTTP/1.0"),
+        delivery("", "ok").replace("/echo", "/nothing"),
+        delivery("Transfer-Encoding: chunked\r\n", "ok"),
+        delivery("", "ok") + "G",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        "nonsense\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = let_stay(&edge);
+        let answer = next(&mut stream, &last);
+        assert!(answer.is_last(), "{last}");
+        assert_eq!(read_all(&mut stream), "", "{last}");
+    }
+}
+
+#[test]
+fn connections_that_stay_leave_half_of_the_threads_and_do_not_stay_for_ever() {
+    let _guard = together();
+    let edge = TestEdge::staying(listen::tcp(LOCALHOST).unwrap(), 4, REQUEST_TIMEOUT);
+    let mut staying = Vec::new();
+    eventually("two of four stay", || {
+        staying.clear();
+        let stays = |_| {
+            staying.push(edge.connect());
+            !next(staying.last_mut().unwrap(), &delivery("", "ok")).is_last()
+        };
+        (0..4).map(stays).eq([true, true, false, false])
+    });
+    for stream in &mut staying {
+        assert_eq!(read_all(stream), "");
+    }
+}
+
+#[test]
+fn a_stop_still_answers_on_the_connections_that_stay() {
+    let _guard = together();
+    let mut edge = TestEdge::staying(listen::tcp(LOCALHOST).unwrap(), 16, PATIENCE);
+    let mut streams = [let_stay(&edge), let_stay(&edge)];
+    let stopper = thread::spawn(move || edge.stop());
+    thread::sleep(Duration::from_millis(300));
+    for stream in &mut streams {
+        let answer = next(stream, &delivery("", "ok"));
+        assert_eq!((answer.status, answer.is_last()), (200, true));
+    }
+    stopper.join().unwrap();
+}
+
 // ── Stopping ──
 
 #[test]
@@ -455,18 +540,20 @@ fn restarts_under_load_lose_no_request() {
             thread::spawn(move || {
                 while !done.load(SeqCst) {
                     let mut stream = TcpStream::connect(address).unwrap();
-                    stream
-                        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-                        .unwrap();
-                    assert_eq!(Answer::read(&mut stream).status, 200);
-                    served.fetch_add(1, SeqCst);
+                    let mut is_last = false;
+                    while !is_last && !done.load(SeqCst) {
+                        let answer = next(&mut stream, &delivery("", "ok"));
+                        assert_eq!(answer.status, 200);
+                        is_last = answer.is_last();
+                        served.fetch_add(1, SeqCst);
+                    }
                 }
             })
         })
         .collect();
     // The socket outlives each server, as one that systemd holds outlives each process.
     for _ in 0..10 {
-        let mut edge = TestEdge::on(listener.try_clone().unwrap(), 4);
+        let mut edge = TestEdge::staying(listener.try_clone().unwrap(), 12, PATIENCE);
         let target = served.load(SeqCst) + 50;
         eventually("the clients are served", || served.load(SeqCst) >= target);
         let began = Instant::now();
@@ -474,7 +561,7 @@ fn restarts_under_load_lose_no_request() {
         assert!(began.elapsed() < Duration::from_secs(3));
     }
     done.store(true, SeqCst);
-    let edge = TestEdge::on(listener, 4);
+    let edge = TestEdge::staying(listener, 12, PATIENCE);
     for client in clients {
         client.join().unwrap();
     }
@@ -568,6 +655,20 @@ impl TestEdge {
     }
 
     fn with(listener: Socket, connections: usize, request_timeout: Duration) -> TestEdge {
+        TestEdge::limited(listener, connections, request_timeout, Duration::ZERO)
+    }
+
+    /// Connections stay, silent for so long at most.
+    fn staying(listener: Socket, connections: usize, silence: Duration) -> TestEdge {
+        TestEdge::limited(listener, connections, PATIENCE, silence)
+    }
+
+    fn limited(
+        listener: Socket,
+        connections: usize,
+        request_timeout: Duration,
+        silence: Duration,
+    ) -> TestEdge {
         let counters = Arc::new(RequestCounters::new(&[], &[]));
         let proxies = vec!["127.0.0.0/8".parse().unwrap()];
         let http = Http::new(Arc::new(TestApp), Arc::clone(&counters), proxies).unwrap();
@@ -575,6 +676,7 @@ impl TestEdge {
             connections: NonZeroUsize::new(connections).unwrap(),
             request_timeout,
             body_max_bytes: 524_288,
+            silence,
         };
         TestEdge {
             address: listener.local_addr().unwrap().as_socket(),
@@ -622,8 +724,33 @@ struct Answer {
 
 impl Answer {
     fn read(stream: &mut impl Read) -> Answer {
-        let text = read_all(stream);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        Answer::parse(&read_all(stream))
+    }
+
+    /// One answer on a connection that may stay.
+    fn next(stream: &mut impl Read) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let mut answer = Answer::parse(std::str::from_utf8(&head).unwrap());
+        let length: u64 = answer.header("content-length").unwrap().parse().unwrap();
+        stream
+            .take(length)
+            .read_to_string(&mut answer.body)
+            .unwrap();
+        answer
+    }
+
+    /// The server says that it reads no further request.
+    fn is_last(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+
+    fn parse(text: &str) -> Answer {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().get(9..12).unwrap_or("0");
         let header = |line: &str| {

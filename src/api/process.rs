@@ -57,6 +57,7 @@ pub fn run(
         connections: NonZeroUsize::MIN.saturating_add(WORKERS - 1),
         request_timeout: REQUEST_TIMEOUT,
         body_max_bytes: BODY_MAX_BYTES,
+        silence: Duration::ZERO,
     };
     let edge = Edge::start(listener, limits, Arc::new(http)).map_err(StartError::System)?;
     logger::write(Message::Ready, &LogFields::default());

@@ -33,6 +33,7 @@ fn refused(error: &StripeError, fields: &LogFields) -> Reply {
     let word = |word: &Option<Word>| word.as_ref().map(|word| word.as_str().to_owned());
     let body = json!({
         "error": "Stripe refused the order",
+        "errorCode": error.error_code().to_string(),
         "requestId": fields.request_id.as_ref().map(RequestId::as_str),
         "type": word(&error.kind),
         "code": word(&error.code),
@@ -55,6 +56,7 @@ pub(super) fn failed(status: u16, code: ErrorCode) -> Reply {
 pub(super) fn invalid(errors: &[FieldError], fields: &LogFields) -> Reply {
     let body = json!({
         "error": "Invalid order request",
+        "errorCode": ErrorCode::FieldInvalid.to_string(),
         "requestId": fields.request_id.as_ref().map(RequestId::as_str),
         "errors": errors,
     });

@@ -19,6 +19,17 @@ pub(crate) fn text(text: &str) -> String {
     plain
 }
 
+/// The text as one word of a shell's command line.
+#[must_use]
+pub(crate) fn word(word: &str) -> String {
+    let word = text(word);
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// Rendered JSON, with the characters that JSON itself allows (DEL, C1 controls, invisible ones)
 /// written as `\uXXXX`. A compact document has them only inside its strings.
 #[must_use]

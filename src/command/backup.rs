@@ -8,11 +8,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::id::UnixSeconds;
 use crate::base::time;
-use crate::command::environment::Environment;
+use crate::command::environment::{Environment, at};
 use crate::command::exit::{Exit, Failure};
 use crate::command::show::when;
 use crate::command::words::{CliOption, Command, ENV_FILE, UsageError, Words, does};
@@ -130,7 +131,7 @@ pub fn backup(
         );
         return Err(Failure::Other(what));
     }
-    let source = Store::open_query_only(database)?;
+    let source = Store::open_query_only(database).map_err(at(database))?;
     source
         .copy_to(&path, may_replace)
         .map_err(|error| no_backup(&error))?;
@@ -146,7 +147,7 @@ pub fn backup(
     Store::note_in(database, Chore::Backup, now)?;
     if let Target::Folder { path: folder, keep } = target {
         for old in remove_old(folder, &path, *keep)? {
-            writeln!(out, "{}: removed, {keep} are kept", old.display())?;
+            writeln!(out, "{}: removed, as --keep {keep} says", old.display())?;
         }
     }
     Ok(Exit::Done)
@@ -182,6 +183,25 @@ fn name_of(at: UnixSeconds) -> String {
 /// `20261124T054626Z`: a time that sorts as text and is safe in a file name.
 pub(crate) fn compact(at: UnixSeconds) -> String {
     time::rfc3339(at).replace(['-', ':'], "")
+}
+
+/// Backups in a folder, newest first. What is in another's name counts by when it was written.
+pub(crate) fn newest_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(String, PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let written = entry.metadata().ok().filter(fs::Metadata::is_file)?.mtime();
+            let stem = name.strip_suffix(NAME_END)?;
+            let time = match is_our_name(OsStr::new(&name)) {
+                true => stem.strip_prefix(NAME_START)?.to_owned(),
+                false => compact(UnixSeconds(written)),
+            };
+            Some((time, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
 }
 
 fn is_our_name(name: &OsStr) -> bool {

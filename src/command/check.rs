@@ -15,9 +15,11 @@ use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
 use crate::config::page::PageConfig;
-use crate::config::serve::{self, Config};
-use crate::config::{Address, ConfigError};
-use crate::host::files::{self, folder_of};
+use crate::config::serve::{self, Config, look_alikes};
+use crate::config::stripe::{StripeConfig, webhook_url};
+use crate::config::{Address, ConfigError, ConfigWarning, Counted};
+use crate::host::files::{self, Unfit, folder_of};
+use crate::host::{ports, systemd};
 use crate::http::loopback;
 use crate::serve::metrics::UNNAMED;
 use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
@@ -77,25 +79,21 @@ pub(crate) fn findings(
     environment: &Environment,
     config: &Result<Config, Vec<ConfigError>>,
 ) -> Result<Vec<Finding>, Failure> {
-    let odd = |problem: &String| Finding::problem("environment file", problem, "", "");
-    let mut findings: Vec<Finding> = environment.problems.iter().map(odd).collect();
-    findings.extend(configuration(config));
-    if ApiConfig::is_wanted(&environment.vars) {
-        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
-        findings.extend(other_configuration("api", environment.api(), known));
-    }
-    if NotifyConfig::is_wanted(&environment.vars) {
-        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
-        findings.extend(other_configuration("notify", environment.notify(), known));
-    }
-    if PageConfig::is_wanted(&environment.vars) {
-        let known = config.as_ref().err().map_or(&[][..], Vec::as_slice);
-        findings.extend(other_configuration("page", environment.page(), known));
-    }
+    let in_file = |problem: &String| Finding::problem("environment file", problem, "", "");
+    let mut findings: Vec<Finding> = environment.problems.iter().map(in_file).collect();
+    findings.extend(configuration(config, is_installed(environment)));
+    findings.extend(other_processes(environment, config));
+    findings.extend(
+        config
+            .iter()
+            .filter(|_| is_installed(environment))
+            .flat_map(better_limit),
+    );
     findings.extend(secret_files(environment));
     if let Ok(path) = serve::database_path(&environment.vars) {
         take_identity(&path)?;
         findings.extend(config.iter().flat_map(sockets));
+        findings.extend(taken_ports(environment, config));
         let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
         findings.extend(database(&path, mode));
     }
@@ -104,17 +102,17 @@ pub(crate) fn findings(
 }
 
 /// The mistakes and oddities of the configuration, each with its remedy.
-fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
+fn configuration(config: &Result<Config, Vec<ConfigError>>, is_installed: bool) -> Vec<Finding> {
     match config {
         Ok(config) => {
-            let mut findings: Vec<Finding> = config
+            // The units keep the key from the server.
+            let is_standing =
+                |warning: &&ConfigWarning| is_installed && warning.variable == "STRIPE_SECRET_KEY";
+            let warnings = config
                 .warnings
                 .iter()
-                .map(|warning| {
-                    let what = format!("{} {}", warning.variable, warning.problem);
-                    Finding::warning("configuration", what, "", &warning.remedy)
-                })
-                .collect();
+                .filter(|warning| !is_standing(warning));
+            let mut findings: Vec<Finding> = warnings.map(odd).collect();
             if findings.is_empty() {
                 let count = config.webhook_secrets.len();
                 let secrets = if count == 1 { "secret" } else { "secrets" };
@@ -130,23 +128,53 @@ fn configuration(config: &Result<Config, Vec<ConfigError>>) -> Vec<Finding> {
     }
 }
 
-/// The same for another process, without the mistakes that are `known` already.
-fn other_configuration<T>(
-    process: &str,
-    config: Result<T, Vec<ConfigError>>,
-    known: &[ConfigError],
+/// The same for the other processes and commands, where any of their variables is set.
+fn other_processes(
+    environment: &Environment,
+    config: &Result<Config, Vec<ConfigError>>,
 ) -> Vec<Finding> {
-    match config {
-        Ok(_) => vec![Finding::good(
+    let vars = &environment.vars;
+    let mut known = config.as_ref().err().cloned().unwrap_or_default();
+    let mut findings = Vec::new();
+    let mut look = |who: &str, result: Result<(), Vec<ConfigError>>| match result {
+        Ok(()) => findings.push(Finding::good(
             "configuration",
-            format!("`paidup {process}` can use its variables"),
-        )],
-        Err(errors) => errors
-            .iter()
-            .filter(|error| !known.contains(error))
-            .map(mistake)
-            .collect(),
+            format!("{who} can use its variables"),
+        )),
+        Err(errors) => {
+            let new = errors.into_iter().filter(|error| !known.contains(error));
+            let new: Vec<ConfigError> = new.collect();
+            findings.extend(new.iter().map(mistake));
+            known.extend(new);
+        }
+    };
+    if ApiConfig::is_wanted(vars) {
+        look("`paidup api`", environment.api().map(drop));
     }
+    if StripeConfig::is_wanted(vars) {
+        let settings = environment.stripe_config();
+        let settings = settings.and_then(|it| it.for_database(None).map_err(|error| vec![error]));
+        look("a command that calls Stripe", settings.map(drop));
+    }
+    if NotifyConfig::is_wanted(vars) {
+        look("`paidup notify`", environment.notify().map(drop));
+    }
+    if PageConfig::is_wanted(vars) {
+        look("`paidup page`", environment.page().map(drop));
+    }
+    if let Err(error) = webhook_url(vars) {
+        look("", Err(vec![error]));
+    }
+    // Said with the rest when there is no mistake.
+    if config.is_err() {
+        findings.extend(look_alikes(vars).iter().map(odd));
+    }
+    findings
+}
+
+fn odd(warning: &ConfigWarning) -> Finding {
+    let what = format!("{} {}", warning.variable, warning.problem);
+    Finding::warning("configuration", what, "", &warning.remedy)
 }
 
 fn mistake(error: &ConfigError) -> Finding {
@@ -239,10 +267,108 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
     })
 }
 
+/// Whether another program has a port that we are to listen on, and whether systemd has another one for us.
+fn taken_ports(
+    environment: &Environment,
+    config: &Result<Config, Vec<ConfigError>>,
+) -> Vec<Finding> {
+    let mut wanted = Vec::new();
+    if let Ok(config) = config {
+        wanted.push(("LISTEN_ADDR", Some(config.listen.clone())));
+        wanted.push(("ADMIN_ADDR", config.admin.clone()));
+    }
+    if let (true, Ok(api)) = (ApiConfig::is_wanted(&environment.vars), environment.api()) {
+        wanted.push(("API_ADDR", Some(api.listen)));
+    }
+    let mut findings = Vec::new();
+    let mut seen = Vec::new();
+    for (variable, address) in wanted {
+        let Some(Address::Tcp(address)) = address else {
+            continue;
+        };
+        if address.port() != 0 && seen.contains(&address) {
+            let what = format!("{variable} is {address}, which is another listener's already");
+            let next = format!("Give {variable} a port of its own");
+            findings.push(Finding::problem(
+                "configuration",
+                what,
+                "Only one of them starts.",
+                next,
+            ));
+        }
+        seen.push(address);
+        findings.extend(ports::other_holder(address).map(|program| {
+            let what = format!("{variable}: {program} has the port {address}");
+            let why = "The server, or systemd's socket, does not start while it does.";
+            let next = format!(
+                "End that program, or set another port in {variable} and in the socket's unit"
+            );
+            Finding::problem("configuration", what, why, next)
+        }));
+    }
+    findings.extend(
+        config
+            .iter()
+            .flat_map(|config| overridden(environment, config)),
+    );
+    findings
+}
+
+/// What the installed sockets listen on counts, whatever the settings say.
+fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
+    if !is_installed(environment) {
+        return Vec::new();
+    }
+    let admin = config
+        .admin
+        .as_ref()
+        .map_or("off".to_owned(), Address::to_string);
+    let wanted = [
+        ("LISTEN_ADDR", "paidup.socket", config.listen.to_string()),
+        ("ADMIN_ADDR", "paidup-admin.socket", admin),
+    ];
+    let other = |(variable, unit, wanted): (&str, &str, String)| {
+        let listens = systemd::listens_on(unit)?;
+        let is_same = wanted.trim_start_matches("unix:") == listens;
+        (!is_same).then(|| {
+            Finding::warning(
+                "configuration",
+                format!("{variable} is {wanted}, and {unit} listens on {listens}, which counts"),
+                "systemd hands its socket to the server, which listens on nothing else.",
+                format!("Set {variable} to the same, or change the unit: `systemctl edit {unit}`"),
+            )
+        })
+    };
+    wanted.into_iter().filter_map(other).collect()
+}
+
+fn is_installed(environment: &Environment) -> bool {
+    environment.file.as_deref() == Some(Path::new(INSTALLED))
+}
+
+/// The settings of the units.
+const INSTALLED: &str = "/etc/paidup/paidup.env";
+
+/// The default answers a burst of Stripe's own with 429 as well. That is allowed, since Stripe retries.
+fn better_limit(config: &Config) -> Option<Finding> {
+    let counts_stripe =
+        config.rate_limit_count == Counted::All && config.rate_limit_exempt.is_empty();
+    let max = config.rate_limit_max;
+    counts_stripe.then(|| {
+        Finding::good(
+            "rate limit",
+            format!(
+                "{max} requests a minute from one address, Stripe's own too: sixty refunds at once may get 429, and come \
+                 again. Better: RATE_LIMIT_WEBHOOK_COUNT=unverified counts only what Stripe did not sign"
+            ),
+        )
+    })
+}
+
 /// The database: it exists or can be created, is ours, is intact as far as the server sees when it starts,
 /// has the configured mode, is private, and has room to grow. A big one takes no longer than a small one.
 fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
-    let mut findings = match Store::open_existing(path) {
+    let mut findings = match Store::open_to_read(path) {
         Ok(store) => {
             return stored(path, &store, configured);
         }
@@ -250,7 +376,7 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![
             Finding::problem(
                 "database",
-                StoreError::Vanished.to_string(),
+                StoreError::Vanished.at(path),
                 "Its orders are lost unless the file is found. The server does not start.",
                 "",
             )
@@ -280,6 +406,7 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
 /// What is found in a database that opens, and around it.
 pub(crate) fn stored(path: &Path, store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = contents(path, store);
+    findings.extend([path, folder_of(path)].into_iter().find_map(unwritable));
     findings.extend(mode(store, configured));
     findings.extend(notify::findings(store));
     findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
@@ -295,10 +422,25 @@ fn around(path: &Path) -> Vec<Finding> {
             format!("process {pid} has another file open than the one that is there now"),
             "The file was deleted or replaced under it. It answers 503, and what it stored last is \
              only in the file that it has open.",
-            StoreError::Replaced.to_string(),
+            StoreError::Replaced.at(path),
         )
     });
-    other.into_iter().chain(room(path)).collect()
+    let found = other.into_iter().chain(room(path));
+    found.chain(unfit_disk(path)).collect()
+}
+
+/// Reading works without the permission to write; the server does not.
+fn unwritable(path: &Path) -> Option<Finding> {
+    let refused = files::may_write(path).err()?;
+    Some(
+        Finding::problem(
+            "permissions",
+            format!("{} cannot be written: {refused}", path.display()),
+            "The server does not start without that.",
+            "Give the file and its folder to the user that paidup runs as, and mount their disk for writing",
+        )
+        .stopping_a_start(),
+    )
 }
 
 fn contents(path: &Path, store: &Store) -> Vec<Finding> {
@@ -457,12 +599,31 @@ fn room(path: &Path) -> Option<Finding> {
     let free = files::free_bytes(folder_of(path)).ok()?;
     let what = format!("{} free for the database", size(free));
     let why = "On a full disk deliveries are answered 503; Stripe retries them for three days.";
-    let next = "Make room on the disk that holds DATABASE_PATH";
+    let next = format!("Make room on the disk that holds {}", path.display());
     Some(match free {
         0..FREE_PROBLEM_BYTES => Finding::problem("disk", what, why, next),
         FREE_PROBLEM_BYTES..FREE_WARNING_BYTES => Finding::warning("disk", what, why, next),
         FREE_WARNING_BYTES.. => Finding::good("disk", what),
     })
+}
+
+fn unfit_disk(path: &Path) -> Option<Finding> {
+    let folder = folder_of(path);
+    let (name, unfit) = files::unfit_disk(folder)?;
+    let why = match unfit {
+        Unfit::InMemory => "It is memory: all orders are gone when the machine restarts.",
+        Unfit::Layer => "It is a container's own layer: all orders are gone with the container.",
+        Unfit::Network => {
+            "Over a network, or through a program, SQLite's locks and its shared memory may not hold: orders may be \
+             lost or damaged (https://www.sqlite.org/wal.html)."
+        }
+    };
+    Some(Finding::warning(
+        "disk",
+        format!("{} is on {name}", folder.display()),
+        why,
+        "Put the database on a disk of this machine, ext4 or xfs: in a container, on a volume; then set DATABASE_PATH",
+    ))
 }
 
 /// Whether the proxy names its clients, as far as the running server has seen.

@@ -293,13 +293,13 @@ impl Connection<'_> {
     }
 
     fn nobody_has_its_secret(&self) -> Failure {
-        let (url, ids) = (&self.url, listed(&self.ours));
+        let (url, ids, option) = (&self.url, listed(&self.ours), self.files.option());
         let name = self.kept.path.display();
         Failure::Other(format!(
             "Stripe has an endpoint for {url} already ({ids}), and {name} has no signing secret. Stripe's API tells \
-             a secret only when the endpoint is made. Either `sudo paidup connect --roll`, which makes another one and \
+             a secret only when the endpoint is made. Either `sudo paidup connect --roll{option}`, which makes another one and \
              then deletes this one; or copy the secret from Dashboard → Webhooks → {ids} → Signing secret, and \
-             `sudo paidup rotate add --restart`."
+             `sudo paidup rotate add{option}`."
         ))
     }
 
@@ -326,8 +326,9 @@ impl Connection<'_> {
                 )?;
                 writeln!(
                     out,
-                    "Only a delivery proves that its secret is the one in {}: `sudo paidup doctor` says when the last came.",
-                    self.kept.path.display()
+                    "Only a delivery proves that its secret is the one in {}: `sudo paidup doctor{}` says when the last came.",
+                    self.kept.path.display(),
+                    self.files.option()
                 )
             }
             Work::Mend(mends) => {
@@ -356,17 +357,17 @@ impl Connection<'_> {
     }
 
     fn show_version(&self, endpoint: &Fetched, out: &mut dyn Write) -> io::Result<()> {
-        let (id, ours) = (endpoint.id.as_str(), &self.version);
+        let (id, ours, option) = (endpoint.id.as_str(), &self.version, self.files.option());
         match endpoint.text("api_version") {
             Some(version) if version == &**ours => Ok(()),
             Some(version) => writeln!(
                 out,
                 "Note: {id} has API version {version}, STRIPE_API_VERSION is {ours}. It cannot be changed; `sudo paidup \
-                 connect --roll` makes an endpoint of {ours}."
+                 connect --roll{option}` makes an endpoint of {ours}."
             ),
             None => writeln!(
                 out,
-                "Note: {id} has the account's API version, whatever that is; `sudo paidup connect --roll` makes an \
+                "Note: {id} has the account's API version, whatever that is; `sudo paidup connect --roll{option}` makes an \
                  endpoint of {ours}."
             ),
         }
@@ -416,7 +417,8 @@ impl Connection<'_> {
         }
         writeln!(
             out,
-            "Next: `sudo paidup reconcile --since 30d` fetches what it has not delivered until now."
+            "Next: `sudo paidup reconcile --since 30d{}` fetches what it has not delivered until now.",
+            self.files.option()
         )?;
         Ok(Exit::Done)
     }
@@ -446,7 +448,7 @@ impl Connection<'_> {
         writeln!(out, "{name} has its signing secret now, and is valid.")?;
         let is_accepted = self.is_accepted(&kept, &secret, out)?;
         if self.ours.is_empty() {
-            return finish(is_accepted, out);
+            return finish(is_accepted, &self.files.option(), out);
         }
         if !is_accepted {
             return Err(self.both_stay());
@@ -492,7 +494,10 @@ impl Connection<'_> {
                 self.key_mode.as_str()
             ),
             Cause::Stripe | Cause::Unreachable(_) | Cause::NotJson | Cause::Unusable(_) => {
-                "\nIt may have been made all the same: `sudo paidup connect` says so.".to_owned()
+                format!(
+                    "\nIt may have been made all the same: `sudo paidup connect{}` says so.",
+                    self.files.option()
+                )
             }
             Cause::Key
             | Cause::Permission(_)
@@ -558,10 +563,10 @@ impl Connection<'_> {
     }
 
     fn both_stay(&self) -> Failure {
-        let ids = listed(&self.ours);
+        let (ids, option) = (listed(&self.ours), self.files.option());
         Failure::Other(format!(
             "So {ids} was not deleted: each event comes twice now, which is harmless. When the server accepts the new \
-             secret, which `sudo paidup rotate verify` says, delete {ids} in Dashboard → Webhooks."
+             secret, which `sudo paidup rotate verify{option}` says, delete {ids} in Dashboard → Webhooks."
         ))
     }
 
@@ -577,25 +582,29 @@ impl Connection<'_> {
             })?;
             writeln!(out, "Stripe has deleted {id}.")?;
         }
+        let option = self.files.option();
         writeln!(
             out,
-            "Next: `sudo paidup reconcile --since 3d` fetches what it had still to repeat, then `sudo paidup rotate finish \
-             --restart` drops its secret."
+            "Next: `sudo paidup reconcile --since 3d{option}` fetches what it had still to repeat, then `sudo paidup rotate \
+             finish{option}` drops its secret."
         )?;
         Ok(Exit::Done)
     }
 }
 
-fn finish(is_accepted: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let next = match is_accepted {
-        true => {
-            "Next: `sudo paidup send-test` sends a signed order, and `sudo paidup doctor` says what is still amiss."
-        }
-        false => {
-            "Next: restart the server, then `paidup rotate verify` asks it whether it accepts the secret."
-        }
-    };
-    writeln!(out, "{next}")?;
+fn finish(is_accepted: bool, option: &str, out: &mut dyn Write) -> Result<Exit, Failure> {
+    if is_accepted {
+        writeln!(
+            out,
+            "Next: `sudo paidup send-test{option}` sends a signed order, and `sudo paidup doctor{option}` says what is \
+             still amiss."
+        )?;
+    } else {
+        writeln!(
+            out,
+            "Next: restart the server, then `paidup rotate verify{option}` asks it whether it accepts the secret."
+        )?;
+    }
     Ok(Exit::Done)
 }
 

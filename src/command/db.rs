@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::base::id::UnixSeconds;
 use crate::base::{plain, time};
 use crate::command::backup;
-use crate::command::environment::Environment;
+use crate::command::environment::{Environment, at};
 use crate::command::exit::{Exit, Failure};
 use crate::command::finding::{self, Finding};
 use crate::command::show::{counted, size, when};
@@ -105,9 +105,10 @@ pub fn check(
             error @ (StoreError::Corrupt
             | StoreError::NotOurs
             | StoreError::Unreadable
+            | StoreError::Empty
             | StoreError::LoneLog),
-        ) => vec![Finding::problem("file", error.to_string(), "", "")],
-        Err(error) => return Err(error.into()),
+        ) => vec![Finding::problem("file", error.at(database), "", "")],
+        Err(error) => return Err(at(database)(error)),
     };
     finding::write(&findings, json, out)?;
     let exit = finding::exit(&findings);
@@ -122,7 +123,7 @@ pub fn check(
 /// # Errors
 /// [`Failure`] when the database cannot be read or the output not be written.
 pub fn info(database: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let store = Store::open_query_only(database)?;
+    let store = Store::open_query_only(database).map_err(at(database))?;
     let summary = store.summary()?;
     let noted = |chore| match summary.schema {
         SCHEMA_VERSION => store.noted(chore),
@@ -172,7 +173,7 @@ pub fn prune(
     now: UnixSeconds,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let mut store = Store::open_existing(database)?;
+    let mut store = Store::open_existing(database).map_err(at(database))?;
     let days = i64::from(days.max(PRUNE_DAYS_MIN));
     let before = UnixSeconds(now.0.saturating_sub(days * DAY_SECONDS));
     let (mut removed, mut from) = (0_u64, 0);
@@ -222,7 +223,7 @@ fn parse_days(text: &str) -> Option<u32> {
 
 fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
     const RESTORE: &str = "Stop the server and put the last good backup in its place: \
-        paidup restore FILE. Then paidup reconcile --since 30d";
+        `paidup restore FILE`. Then `paidup reconcile --since 30d`";
     let damage = store.damage()?;
     if !damage.is_empty() {
         let why = "Orders may be wrong, and writing to it may damage more.";
@@ -247,7 +248,7 @@ fn look_into(store: &Store) -> Result<Vec<Finding>, StoreError> {
         let orders: i64 = store.figures()?.orders.iter().map(|(_, count)| count).sum();
         findings.push(Finding::good(
             "orders",
-            format!("all {orders} are what their facts say"),
+            format!("{orders}, each as its facts say"),
         ));
     }
     Ok(findings)

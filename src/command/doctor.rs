@@ -19,6 +19,7 @@ use crate::command::words::{Command, ENV_FILE, JSON_LINES, does};
 use crate::config::serve::Config;
 use crate::config::stripe::{WEBHOOK_PATH, webhook_url};
 use crate::host::clock::Now;
+use crate::serve::metrics::REFUSED;
 use crate::store::Store;
 use crate::stripe::client::{EventsQuery, Fetched, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
@@ -31,9 +32,9 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "",
     summary: "Ask Stripe about the endpoint: what is wrong, why it matters, what to do",
     details: "Runs `check`, then looks at key, mode, endpoint (PUBLIC_URL), subscriptions, versions,\n\
-              undelivered events, clock, last delivery, and what the running server has refused. Needs\n\
-              STRIPE_SECRET_KEY; a restricted key with Webhook Endpoints: Read and Events: Read is enough.\n\
-              Nothing is changed; `paidup page` shows what was found.",
+              undelivered events, clock, last delivery, and what the running server has refused. Without\n\
+              STRIPE_SECRET_KEY it does not ask Stripe; a restricted key with Webhook Endpoints: Read and\n\
+              Events: Read is enough. Nothing is changed; `paidup page` shows what was found.",
     options: &[ENV_FILE, JSON_LINES],
     exits: Exit::OF_CHECKS,
     examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
@@ -47,21 +48,31 @@ pub(crate) const COMMAND: Command = Command {
 fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let environment = Environment::read(env_file)?;
     let config = environment.config();
-    let settings = environment.stripe();
+    let settings = environment.stripe_config().ok();
     let mut findings = check::findings(&environment, &config)?;
     if let Ok(config) = &config {
-        let url = webhook_url(&environment.vars).map_err(|error| all_of(&[error]))?;
-        let settings = settings?;
-        let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
-        let store = Store::open_existing(&config.database).ok();
-        findings.extend(examine(&Patient {
-            api: &api,
-            key_mode: settings.mode,
-            config,
-            url: url.as_deref(),
-            store: store.as_ref(),
-            now: Now::read().unix,
-        }));
+        let url = webhook_url(&environment.vars).unwrap_or_default();
+        let store = Store::open_to_read(&config.database).ok();
+        if let Some(settings) = settings {
+            let api = StripeApi::new(&settings).map_err(|error| all_of(&[error]))?;
+            findings.extend(examine(&Patient {
+                api: &api,
+                key_mode: settings.mode,
+                config,
+                url: url.as_deref(),
+                store: store.as_ref(),
+                now: Now::read().unix,
+            }));
+        } else {
+            findings.push(Finding::warning(
+                "key",
+                "Stripe was not asked: there is no key that can be used",
+                "Endpoint, events, versions, undelivered events and Stripe's clock could not be looked at.",
+                "Set STRIPE_SECRET_KEY to a restricted key with Webhook Endpoints: Read and Events: Read",
+            ));
+        }
+        findings.push(last_delivery(store.as_ref()));
+        findings.extend(server(config));
     }
     if let Ok(config) = &config {
         keep(&findings, &config.database);
@@ -116,13 +127,22 @@ fn examine(patient: &Patient<'_>) -> Vec<Finding> {
         Ok(endpoints) => {
             findings.push(Finding::good("key", "Stripe accepts the key"));
             findings.extend(endpoint(patient, &endpoints));
+            findings.push(match endpoints.is_empty() {
+                true => Finding::warning(
+                    "deliveries",
+                    "Stripe has no endpoint in /v1/webhook_endpoints, so it lists nothing as undelivered",
+                    "That is no proof that every event is here.",
+                    "`paidup reconcile --since 30d` asks for the events themselves",
+                ),
+                false => undelivered(patient),
+            });
         }
-        Err(error) => findings.push(no_answer("endpoint", &error)),
+        Err(error) => {
+            findings.push(no_answer("endpoint", &error));
+            findings.push(undelivered(patient));
+        }
     }
-    findings.push(undelivered(patient));
     findings.extend(clock(patient));
-    findings.push(last_delivery(patient));
-    findings.extend(server(patient));
     findings
 }
 
@@ -225,7 +245,7 @@ fn no_endpoint(patient: &Patient<'_>, url: &str, urls: &[&str]) -> Finding {
     // A destination that was created in Workbench may be missing there, and deliver all the same.
     const WORKBENCH: &str = "A destination that was created in Workbench may be only in \
         /v2/core/event_destinations, which is not asked";
-    if patient.delivered_at().is_some() {
+    if patient.store.and_then(delivered_at).is_some() {
         return Finding::warning(
             "endpoint",
             what,
@@ -260,31 +280,34 @@ fn one_endpoint(patient: &Patient<'_>, endpoint: &Fetched) -> Vec<Finding> {
 fn subscriptions(patient: &Patient<'_>, enabled: &[&str]) -> Vec<Finding> {
     let missing = subscription::missing(enabled, |types| patient.has_seen(types));
     let mut findings = Vec::new();
-    for kind in &missing {
-        let name = kind.name;
-        if let Need::Every { lost, case } = kind.need {
-            let finding = Finding::problem(
-                "subscription",
-                format!("the endpoint does not have {name}"),
-                format!("Without it {lost}."),
-                format!(
-                    "Dashboard → Webhooks → endpoint → add {name}, then `paidup reconcile --since 30d`"
-                ),
-            );
-            findings.push(finding.in_runbook(case));
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|kind| kind.name).collect();
+        let mut why: Vec<String> = Vec::new();
+        let mut case = "";
+        for kind in &missing {
+            let line = match kind.need {
+                Need::Every { lost, case: one } => {
+                    case = if case.is_empty() { one } else { case };
+                    format!("Without {}: {lost}.", kind.name)
+                }
+                need @ (Need::Invoices
+                | Need::ManualCapture
+                | Need::Goods
+                | Need::Useful
+                | Need::Spare
+                | Need::Unlisted) => format!("This account has {}.", need.lost()),
+            };
+            if !why.contains(&line) {
+                why.push(line);
+            }
         }
-    }
-    for need in [Need::Invoices, Need::ManualCapture] {
-        let lacking = missing.iter().filter(|kind| kind.need == need);
-        let lacking: Vec<&str> = lacking.map(|kind| kind.name).collect();
-        if !lacking.is_empty() {
-            findings.push(Finding::problem(
-                "subscription",
-                format!("the endpoint does not have {}", lacking.join(", ")),
-                format!("This account has {}.", need.lost()),
-                "Dashboard → Webhooks → endpoint → add them, then `paidup reconcile --since 30d`",
-            ));
-        }
+        let finding = Finding::problem(
+            "subscription",
+            format!("the endpoint does not have {}", names.join(", ")),
+            why.join("\n"),
+            "`paidup connect` adds them, or Dashboard → Webhooks → endpoint → add them; then `paidup reconcile --since 30d`",
+        );
+        findings.push(finding.in_runbook(case));
     }
     if findings.is_empty() {
         findings.push(Finding::good(
@@ -387,13 +410,6 @@ fn undelivered_of(
 }
 
 impl Patient<'_> {
-    /// When the last verified delivery came.
-    fn delivered_at(&self) -> Option<UnixSeconds> {
-        let events = self.store?.events(None, ARRIVALS).ok()?;
-        let mut delivered = events.iter().filter(|event| event.request_id.is_some());
-        delivered.next().map(|event| event.received_at)
-    }
-
     /// Whether there are events of these types: here, or at Stripe.
     fn has_seen(&self, types: &[&str]) -> bool {
         let here = self.store.map(subscription::seen).unwrap_or_default();
@@ -424,8 +440,15 @@ fn ahead(skew: i64) -> &'static str {
     if skew < 0 { "behind" } else { "ahead of" }
 }
 
-fn last_delivery(patient: &Patient<'_>) -> Finding {
-    match patient.delivered_at() {
+/// When the last verified delivery came.
+fn delivered_at(store: &Store) -> Option<UnixSeconds> {
+    let events = store.events(None, ARRIVALS).ok()?;
+    let mut delivered = events.iter().filter(|event| event.request_id.is_some());
+    delivered.next().map(|event| event.received_at)
+}
+
+fn last_delivery(store: Option<&Store>) -> Finding {
+    match store.and_then(delivered_at) {
         Some(at) => Finding::good(
             "secret",
             format!("the last verified delivery came at {}", when(at)),
@@ -441,8 +464,8 @@ fn last_delivery(patient: &Patient<'_>) -> Finding {
 }
 
 /// What the running server has counted since it started.
-fn server(patient: &Patient<'_>) -> Vec<Finding> {
-    let Some(address) = &patient.config.admin else {
+fn server(config: &Config) -> Vec<Finding> {
+    let Some(address) = &config.admin else {
         return Vec::new();
     };
     let Some(figures) = ServerFigures::read(address) else {
@@ -454,9 +477,6 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
         )];
     };
     let limited = figures.sum("paidup_webhook_rate_limited_total");
-    let refused = figures.sum(&format!(
-        "paidup_http_requests_total{{route=\"{WEBHOOK_PATH}\",method=\"POST\",status=\"400\"}}"
-    ));
     let mut findings = vec![Finding::good(
         "server",
         format!("a server answers on {address}"),
@@ -469,17 +489,43 @@ fn server(patient: &Patient<'_>) -> Vec<Finding> {
             "If the burst is Stripe's: RATE_LIMIT_WEBHOOK_COUNT=unverified, or RATE_LIMIT_WEBHOOK_EXEMPT",
         ).in_runbook(RATE_LIMIT));
     }
-    if refused > 0.0 {
-        findings.push(Finding::warning(
-            "server",
-            format!("{refused} deliveries were answered 400 since it started"),
-            "Each is a forgery, or the secret is no longer the endpoint's.",
-            "`errorCode` in the journal says which; compare STRIPE_WEBHOOK_SECRET with Dashboard → Webhooks → \
-             endpoint → Signing secret",
-        ).in_runbook(SIGNATURE));
+    for (reason, why, next) in REFUSALS {
+        let count = figures.sum(&format!("{REFUSED}{{reason=\"{reason}\"}}"));
+        if count > 0.0 {
+            let kind = reason.replace('_', " ");
+            let what = format!(
+                "{count} signatures were refused since it started: Invalid signature ({kind})"
+            );
+            findings.push(Finding::warning("server", what, why, next).in_runbook(SIGNATURE));
+        }
     }
     findings
 }
+
+/// The runbook's cases of refused signatures: what each means, and what to do.
+const REFUSALS: [(&str, &str, &str); 4] = [
+    (
+        "no_match",
+        "Each is a forgery, or STRIPE_WEBHOOK_SECRET is no longer the endpoint's.",
+        "Compare it with Dashboard → Webhooks → endpoint → Signing secret; `paidup rotate add` adds another one",
+    ),
+    (
+        "too_old",
+        "Stripe signed them, but longer ago than WEBHOOK_TOLERANCE_SECONDS: this host's clock is ahead, or it is a \
+         replay.",
+        "`timedatectl` says whether the clock is synchronised; then Stripe's retries are accepted",
+    ),
+    (
+        "no_header",
+        "The sender is not Stripe, or a proxy drops the header Stripe-Signature.",
+        "Compare the proxy with systemd/nginx.conf or systemd/Caddyfile",
+    ),
+    (
+        "malformed_header",
+        "The sender is not Stripe, or a proxy changes the header Stripe-Signature.",
+        "Compare the proxy with systemd/nginx.conf or systemd/Caddyfile",
+    ),
+];
 
 fn listed(urls: &[&str]) -> String {
     if urls.is_empty() {

@@ -21,7 +21,10 @@ use crate::config::table::DATABASE_PATH;
 use crate::config::{self, ConfigError, env_file};
 use crate::host::identity;
 use crate::host::zone::Zone;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+
+/// Where systemd puts the credentials of a service.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The environment file of the installed service.
 pub(crate) const USUAL_ENV_FILE: &str = "/etc/paidup/paidup.env";
@@ -70,17 +73,17 @@ impl Environment {
 
     /// What `serve` needs.
     pub(crate) fn config(&self) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&self.vars, &|path| fs::read_to_string(path))
+        Config::parse(&self.vars, &|path| self.read_file(path))
     }
 
     /// What `api` needs.
     pub(crate) fn api(&self) -> Result<ApiConfig, Vec<ConfigError>> {
-        ApiConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+        ApiConfig::parse(&self.vars, &|path| self.read_file(path))
     }
 
     /// What `notify` needs.
     pub(crate) fn notify(&self) -> Result<NotifyConfig, Vec<ConfigError>> {
-        NotifyConfig::parse(&self.vars, &|path| fs::read_to_string(path))
+        NotifyConfig::parse(&self.vars, &|path| self.read_file(path))
     }
 
     /// What `page` needs.
@@ -90,8 +93,12 @@ impl Environment {
 
     /// What calls to Stripe need.
     pub(crate) fn stripe(&self) -> Result<StripeConfig, Failure> {
-        StripeConfig::parse(&self.vars, &|path| fs::read_to_string(path))
-            .map_err(|errors| all_of(&errors))
+        self.stripe_config().map_err(|errors| all_of(&errors))
+    }
+
+    /// The same, with every mistake.
+    pub(crate) fn stripe_config(&self) -> Result<StripeConfig, Vec<ConfigError>> {
+        StripeConfig::parse(&self.vars, &|path| self.read_file(path))
     }
 
     /// The time zone in which people read. A wrong one is told, and UTC it is.
@@ -102,11 +109,28 @@ impl Environment {
         })
     }
 
-    /// The database, for commands that need nothing else of the configuration.
+    /// A file that a variable names. A service that may not read it has a copy as a credential of the same
+    /// name (`LoadCredential=`), and whoever may read it needs none: so one value serves all commands.
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        let folder = self.vars.get(CREDENTIALS).map(Path::new);
+        let copy = folder.zip(path.file_name());
+        let copy = copy.map(|(folder, name)| folder.join(name));
+        match copy.filter(|copy| copy.exists()) {
+            Some(copy) => fs::read_to_string(copy),
+            None => fs::read_to_string(path),
+        }
+    }
+
+    /// The database, for commands that only read it and need nothing else of the configuration.
+    pub(crate) fn store_to_read(&self) -> Result<Store, Failure> {
+        let path = self.database()?;
+        Store::open_to_read(&path).map_err(at(&path))
+    }
+
+    /// The same for those that write.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         let path = self.database()?;
-        Store::open_existing(&path)
-            .map_err(|error| Failure::Other(format!("{}: {error}.", path.display())))
+        Store::open_existing(&path).map_err(at(&path))
     }
 
     /// Where it is. From here on root acts as its folder's owner, so secrets must have been read.
@@ -146,15 +170,9 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 /// The command as it was typed, for a shell.
 fn typed(words: impl Iterator<Item = OsString>) -> String {
-    let quoted = |word: OsString| {
-        let word = plain::text(&word.to_string_lossy());
-        let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
-        match !word.is_empty() && word.chars().all(is_plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        }
-    };
-    let words: Vec<String> = words.map(quoted).collect();
+    let words: Vec<String> = words
+        .map(|word| plain::word(&word.to_string_lossy()))
+        .collect();
     words.join(" ")
 }
 
@@ -168,6 +186,11 @@ pub(crate) fn not_taken(path: &Path, error: &io::Error) -> Failure {
          as that user.",
         path.display()
     ))
+}
+
+/// Names the database in what is said of it.
+pub(crate) fn at(database: &Path) -> impl Fn(StoreError) -> Failure {
+    |error| Failure::Other(format!("{}.", error.at(database)))
 }
 
 /// Every mistake in the configuration, as one text.

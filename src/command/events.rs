@@ -33,7 +33,7 @@ pub(crate) const LIST: Command = Command {
         let order = words.value("order").map(str::to_owned);
         let (limit, json) = (words.limit()?, words.has("json"));
         does(move |env_file, out| {
-            let store = Environment::read(env_file)?.store()?;
+            let store = Environment::read(env_file)?.store_to_read()?;
             list(&store, order.as_deref(), limit, json, out)
         })
     },
@@ -49,7 +49,14 @@ pub(crate) const SHOW: Command = Command {
     examples: &["paidup events show evt_1j0WIj3KHY7pQ2eZvKY9LEnEDln"],
     run: |words| {
         let (id, json) = (words.argument()?, words.has("json"));
-        does(move |env_file, out| show(&Environment::read(env_file)?.store()?, &id, json, out))
+        does(move |env_file, out| {
+            show(
+                &Environment::read(env_file)?.store_to_read()?,
+                &id,
+                json,
+                out,
+            )
+        })
     },
 };
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread;
 
+use crate::command::screen::for_stderr;
 use crate::host::logger;
 use crate::store::StoreError;
 use crate::stripe::error::StripeError;
@@ -148,7 +149,7 @@ impl From<StoreError> for Failure {
 
 /// Tells the operator on stderr. When that is closed, or nobody reads it, the command goes on all the same.
 pub fn tell(text: &dyn Display) {
-    let text = format!("{text}\n");
+    let text = for_stderr(&format!("{text}\n"));
     let (told, is_told) = mpsc::channel();
     let write = move || {
         let _ = io::stderr().write_all(text.as_bytes());

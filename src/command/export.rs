@@ -61,7 +61,7 @@ pub(crate) const COMMAND: Command = Command {
             let zone = environment.zone();
             let wanted = asked.wanted(&zone, Now::read().unix);
             let form = if json { Form::Json } else { Form::Csv(zone) };
-            export(&environment.store()?, &wanted, after, &form, out)
+            export(&environment.store_to_read()?, &wanted, after, &form, out)
         })
     },
 };

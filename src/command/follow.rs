@@ -40,7 +40,14 @@ pub(crate) const COMMAND: Command = Command {
     ],
     run: |words| {
         let (cursor, json) = (cursor(words)?, words.has("json"));
-        does(move |env_file, out| follow(&Environment::read(env_file)?.store()?, cursor, json, out))
+        does(move |env_file, out| {
+            follow(
+                &Environment::read(env_file)?.store_to_read()?,
+                cursor,
+                json,
+                out,
+            )
+        })
     },
 };
 

@@ -18,7 +18,7 @@ use crate::config::notify::destination_name;
 use crate::host::clock::Now;
 use crate::notify::process;
 use crate::store::json::order_json;
-use crate::store::{Change, Destination, Store, StoredOrder, Told, Unheard};
+use crate::store::{Change, Destination, Store, StoredOrder, TellLock, Told, Unheard};
 
 pub(crate) const NOTIFY: Command = Command {
     name: "notify",
@@ -55,7 +55,7 @@ pub(crate) const STATUS: Command = Command {
     examples: &["paidup notify status", "paidup notify status --json"],
     run: |words| {
         let json = words.has("json");
-        does(move |env_file, out| status(&Environment::read(env_file)?.store()?, json, out))
+        does(move |env_file, out| status(&Environment::read(env_file)?.store_to_read()?, json, out))
     },
 };
 
@@ -102,6 +102,21 @@ pub(crate) const REPLAY: Command = Command {
     run: |words| {
         let which = Which::read(words)?;
         does(move |env_file, out| replay(env_file, &which, out))
+    },
+};
+
+pub(crate) const FORGET: Command = Command {
+    name: "notify forget",
+    arguments: "NAME",
+    summary: "Forget a destination that is no longer wanted, and what it has heard",
+    details: "Its process must have ended. Until then `check`, the metrics and the alert go on naming what it has\n\
+              not heard. Started again under that name, it begins like a new one.",
+    options: &[ENV_FILE],
+    exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
+    examples: &["paidup notify forget phone"],
+    run: |words| {
+        let name = words.argument()?;
+        does(move |env_file, out| forget(env_file, &name, out))
     },
 };
 
@@ -170,11 +185,18 @@ fn status(store: &Store, json: bool, out: &mut dyn Write) -> Result<Exit, Failur
         for (order, told) in refused {
             let why = told.why.as_deref().unwrap_or_default();
             let next = told.next_try.map(when).unwrap_or_default();
-            let (order, tries) = (plain::text(order), told.tries);
-            writeln!(out, "  {order}: {why}, tried {tries} times, next {next}")?;
+            let (order, tried) = (plain::text(order), times(told.tries));
+            writeln!(out, "  {order}: {why}, tried {tried}, next {next}")?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
 }
 
 /// Refused orders that are shown of each destination.
@@ -260,7 +282,7 @@ pub(crate) fn write_told(
     for (destination, told) in told {
         let heard = told.at.map(when).unwrap_or_default();
         let words = match (told.version, &told.why) {
-            (_, Some(why)) => format!("has not heard of it: {why}, tried {} times", told.tries),
+            (_, Some(why)) => format!("has not heard of it: {why}, tried {}", times(told.tries)),
             (Some(version), None) if version == order.changed => {
                 format!("heard of it as it stands, {heard}")
             }
@@ -310,8 +332,11 @@ fn finding(store: &Store, unheard: &Unheard) -> Finding {
             "notify",
             what,
             "The shop does not know how these orders stand.",
-            "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
-             wrong there: is paidup-notify running?",
+            format!(
+                "`paidup notify status` names them; mend the receiver, then `paidup notify retry`. With nothing \
+                 wrong there: is paidup-notify running? One that is no longer wanted: `paidup notify forget \
+                 {name}`."
+            ),
         ),
         Some(_) | None => Finding::good("notify", what),
     }
@@ -338,6 +363,27 @@ fn destination(env_file: Option<&Path>) -> Result<(Store, Box<str>), Failure> {
         )));
     }
     Ok((store, name))
+}
+
+fn forget(env_file: Option<&Path>, name: &str, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let environment = Environment::read(env_file)?;
+    let database = environment.database()?;
+    let mut store = environment.store()?;
+    let name = plain::text(name);
+    if store.destination(&name)?.is_none() {
+        return Err(Failure::Other(format!(
+            "There is no destination {name:?}. `paidup notify status` lists those that there are."
+        )));
+    }
+    let Some(_lock) = TellLock::take(&database, &name)? else {
+        return Err(Failure::Other(format!(
+            "{name} is being told now, and would begin anew. Stop its process first: `systemctl list-units \
+             'paidup-notify*'` shows its unit, `systemctl disable --now` stops it for good."
+        )));
+    };
+    store.forget(&name)?;
+    writeln!(out, "{name} is forgotten, with all that it has heard.")?;
+    Ok(Exit::Done)
 }
 
 fn retry(env_file: Option<&Path>, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -58,7 +58,7 @@ pub(crate) const LIST: Command = Command {
         does(move |env_file, out| {
             let environment = Environment::read(env_file)?;
             let wanted = list.asked.wanted(&environment.zone(), Now::read().unix);
-            list.write(&environment.store()?, &wanted, out)
+            list.write(&environment.store_to_read()?, &wanted, out)
         })
     },
 };
@@ -79,7 +79,14 @@ pub(crate) const SHOW: Command = Command {
     ],
     run: |words| {
         let (id, json) = (words.argument()?, words.has("json"));
-        does(move |env_file, out| show(&Environment::read(env_file)?.store()?, &id, json, out))
+        does(move |env_file, out| {
+            show(
+                &Environment::read(env_file)?.store_to_read()?,
+                &id,
+                json,
+                out,
+            )
+        })
     },
 };
 

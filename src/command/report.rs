@@ -55,7 +55,7 @@ pub(crate) const COMMAND: Command = Command {
                 Some(month) => month..month.next_month(),
                 None => Date::FIRST..Date::LAST,
             };
-            report(&environment.store()?, by, days, &zone, form, out)
+            report(&environment.store_to_read()?, by, days, &zone, form, out)
         })
     },
 };

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::base::id::UnixSeconds;
-use crate::command::backup::{compact, contents};
+use crate::command::backup::{self, compact, contents};
 use crate::command::environment::{Environment, not_taken};
 use crate::command::exit::{Exit, Failure};
 use crate::command::show::when;
@@ -23,22 +23,37 @@ pub(crate) const COMMAND: Command = Command {
     name: "restore",
     arguments: "FILE",
     summary: "Put a backup in the place of the database",
-    details: "Checks FILE first. The server, and whatever else has the database open, must be stopped. The\n\
-              previous database is kept beside the new one, as paidup.db.replaced-TIME. FILE stays as it is.",
+    details: "Checks FILE first; a folder stands for the newest backup in it. The server, and whatever else has\n\
+              the database open, must be stopped. The previous database is kept beside the new one, as\n\
+              paidup.db.replaced-TIME. FILE stays as it is.",
     options: &[ENV_FILE],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Configuration],
-    examples: &["paidup restore /var/lib/paidup/backup/paidup-20261124T054626Z.db"],
+    examples: &[
+        "paidup restore /var/lib/paidup/backup",
+        "paidup restore /var/lib/paidup/backup/paidup-20261124T054626Z.db",
+    ],
     run: |words| {
         let file = PathBuf::from(words.argument()?);
         does(move |env_file, out| {
             // While we are root: it may lie where only root can read.
-            let source = identity::within(&file, || Store::open_query_only(&file))
-                .map_err(|error| not_taken(&file, &error))?;
+            let opened = identity::within(&file, || open(&file));
+            let (file, source) = opened.map_err(|error| not_taken(&file, &error))?;
             let database = Environment::read(env_file)?.database()?;
             restore(&database, &file, source, Now::read().unix, out)
         })
     },
 };
+
+/// The backup, or the newest one in the folder.
+fn open(named: &Path) -> (PathBuf, Result<Store, StoreError>) {
+    let newest = || backup::newest_in(named).into_iter().next();
+    let file = match named.is_dir() {
+        true => newest().unwrap_or_else(|| named.join("*.db")),
+        false => named.to_owned(),
+    };
+    let source = Store::open_query_only(&file);
+    (file, source)
+}
 
 /// Puts a backup in the place of the database, and keeps what was there. `source`
 /// is that backup, opened by whoever may read it.
@@ -71,7 +86,8 @@ pub fn restore(
         .map_err(failed)?
         .ok_or_else(|| in_use_by(&UseLock::holders(database)))?;
     let kept = kept_name(database, now);
-    let summary = stage(source, backup, &kept)?;
+    let source = source.map_err(|error| no_backup(database, backup, &error))?;
+    let summary = stage(&source, backup, &kept)?;
     begin_history(&kept, now)?;
     let replaced = replace(database, &kept);
     if replaced.is_err() {
@@ -83,18 +99,13 @@ pub fn restore(
     if had_one {
         writeln!(out, "The previous database is kept as {}", kept.display())?;
     }
-    tell(database, &summary, out)?;
+    tell(database, backup, &summary, out)?;
     Ok(Exit::Done)
 }
 
 /// Copies the backup, verified, to the name that the replaced file will have, so that the two only have
 /// to swap names.
-fn stage(
-    source: Result<Store, StoreError>,
-    backup: &Path,
-    kept: &Path,
-) -> Result<Summary, Failure> {
-    let source = source.map_err(|error| no_restore(backup, &error))?;
+fn stage(source: &Store, backup: &Path, kept: &Path) -> Result<Summary, Failure> {
     source.copy_to(kept, false).map_err(|error| match error {
         CopyError::Exists(kept) => restored_just_now(&kept),
         error @ (CopyError::Underway(_)
@@ -105,14 +116,15 @@ fn stage(
     Ok(Store::open_query_only(kept)?.summary()?)
 }
 
-fn tell(database: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
-    let holds = contents(summary);
-    writeln!(out, "{}: restored, {holds}", database.display())?;
+fn tell(database: &Path, backup: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let (holds, backup) = (contents(summary), backup.display());
+    let database = database.display();
+    writeln!(out, "{database}: restored from {backup}, {holds}")?;
     match summary.received {
         Some((_, last)) => writeln!(
             out,
-            "What Stripe sent after {} is not in it. Start the server, then: paidup reconcile --since \
-             30d. What is known already changes nothing.",
+            "What Stripe sent after {} is not in it. Start the server, then `paidup reconcile --since \
+             30d`. What is known already changes nothing.",
             when(last)
         ),
         None => Ok(()),
@@ -194,11 +206,60 @@ fn restored_just_now(kept: &Path) -> Failure {
     ))
 }
 
+/// What is wrong with FILE, and which backups there are.
+fn no_backup(database: &Path, backup: &Path, error: &StoreError) -> Failure {
+    let other;
+    let what = match error {
+        StoreError::Missing => "there is no such file",
+        StoreError::CannotOpen => "it cannot be opened, or is no file",
+        StoreError::NotOurs => "it is no database of paidup's, or its beginning is damaged",
+        StoreError::Corrupt => "it is damaged, or its disk cannot be read",
+        StoreError::Empty | StoreError::Vanished | StoreError::LoneLog => "it is empty",
+        StoreError::Busy
+        | StoreError::Full
+        | StoreError::Io(_)
+        | StoreError::Unreadable
+        | StoreError::Panicked
+        | StoreError::Newer(_)
+        | StoreError::Older(_)
+        | StoreError::Unreleased
+        | StoreError::OtherMode(_)
+        | StoreError::NotBackedUp(_)
+        | StoreError::LogNeedsWriting
+        | StoreError::Replaced
+        | StoreError::BeingRestored
+        | StoreError::TookLong
+        | StoreError::Other(_) => {
+            other = error.at(backup);
+            &other
+        }
+    };
+    let usual = files::folder_of(database).join("backup");
+    let known = [&*usual, files::folder_of(backup)].map(backup::newest_in);
+    let known = known.into_iter().find(|found| !found.is_empty());
+    let known = known.unwrap_or_default();
+    let shown = known.iter().filter(|file| **file != *database);
+    let shown: Vec<String> = shown
+        .take(BACKUPS_SHOWN)
+        .map(|file| format!("\n  {}", file.display()))
+        .collect();
+    let known = match shown.is_empty() {
+        true => format!("There is no backup in {}.", usual.display()),
+        false => format!("The newest backups:{}", shown.concat()),
+    };
+    Failure::Other(format!("{}\n{known}", not_restored(backup, &what)))
+}
+
+/// More are for `ls`.
+const BACKUPS_SHOWN: usize = 3;
+
 fn no_restore(backup: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Other(not_restored(backup, error))
+}
+
+fn not_restored(backup: &Path, error: &dyn std::fmt::Display) -> String {
     let backup = backup.display();
-    Failure::Other(format!(
-        "{backup} was not restored: {error}.\nThe database is as it was."
-    ))
+    format!("{backup} was not restored: {error}.\nThe database is as it was.")
 }
 
 /// Stops the server, what would start it again, and everything else of ours that opens the database.
@@ -208,7 +269,7 @@ const STOP_ALL: &str = "systemctl stop paidup.socket paidup-admin.socket paidup.
 fn in_use() -> Failure {
     Failure::Other(format!(
         "A server runs on this database. Restoring under it would lose what it writes. Stop it, and \
-         what would start it again: {STOP_ALL}"
+         what would start it again: `{STOP_ALL}`"
     ))
 }
 
@@ -219,7 +280,7 @@ fn in_use_by(holders: &[String]) -> Failure {
     };
     Failure::Other(format!(
         "The database is in use by {holders}. Restoring under it would lose what it writes. Wait until \
-         it has ended, or stop it: {STOP_ALL}\nThe database is as it was."
+         it has ended, or stop it: `{STOP_ALL}`\nThe database is as it was."
     ))
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use crate::base::plain;
 use crate::base::secret::Secret;
 use crate::command::environment::{USUAL_ENV_FILE, unreadable};
 use crate::command::exit::{Exit, Failure};
@@ -133,6 +134,17 @@ impl Files {
         Files {
             env_file: env_file.unwrap_or(Path::new(USUAL_ENV_FILE)).to_owned(),
             secret_file,
+        }
+    }
+
+    /// What a command for these files needs to say, so that it can be pasted.
+    pub(super) fn option(&self) -> String {
+        match self.env_file == Path::new(USUAL_ENV_FILE) {
+            true => String::new(),
+            false => format!(
+                " --env-file {}",
+                plain::word(&self.env_file.to_string_lossy())
+            ),
         }
     }
 }
@@ -312,7 +324,7 @@ const PLACEHOLDER: &str = "whsec_not_there_yet";
 impl Kept {
     fn read(files: &Files) -> Result<Kept, Failure> {
         let (path, text) = kept_in(files)?;
-        let config = config_of(files, &path, &text).map_err(to_repair)?;
+        let config = config_of(files, &path, &text).map_err(|problems| to_repair(&problems))?;
         Ok(Kept::of(path, text, config))
     }
 
@@ -326,7 +338,7 @@ impl Kept {
         let filled = with_secrets(files, &path, &text, &[PLACEHOLDER]);
         let config = filled.and_then(|text| config_of(files, &path, &text).ok());
         // Then the secret is not all that is wrong.
-        let config = config.ok_or_else(|| to_repair(problems))?;
+        let config = config.ok_or_else(|| to_repair(&problems))?;
         let kept = Kept::of(path, text, config);
         Ok(Kept {
             is_blank: true,
@@ -425,7 +437,7 @@ fn with_secrets(files: &Files, path: &Path, text: &str, secrets: &[&str]) -> Opt
     Some(secrets.iter().map(|secret| format!("{secret}\n")).collect())
 }
 
-fn to_repair(problems: String) -> Failure {
+fn to_repair(problems: &str) -> Failure {
     Failure::Configuration(format!(
         "The configuration has to be repaired first:\n{problems}"
     ))

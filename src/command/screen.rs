@@ -94,6 +94,25 @@ pub(crate) fn width() -> Option<usize> {
     TERMINAL.get().and_then(|terminal| terminal.width)
 }
 
+/// Text of lines of up to 100 columns, as one line where it will be folded anew.
+pub(crate) fn flowing(text: &str) -> String {
+    match width() {
+        Some(..100) => text.lines().map(str::trim).collect::<Vec<_>>().join(" "),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+/// What goes to standard error, for the terminal there.
+pub(crate) fn for_stderr(text: &str) -> String {
+    let stderr = io::stderr();
+    let size = tcgetwinsize(&stderr).ok().filter(|_| stderr.is_terminal());
+    let Some(width @ 1..) = size.map(|size| usize::from(size.ws_col)) else {
+        return text.to_owned();
+    };
+    let lines = text.lines().map(|line| folded(&format!("{line}\n"), width));
+    lines.collect::<String>()
+}
+
 /// How many columns a text takes, without the colours in it.
 pub(crate) fn columns(text: &str) -> usize {
     let (mut count, mut is_code) = (0, false);

@@ -1,12 +1,14 @@
 //! `paidup send-test`: makes events, signs them, posts them, and says what the answers mean.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::base::id::{OrderId, UnixSeconds};
 use crate::base::near::nearest;
@@ -21,6 +23,8 @@ use crate::config::serve::Config;
 use crate::config::stripe::WEBHOOK_PATH;
 use crate::host::clock::Now;
 use crate::http::loopback;
+use crate::stripe::client::cause;
+use crate::stripe::error::{Cause, Unreachable};
 use crate::truth::kind::{KINDS, Kind};
 use crate::truth::money;
 use crate::truth::signature::SigningSecret;
@@ -253,6 +257,7 @@ impl Target {
             .http_status_as_error(false)
             .proxy(None)
             .max_idle_connections(0)
+            .tls_config(TlsConfig::builder().root_certs(machine_roots()).build())
             .user_agent(concat!(
                 "paidup/",
                 env!("CARGO_PKG_VERSION"),
@@ -292,6 +297,35 @@ impl Target {
     }
 }
 
+/// Where systems keep the certificates that they trust, one of their own making among them: Debian, Fedora,
+/// Alpine.
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// What this machine trusts; what the web trusts where that is not to be found.
+fn machine_roots() -> RootCerts {
+    let bundle = BUNDLES.iter().find_map(|path| fs::read(path).ok());
+    let items = parse_pem(bundle.as_deref().unwrap_or_default());
+    let certificates: Vec<_> = items
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            Ok(_) | Err(_) => None,
+        })
+        .collect();
+    match certificates.is_empty() {
+        true => RootCerts::WebPki,
+        false => RootCerts::from(certificates),
+    }
+}
+
+/// What to do about a server that this machine does not trust.
+const UNTRUSTED: &str = "its certificate is not trusted by this machine. For a test host with a certificate of its \
+    own making: copy the one that signed it to /usr/local/share/ca-certificates/NAME.crt and run \
+    `sudo update-ca-certificates`";
+
 fn post_to_url(
     agent: &ureq::Agent,
     url: &str,
@@ -307,6 +341,8 @@ fn post_to_url(
     let mut response = request.send(body).map_err(|error| {
         if matches!(error, ureq::Error::Timeout(_)) {
             io::ErrorKind::TimedOut.into()
+        } else if cause(&error) == Cause::Unreachable(Unreachable::Tls) {
+            io::Error::other(format!("{UNTRUSTED} ({error})"))
         } else {
             error.into_io()
         }
@@ -483,7 +519,7 @@ impl<'a> Report<'a> {
     }
 
     fn meaning(&self, answer: &Verdict) -> String {
-        let log = "its requestId is in the log, with the errorCode: journalctl --namespace=paidup -u paidup";
+        let log = "its requestId is in the log, with the errorCode: `journalctl --namespace=paidup -u paidup`";
         match (answer.status, answer.word.as_str()) {
             (200, _) if self.expected == 400 => {
                 "200: the server ACCEPTED an event that it must refuse. Whatever listens there does not \
@@ -494,8 +530,8 @@ impl<'a> Report<'a> {
                 "400: refused, as it must be.".to_owned()
             }
             (200, "applied") => format!(
-                "applied: it told something new about the order. Its story: paidup orders show {}",
-                plain::text(self.order)
+                "applied: it told something new about the order. Its story: `paidup orders show {}`",
+                plain::word(self.order)
             ),
             (200, "duplicate") => "duplicate: it was known already, and nothing changed.".to_owned(),
             (200, "parked") => {

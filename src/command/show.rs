@@ -50,10 +50,12 @@ pub(crate) fn counted(count: usize, one: &str) -> String {
 /// `12.5 MiB`, or `40 KiB` of what is smaller: never nothing of something.
 pub(crate) fn size(bytes: u64) -> String {
     const MIB: u64 = 1024 * 1024;
+    const GIB: u64 = 1024 * MIB;
     match bytes {
         0 => "0 bytes".to_owned(),
         _ if bytes < MIB => format!("{} KiB", bytes.div_ceil(1024)),
-        _ => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+        _ if bytes < GIB => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+        _ => format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB),
     }
 }
 
@@ -141,8 +143,43 @@ fn lines(widths: &[usize], screen: usize) -> Vec<Range<usize>> {
     lines
 }
 
-/// Makes ids shorter, the longest first, until all fits or nothing more can be had.
+/// Makes ids shorter, the longest first, until all fits. Where it does not even then, an id gets what its
+/// line has room for.
 fn shorten(heads: &[&str], rows: &mut [Vec<String>], screen: usize) {
+    let whole = rows.to_vec();
+    shorten_all(heads, rows, screen);
+    let widths = widths(rows);
+    let lines = lines(&widths, screen);
+    if lines.len() == 1 {
+        return;
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let indent = if number == 0 { 0 } else { BELOW.len() };
+        let used = widths
+            .iter()
+            .skip(line.start)
+            .take(line.len())
+            .map(|width| width + 2);
+        let used = indent + used.sum::<usize>().saturating_sub(2);
+        let mut columns = heads
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .skip(line.start)
+            .take(line.len());
+        let id = columns.find(|(_, (head, _))| SHORTENED.contains(head));
+        if let Some((column, (_, width))) = id {
+            let to = width + screen.saturating_sub(used);
+            for (row, whole) in rows.iter_mut().zip(&whole) {
+                if let (Some(cell), Some(whole)) = (row.get_mut(column), whole.get(column)) {
+                    *cell = shortened(whole, to);
+                }
+            }
+        }
+    }
+}
+
+fn shorten_all(heads: &[&str], rows: &mut [Vec<String>], screen: usize) {
     loop {
         let widths = widths(rows);
         let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
@@ -409,6 +446,7 @@ There are more: `paidup orders list --before 1795500119-2`
             (1_048_575, "1024 KiB"),
             (1_048_576, "1.0 MiB"),
             (13_107_200, "12.5 MiB"),
+            (37_357_614_080, "34.7 GiB"),
         ] {
             assert_eq!(size(bytes), words);
         }
@@ -426,9 +464,12 @@ There are more: `paidup orders list --before 1795500119-2`
         shorten(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 50);
         assert_eq!(widths(&rows), [22, 4, 20]);
         assert_eq!(rows[2][0], "ord_1");
-        shorten(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 20);
+        shorten_all(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 20);
         assert_eq!(widths(&rows), [12, 4, 20]);
-        assert_eq!(lines(&[12, 4, 20], 40), [0..3]);
+        let mut rows = vec![row("ORDER"), row(&"o".repeat(40)), row("ord_1")];
+        shorten(&["ORDER", "STATUS", "LOOK AT"], &mut rows, 30);
+        assert_eq!(widths(&rows), [24, 4, 20], "its line has room");
+        assert_eq!(lines(&[12, 4, 20], 40).len(), 1);
         assert_eq!(lines(&[12, 4, 20], 30), [0..2, 2..3]);
         assert_eq!(lines(&[12, 4, 20], 5), [0..1, 1..2, 2..3]);
     }

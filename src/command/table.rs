@@ -11,7 +11,7 @@ use lexopt::{Arg, Parser};
 
 use crate::base::plain;
 use crate::command::exit::{Exit, Failure};
-use crate::command::screen::{Color, Tone, painted};
+use crate::command::screen::{Color, Tone, flowing, painted};
 pub use crate::command::words::UsageError;
 use crate::command::words::{COLOR, Command, Run, Table, Words, does};
 use crate::command::{
@@ -56,6 +56,7 @@ const GROUPS: Table = &[
             &notify::STATUS,
             &notify::RETRY,
             &notify::REPLAY,
+            &notify::FORGET,
             &gen_secret::COMMAND,
         ],
     ),
@@ -107,13 +108,12 @@ const HELP: Command = Command {
     examples: &["paidup help send-test"],
     run: |words| {
         let name = words.arguments().join(" ");
-        let help = help(&name);
-        if help.is_empty() {
+        if help(&name).is_empty() {
             let (first, second) = name.split_once(' ').unwrap_or((&name, ""));
             return Err(wrong::word(first, second, &commands().collect::<Vec<_>>()));
         }
         does(move |_, out| {
-            out.write_all(help.as_bytes())?;
+            out.write_all(help(&name).as_bytes())?;
             Ok(Exit::Done)
         })
     },
@@ -127,27 +127,28 @@ pub fn help(name: &str) -> String {
         return overview();
     }
     let meant = commands().filter(|command| command.is_meant_by(name));
-    let pages: Vec<String> = meant.map(|command| command.page()).collect();
+    let pages: Vec<String> = meant.map(Command::page).collect();
     pages.join("\n")
 }
 
 fn overview() -> String {
-    let mut text = "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
-                    SQLite file truthful.\n\nUsage: paidup COMMAND [OPTIONS]\n"
-        .to_owned();
+    let what = flowing(
+        "paidup receives Stripe webhooks, proves that Stripe sent them, and keeps every order in one\n\
+         SQLite file truthful.",
+    );
+    let mut text = format!("{what}\n\nUsage: paidup COMMAND [OPTIONS]\n");
     for (wish, commands) in GROUPS {
         text.push_str(&format!("\n{}\n", painted(wish, Tone::Head)));
         for command in *commands {
             text.push_str(&format!("  {:<13}  {}\n", command.name, command.summary));
         }
     }
-    text.push_str(&format!(
-        "\nThe configuration is the environment; .env.example explains each variable. Reading orders and\n\
-         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.\n\
-         --{} {}, with every command: {}.\n",
-        COLOR.name, COLOR.value, COLOR.help
-    ));
-    text
+    let more = flowing(
+        "The configuration is the environment; .env.example explains each variable. Reading orders and\n\
+         events needs DATABASE_PATH alone. `paidup help COMMAND` has options, exit codes and examples.",
+    );
+    let (name, value, does) = (COLOR.name, COLOR.value, COLOR.help);
+    text + &format!("\n{more}\n--{name} {value}, with every command: {does}.\n")
 }
 
 /// What the words ask for.

@@ -4,8 +4,11 @@ use crate::base::near::distance;
 use crate::base::plain;
 use crate::command::words::{Command, UsageError};
 
+/// A command, and what it does.
+type Hints = &'static [(&'static str, &'static str)];
+
 /// Words of other programs and of the shop, and what does that here: a command to paste, and what it does.
-const OTHERS: &[(&[&str], &[(&str, &str)])] = &[
+const OTHERS: &[(&[&str], Hints)] = &[
     (
         &[
             "order", "list", "ls", "payment", "payments", "sale", "sales", "session", "sessions",

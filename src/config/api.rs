@@ -43,10 +43,7 @@ impl ApiConfig {
             table::CHECKOUT_SUCCESS_URL.variable,
             table::CHECKOUT_CANCEL_URL.variable,
         ];
-        own.iter().any(|variable| {
-            let value = vars.get(variable.name);
-            value.is_some_and(|value| !value.trim().is_empty())
-        })
+        own.iter().any(|variable| variable.is_set(vars))
     }
 
     /// Checks all of `vars`. `read_file` reads the files that the `*_FILE` variables name, and the

@@ -47,8 +47,26 @@ pub(super) fn check<T>(
     };
     match take(&mut checker) {
         Some(taken) if checker.errors.is_empty() => Ok(taken),
-        Some(_) | None => Err(checker.errors),
+        Some(_) | None => Err(checker
+            .errors
+            .into_iter()
+            .map(|error| with_typo(error, vars))
+            .collect()),
     }
+}
+
+const NOT_SET: &str = "is not set or blank";
+
+/// What is missing may be there under a name that is nearly right.
+fn with_typo(mut error: ConfigError, vars: &BTreeMap<String, String>) -> ConfigError {
+    let is_meant = |name: &&String| table::nearly(name).is_some_and(|it| it.name == error.variable);
+    if error.problem == NOT_SET
+        && let Some(typo) = vars.keys().find(is_meant)
+    {
+        error.problem = format!("{NOT_SET}, and {typo} is: a slip in its name");
+        error.remedy = format!("Write {} in place of {typo}.", error.variable);
+    }
+    error
 }
 
 impl Checker<'_> {
@@ -83,7 +101,7 @@ impl Checker<'_> {
         let path = self.value(file)?;
         let file = &file.variable;
         let error = match (direct.text(self.vars), path) {
-            ("", None) => direct.error("is not set or blank"),
+            ("", None) => direct.error(NOT_SET),
             (text, None) => return Some((direct.name, text.to_owned())),
             ("", Some(path)) => match (self.read_file)(&path) {
                 Ok(content) if content.trim().is_empty() => ConfigError {

@@ -31,14 +31,16 @@ pub struct NotifyConfig {
 }
 
 impl NotifyConfig {
-    /// Whether any variable is set without which nobody is told.
+    /// Whether any variable is set that only `paidup notify` reads.
     pub(crate) fn is_wanted(vars: &BTreeMap<String, String>) -> bool {
         let own = [
             table::NOTIFY_URL.variable,
             table::NOTIFY_SECRET.variable,
             table::NOTIFY_SECRET_FILE.variable,
+            table::NOTIFY_NAME.variable,
+            table::NOTIFY_TIMEOUT_SECONDS.variable,
         ];
-        own.iter().any(|variable| !variable.text(vars).is_empty())
+        own.iter().any(|variable| variable.is_set(vars))
     }
 
     /// Checks all of `vars`. `read_file` reads the files that the `*_FILE` variables name.

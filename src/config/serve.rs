@@ -142,7 +142,7 @@ fn webhook_secrets(checker: &mut Checker<'_>) -> Option<Vec<Secret>> {
                 format!(
                     "has a secret (number {number} of {count}) that does not start with whsec_"
                 ),
-                "An API key (sk_, rk_, pk_) or a secret in quotes verifies nothing. Compare it with \
+                "A secret in quotes, or half of one, verifies nothing. Compare it with \
                  Dashboard → Webhooks → your endpoint → Signing secret.",
             );
         }
@@ -190,22 +190,22 @@ fn checkout_status(checker: &mut Checker<'_>) -> Option<Option<CheckoutStatusCon
 
 /// All warnings, with those of the environment as a whole.
 fn warnings(checker: &mut Checker<'_>) -> Vec<ConfigWarning> {
-    look_alikes(checker);
+    checker.warnings.extend(look_alikes(checker.vars));
     unneeded_key(checker);
     std::mem::take(&mut checker.warnings)
 }
 
 /// Warns of each variable that is not ours but nearly is.
-fn look_alikes(checker: &mut Checker<'_>) {
-    for name in checker.vars.keys() {
-        if let Some(meant) = table::nearly(name) {
-            checker.warn(
-                name,
-                "is not a variable of paidup and has no effect",
-                &format!("If {} is meant, correct the name.", meant.name),
-            );
-        }
-    }
+pub(crate) fn look_alikes(vars: &BTreeMap<String, String>) -> Vec<ConfigWarning> {
+    let look_alike = |name: &String| {
+        let meant = table::nearly(name)?.name;
+        Some(ConfigWarning {
+            variable: name.clone(),
+            problem: "is not a variable of paidup and has no effect".to_owned(),
+            remedy: format!("If {meant} is meant, correct the name."),
+        })
+    };
+    vars.keys().filter_map(look_alike).collect()
 }
 
 /// Warns of a key to the whole account in a process that faces the internet and does not need it.

@@ -30,6 +30,15 @@ pub struct StripeConfig {
 }
 
 impl StripeConfig {
+    /// Whether there is a key, or what should be one.
+    pub(crate) fn is_wanted(vars: &BTreeMap<String, String>) -> bool {
+        let key = [
+            table::STRIPE_SECRET_KEY.variable,
+            table::STRIPE_SECRET_KEY_FILE.variable,
+        ];
+        key.iter().any(|variable| variable.is_set(vars))
+    }
+
     /// Checks the variables in `vars` that calls to Stripe need. `read_file` reads the file that
     /// `STRIPE_SECRET_KEY_FILE` names.
     ///

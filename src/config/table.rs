@@ -41,6 +41,12 @@ impl Variable {
         }
     }
 
+    /// Whether it has a value of its own.
+    pub(super) fn is_set(&self, vars: &BTreeMap<String, String>) -> bool {
+        vars.get(self.name)
+            .is_some_and(|value| !value.trim().is_empty())
+    }
+
     /// The mistake that `problem` names: the end of a sentence that begins with the variable's name.
     pub(crate) fn error(&self, problem: impl Into<String>) -> ConfigError {
         ConfigError {

@@ -216,10 +216,32 @@ pub(super) fn webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
             "has an empty secret before or after a comma, so one may be missing".to_owned(),
         );
     }
-    match secrets.len() {
+    let count = secrets.len();
+    for (secret, number) in secrets.iter().zip(1..) {
+        if is_placeholder(secret) {
+            return Err(format!(
+                "has a placeholder (number {number} of {count}) where the secret belongs"
+            ));
+        }
+        if ["sk_", "rk_", "pk_"]
+            .iter()
+            .any(|key| secret.starts_with(key))
+        {
+            return Err(format!(
+                "has an API key (number {number} of {count}) where the signing secret belongs"
+            ));
+        }
+    }
+    match count {
         ..=SECRETS_MAX => Ok(secrets.into_iter().map(Secret::new).collect()),
         count => Err(format!("has {count} secrets, more than {SECRETS_MAX}")),
     }
+}
+
+/// What examples show in place of a secret: `whsec_…`, `sk_test_...`, or the beginning alone.
+fn is_placeholder(secret: &str) -> bool {
+    let starts = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
+    starts.contains(&secret) || secret.contains('…') || secret.contains("...")
 }
 
 /// A secret or restricted key, with the mode that it says:
@@ -238,6 +260,7 @@ pub(super) fn stripe_key(key: &str) -> Result<(Secret, Mode), String> {
         Some(_) | None => None,
     };
     let problem = match mode {
+        _ if is_placeholder(key) => "is a placeholder where the key belongs",
         Some(mode) if is_plain => return Ok((Secret::new(key), mode)),
         Some(_) => "has a character that no key has: quotes, blanks or a second line",
         None if key.starts_with("pk_") => {

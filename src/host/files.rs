@@ -7,7 +7,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
 
 /// The folder that a file is in.
 #[must_use]
@@ -163,6 +163,57 @@ fn write_like(path: &Path, model: &Path, content: &str) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(wanted.mode() & 0o7777))?;
     file.sync_all()
 }
+
+/// Whether this process may write the file, or to the folder.
+///
+/// # Errors
+/// The operating system's, when it may not.
+pub(crate) fn may_write(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::accessat(
+        CWD,
+        path,
+        Access::WRITE_OK,
+        AtFlags::EACCESS,
+    )?)
+}
+
+/// Where a database does not belong: what that is, and what it does.
+///
+/// The numbers are those of <https://man7.org/linux/man-pages/man2/statfs.2.html>.
+#[must_use]
+pub(crate) fn unfit_disk(folder: &Path) -> Option<(&'static str, Unfit)> {
+    let kind = u64::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()?;
+    let known = UNFIT.iter().find(|(number, ..)| *number == kind);
+    known.map(|(_, name, unfit)| (*name, *unfit))
+}
+
+/// Why a file system is no place for a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is gone after a restart of the machine.
+    InMemory,
+    /// It is gone with its container.
+    Layer,
+    /// Locks and shared memory, which SQLite needs, are not those of one machine.
+    Network,
+}
+
+const UNFIT: [(u64, &str, Unfit); 14] = [
+    (0x0102_1994, "tmpfs", Unfit::InMemory),
+    (0x8584_58f6, "ramfs", Unfit::InMemory),
+    (0x794c_7630, "overlay", Unfit::Layer),
+    (0x6969, "NFS", Unfit::Network),
+    (0x517b, "SMB", Unfit::Network),
+    (0xff53_4d42, "CIFS", Unfit::Network),
+    (0xfe53_4d42, "SMB", Unfit::Network),
+    (0x00c3_6400, "Ceph", Unfit::Network),
+    (0x0102_1997, "9p", Unfit::Network),
+    (0x5346_414f, "AFS", Unfit::Network),
+    (0x0bd0_0bd0, "Lustre", Unfit::Network),
+    (0x0116_1970, "GFS2", Unfit::Network),
+    (0x7461_636f, "OCFS2", Unfit::Network),
+    (0x6573_5546, "FUSE", Unfit::Network),
+];
 
 /// Bytes that an unprivileged process may still write to the folder's file system.
 ///

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod files;
 pub mod identity;
 pub mod logger;
+pub(crate) mod ports;
 pub mod systemd;
 pub mod turns;
 pub mod zone;

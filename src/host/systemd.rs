@@ -25,6 +25,17 @@ pub(crate) const ADMIN: &str = "admin";
 /// The name of the socket of `paidup page`.
 pub(crate) const PAGE: &str = "page";
 
+/// Where a socket unit that is up listens, if systemd runs here and knows it.
+pub(crate) fn listens_on(unit: &str) -> Option<String> {
+    let mut ask = process::Command::new("systemctl");
+    ask.args(["show", "--property=ActiveState,Listen", unit]);
+    let answer = String::from_utf8(ask.output().ok()?.stdout).ok()?;
+    let is_up = answer.lines().any(|line| line == "ActiveState=active");
+    let listen = answer.lines().find_map(|line| line.strip_prefix("Listen="));
+    let (address, _) = listen.filter(|_| is_up)?.split_once(" (Stream)")?;
+    Some(address.to_owned())
+}
+
 /// What the service manager gave us.
 #[derive(Debug, Default)]
 pub struct Systemd {

@@ -1,4 +1,4 @@
-//! Serves one bounded request per connection under one deadline, and stops without losing any.
+//! Serves bounded requests, each under one deadline, and stops without losing any.
 //!
 //! A fixed number of threads limits the connections; further ones wait in the kernel's queue. All
 //! threads wait in `accept()` with a timeout, so that they notice a stop. (Waking them by connecting to
@@ -11,13 +11,17 @@
 //! the queue, a client that has sent nothing for a moment gives way at once, and one whose request is
 //! incomplete a little later: holding connections open does not keep others out.
 //!
+//! A connection has one request. Where `Limits::silence` says so it stays after a delivery, while at
+//! least half of the threads are free, so that those that stay keep nobody out. The client should close
+//! it first: if it sends a request at the moment at which we do, nobody answers that.
+//!
 //! Every limit has a name below.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -41,6 +45,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Largest body. A larger one is refused from its header, unread.
     pub body_max_bytes: usize,
+    /// How long a connection stays after a delivery, for the next one. Zero: no connection stays.
+    pub silence: Duration,
 }
 
 /// A running server.
@@ -62,6 +68,8 @@ impl Edge {
             shared: Arc::new(Shared {
                 listener,
                 free: AtomicUsize::new(0),
+                staying: AtomicUsize::new(0),
+                is_stopping: AtomicBool::new(false),
                 leave_at: OnceLock::new(),
                 complained: Mutex::new(None),
                 limits,
@@ -87,8 +95,12 @@ impl Edge {
     }
 
     /// Serves every connection that is accepted or waits to be, and returns when all are answered:
-    /// in the worst case after the request timeout and a handler's time.
+    /// in the worst case after `SILENCE_AT_STOP`, the request timeout and a handler's time.
     pub fn stop(self) {
+        self.shared.is_stopping.store(true, SeqCst);
+        while self.shared.staying.load(SeqCst) > 0 {
+            thread::sleep(LOOK_EVERY);
+        }
         let _ = self.shared.leave_at.set(Now::read().instant + DRAIN_MAX);
         // From now on, only what is already in the queue is served.
         let _ = self.shared.listener.set_nonblocking(true);
@@ -111,6 +123,11 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 /// How long a connection may be silent when others wait for its thread. An honest client speaks at
 /// once: its first bytes are on the way while its connection is accepted.
 const SILENCE_MAX: Duration = Duration::from_millis(250);
+/// How long a connection that stays may still be silent when we stop: longer than the idle limit of the
+/// proxies in systemd/, so that they close theirs first.
+const SILENCE_AT_STOP: Duration = Duration::from_secs(3);
+/// How often a connection that stays checks whether we stop.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a request may take to come in when others wait for its thread.
 const HASTE_MAX: Duration = Duration::from_secs(1);
 /// How often a thread that waits for its client checks whether others wait for the thread.
@@ -133,6 +150,10 @@ struct Shared {
     listener: Socket,
     /// Threads that wait for a connection.
     free: AtomicUsize,
+    /// Connections that wait for another request.
+    staying: AtomicUsize,
+    /// From now on, no connection stays.
+    is_stopping: AtomicBool,
     /// Set by a stop: when it gives up on a queue that never empties.
     leave_at: OnceLock<Instant>,
     /// When a failing `accept()` was last logged.
@@ -161,12 +182,19 @@ impl Shared {
                 return;
             };
             let mut connection = Connection::new(self, stream);
-            // A handler's panic is caught where it is answered; this catches one of the edge.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                self.serve(&mut connection, peer, &mut buffers);
-            }));
-            buffers.body.clear();
-            buffers.body.shrink_to(BODY_KEEP_BYTES);
+            let mut stays = true;
+            while stays {
+                // A handler's panic is caught where it is answered; this catches one of the edge.
+                let served = catch_unwind(AssertUnwindSafe(|| {
+                    self.serve(&mut connection, peer, &mut buffers)
+                }));
+                buffers.body.clear();
+                buffers.body.shrink_to(BODY_KEEP_BYTES);
+                stays = served.unwrap_or(false);
+                if stays {
+                    connection.stay();
+                }
+            }
         }
     }
 
@@ -198,12 +226,18 @@ impl Shared {
         }
     }
 
-    /// One connection: one request, one answer.
-    fn serve(&self, connection: &mut Connection<'_>, peer: Peer, buffers: &mut Buffers) {
+    /// Whether a connection may stay.
+    fn has_room_to_stay(&self) -> bool {
+        let is_half_free = self.free.load(SeqCst) * 2 >= self.limits.connections.get();
+        is_half_free && !self.limits.silence.is_zero() && !self.is_stopping.load(SeqCst)
+    }
+
+    /// One request, one answer. True: the connection stays.
+    fn serve(&self, connection: &mut Connection<'_>, peer: Peer, buffers: &mut Buffers) -> bool {
         let unread = self.http.request("", "", &[], peer);
         let (head, rest) = match connection.read_head(&mut buffers.head) {
             Ok(Some(parts)) => parts,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(refusal) => return self.refuse(connection, &unread, refusal),
         };
         let mut headers = [("", ""); HEADERS_MAX];
@@ -220,19 +254,27 @@ impl Shared {
         match body {
             Ok(all_was_read) => {
                 request.body = &buffers.body;
-                self.http.serve(&request, |answer| connection.send(answer));
+                request.may_stay = all_was_read && head.may_stay() && self.has_room_to_stay();
+                let stays = self.http.serve(&request, |answer| connection.send(answer));
                 if !all_was_read {
                     connection.linger();
                 }
+                stays
             }
             Err(refusal) => self.refuse(connection, &request, refusal),
         }
     }
 
-    fn refuse(&self, connection: &mut Connection<'_>, request: &Request<'_>, refusal: Reply) {
+    fn refuse(
+        &self,
+        connection: &mut Connection<'_>,
+        request: &Request<'_>,
+        refusal: Reply,
+    ) -> bool {
         self.http
             .refuse(request, refusal, |answer| connection.send(answer));
         connection.linger();
+        false
     }
 
     /// A client that has left again, or a signal, is not a failure. Anything else is logged and waited
@@ -272,11 +314,30 @@ type HeadAndRest<'b> = (&'b [u8], &'b [u8]);
 struct Connection<'s> {
     shared: &'s Shared,
     stream: Socket,
+    /// When it was accepted or, after a first request, the next one began.
     accepted: Instant,
     /// When its request must be complete.
     deadline: Instant,
     /// From then on it gives its thread to others that wait for one.
     gives_way: Instant,
+    /// It waits for another request.
+    stays: Option<Staying<'s>>,
+}
+
+/// Counts a connection that waits for another request, until this is dropped.
+struct Staying<'s>(&'s AtomicUsize);
+
+impl<'s> Staying<'s> {
+    fn new(count: &'s AtomicUsize) -> Staying<'s> {
+        count.fetch_add(1, SeqCst);
+        Staying(count)
+    }
+}
+
+impl Drop for Staying<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 impl<'s> Connection<'s> {
@@ -288,7 +349,16 @@ impl<'s> Connection<'s> {
             accepted,
             deadline: accepted + shared.limits.request_timeout,
             gives_way: accepted + SILENCE_MAX,
+            stays: None,
         }
+    }
+
+    /// Waits for another request.
+    fn stay(&mut self) {
+        self.accepted = Now::read().instant;
+        self.deadline = self.accepted + self.shared.limits.silence;
+        self.gives_way = self.deadline;
+        self.stays = Some(Staying::new(&self.shared.staying));
     }
 
     /// Reads until the head is complete. None: the client has sent nothing, so there is nothing to
@@ -305,6 +375,10 @@ impl<'s> Connection<'s> {
                 Ok(0) => return Err(head::malformed("Request incomplete")),
                 got => got?,
             };
+            if self.stays.take().is_some() {
+                self.accepted = Now::read().instant;
+                self.deadline = self.accepted + self.shared.limits.request_timeout;
+            }
             self.gives_way = self.accepted + HASTE_MAX;
             let end = head::find_end(buffer.get(..filled + got).unwrap_or_default(), filled)?;
             filled += got;
@@ -316,7 +390,12 @@ impl<'s> Connection<'s> {
     }
 
     /// Reads the body, of which `rest` has already arrived. False: the client has sent more than that.
-    fn read_body(&self, framing: &Framing, rest: &[u8], body: &mut Vec<u8>) -> Result<bool, Reply> {
+    fn read_body(
+        &mut self,
+        framing: &Framing,
+        rest: &[u8],
+        body: &mut Vec<u8>,
+    ) -> Result<bool, Reply> {
         let length = framing.length;
         body.extend_from_slice(rest.get(..=length).unwrap_or(rest));
         if framing.continue_expected && body.len() < length {
@@ -340,10 +419,17 @@ impl<'s> Connection<'s> {
 
     /// One read within the time that is left, which dripping does not extend. A lost connection reads
     /// as its end.
-    fn read(&self, buffer: &mut [u8]) -> Result<usize, Reply> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Reply> {
         loop {
             let now = Now::read().instant;
-            let wait = self.deadline.duration_since(now).min(LOOK_EVERY);
+            if self.stays.is_some() && self.shared.is_stopping.load(SeqCst) {
+                self.deadline = self.deadline.min(self.accepted + SILENCE_AT_STOP);
+            }
+            let look_every = match self.stays {
+                Some(_) => STOP_LOOK_EVERY,
+                None => LOOK_EVERY,
+            };
+            let wait = self.deadline.duration_since(now).min(look_every);
             if wait.is_zero()
                 || (self.gives_way <= now && self.shared.is_pressed())
                 || self.stream.set_read_timeout(Some(wait)).is_err()

@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// Whether `client` is a proxy that should have named its client: see `names_nobody`.
     pub client_is_unnamed: bool,
+    /// The connection may have another request after a good answer to this one.
+    pub(super) may_stay: bool,
     headers: &'a [(&'a str, &'a str)],
 }
 
@@ -110,7 +112,7 @@ pub struct Reply {
 pub enum Body {
     /// Rendered JSON.
     Json(Cow<'static, str>),
-    /// `{"error":"…","requestId":"…"}` with this text.
+    /// `{"error":"…","errorCode":"…","requestId":"…"}` with this text.
     Error(Cow<'static, str>),
     /// Prometheus' text format.
     Metrics(String),
@@ -144,7 +146,7 @@ impl Reply {
         }
     }
 
-    /// A refusal, `{"error":text,"requestId":…}`.
+    /// A refusal, `{"error":text,"errorCode":…,"requestId":…}`.
     #[must_use]
     pub(crate) fn error(status: u16, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
@@ -259,6 +261,7 @@ impl Http {
             peer,
             client: client_address(peer, proxies, forwarded_for),
             client_is_unnamed: names_nobody(peer, proxies, forwarded_for),
+            may_stay: false,
             headers,
         }
     }
@@ -269,14 +272,15 @@ impl Http {
         &self.turns
     }
 
-    /// Has the app answer, sends the answer with `send`, counts it and logs it.
-    pub(crate) fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) {
+    /// Has the app answer, sends the answer with `send`, counts it and logs it. True: the answer says that
+    /// the connection stays.
+    pub(crate) fn serve(&self, request: &Request<'_>, send: impl FnOnce(&[u8])) -> bool {
         let answer = |now, fields: &mut LogFields| {
             let _turn = self.turns.begin();
             catch_unwind(AssertUnwindSafe(|| self.app.answer(request, now, fields)))
                 .unwrap_or_else(|_| failed())
         };
-        self.exchange(request, answer, send);
+        self.exchange(request, answer, send)
     }
 
     /// Sends the edge's own refusal of a request, or of what was meant to be one.
@@ -289,7 +293,7 @@ impl Http {
         request: &Request<'_>,
         answer: impl FnOnce(Now, &mut LogFields) -> Reply,
         send: impl FnOnce(&[u8]),
-    ) {
+    ) -> bool {
         let now = Now::read();
         let id = self.request_id(request);
         let mut fields = LogFields {
@@ -297,7 +301,8 @@ impl Http {
             ..LogFields::default()
         };
         let reply = answer(now, &mut fields);
-        send(render(&reply, &id, request.method == "HEAD").as_bytes());
+        let stays = request.may_stay && reply.status == 200;
+        send(render(&reply, &id, request.method == "HEAD", stays).as_bytes());
 
         let took = Now::read().instant.duration_since(now.instant);
         let route = (!request.path.is_empty()).then(|| self.app.route(request.path));
@@ -307,6 +312,7 @@ impl Http {
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
         logger::write(reply.message, &fields);
+        stays
     }
 
     /// The id that a trusted proxy chose, if it is valid; otherwise our own next one.
@@ -345,19 +351,19 @@ fn header<'a>(headers: &[(&'a str, &'a str)], name: &str) -> Option<Cow<'a, str>
 }
 
 /// The whole answer, head and body. Only a checked id in its head comes from outside.
-fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
+fn render(reply: &Reply, id: &RequestId, without_body: bool, stays: bool) -> String {
     let id = id.as_str();
-    let (content_type, body) = content(&reply.body, id);
+    let (content_type, body) = content(reply, id);
     let mut answer = String::with_capacity(HEAD_BYTES + body.len());
     let (status, reason, length) = (reply.status, reason(reply.status), body.len());
+    let closing = if stays { "" } else { "Connection: close\r\n" };
     // Writing to a String cannot fail.
     let _ = write!(
         answer,
         "HTTP/1.1 {status} {reason}\r\n\
          Content-Type: {content_type}\r\n\
          Content-Length: {length}\r\n\
-         Connection: close\r\n\
-         x-request-id: {id}\r\n"
+         {closing}x-request-id: {id}\r\n"
     );
     match &reply.body {
         Body::Page(page) => answer.push_str(&page.head),
@@ -388,12 +394,14 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool) -> String {
 }
 
 /// The body of an answer, and its type.
-fn content<'r>(body: &'r Body, id: &str) -> (&'static str, Cow<'r, str>) {
-    match body {
+fn content<'r>(reply: &'r Reply, id: &str) -> (&'static str, Cow<'r, str>) {
+    match &reply.body {
         Body::Json(json) => ("application/json", Cow::Borrowed(json.as_ref())),
         Body::Error(text) => {
             let text = serde_json::Value::from(text.as_ref());
-            let json = format!("{{\"error\":{text},\"requestId\":\"{id}\"}}");
+            let code = reply.error_code.map(|code| code.to_string());
+            let code = code.map_or(serde_json::Value::Null, serde_json::Value::from);
+            let json = format!("{{\"error\":{text},\"errorCode\":{code},\"requestId\":\"{id}\"}}");
             ("application/json", Cow::Owned(json))
         }
         Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
@@ -522,9 +530,12 @@ mod tests {
     fn an_error_is_json_with_the_request_id() {
         let id = RequestId::parse("proxy-0001").unwrap();
         let reply = Reply::error(404, ErrorCode::NotFound, "say \"no\"");
-        let answer = render(&reply, &id, false);
+        let answer = render(&reply, &id, false, false);
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body, r#"{"error":"say \"no\"","requestId":"proxy-0001"}"#);
+        assert_eq!(
+            body,
+            r#"{"error":"say \"no\"","errorCode":"not_found","requestId":"proxy-0001"}"#
+        );
         assert!(answer.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }

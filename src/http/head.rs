@@ -122,6 +122,13 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Whether the client may send another request on its connection: a delivery of HTTP/1.1, and no word
+    /// of closing.
+    pub(super) fn may_stay(&self) -> bool {
+        let stays = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("keep-alive");
+        self.method == "POST" && self.minor_version == 1 && self.values("connection").all(stays)
+    }
+
     /// Whether the client waits for `100 Continue` before it sends its body. HTTP/1.0 has no such answer.
     fn continue_expected(&self) -> Result<bool, Reply> {
         let mut expected = false;

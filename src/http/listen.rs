@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -94,10 +94,14 @@ fn give_to_group(path: &Path, group: u32) -> io::Result<()> {
         Mode::empty(),
     )?;
     let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    if !std::fs::metadata(&name)?.file_type().is_socket() {
+    let is = std::fs::metadata(&name)?;
+    if !is.file_type().is_socket() {
         return Err(Errno::ADDRINUSE.into());
     }
-    chown(&name, None, Some(group)).map_err(failed)?;
+    // The sandbox of the units forbids any chown, also one that changes nothing.
+    if is.gid() != group {
+        chown(&name, None, Some(group)).map_err(failed)?;
+    }
     std::fs::set_permissions(&name, Permissions::from_mode(0o660))
 }
 

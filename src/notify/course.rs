@@ -200,9 +200,15 @@ impl Course {
     }
 }
 
-/// Whether a time has come. One that is further away than any pause was set by another clock.
+/// A time has come when it is not after the first of these. One that is further away than any pause, which
+/// is after the second, was set by another clock.
+pub(crate) fn due_times(now: UnixSeconds) -> (i64, i64) {
+    (now.0, now.0.saturating_add(PAUSE_MAX))
+}
+
 fn is_due(time: Option<UnixSeconds>, now: UnixSeconds) -> bool {
-    time.is_none_or(|time| time <= now || time.0 - now.0 > PAUSE_MAX)
+    let (until, beyond) = due_times(now);
+    time.is_none_or(|time| time.0 <= until || time.0 > beyond)
 }
 
 /// When it is time after so many tries; `dice` is any number.

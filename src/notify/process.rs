@@ -157,6 +157,7 @@ fn work(
         is_over: &|| is_over.load(SeqCst),
     };
     let mut changes = QuietChanges::default();
+    let mut is_failing = false;
     while !is_over.load(SeqCst) {
         let turn = turns.begin();
         let round = changes
@@ -164,11 +165,26 @@ fn work(
             .and_then(|quiet| quiet.map_or(Ok(false), |quiet| teller.round(quiet, &world)));
         drop(turn);
         match round {
-            Ok(true) => {}
-            Ok(false) => thread::park_timeout(LOOK),
+            Ok(is_more) => {
+                if std::mem::take(&mut is_failing) {
+                    logger::write(Message::DestinationUp, &LogFields::default());
+                }
+                if !is_more {
+                    thread::park_timeout(LOOK);
+                }
+            }
             Err(error) if error.is_fatal() || error == StoreError::Replaced => return Err(error),
             // Another process writes, or the disk is full: what was heard is kept for when that is over.
-            Err(_) => thread::park_timeout(REST),
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    let fields = LogFields {
+                        error_code: Some(error.code()),
+                        ..LogFields::default()
+                    };
+                    logger::write(Message::DestinationDown, &fields);
+                }
+                thread::park_timeout(REST);
+            }
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::course::{Course, Reaction, Why};
+use super::course::{Course, Reaction, Why, due_times};
 use super::message::Notice;
 use crate::base::id::UnixSeconds;
 use crate::base::log_line::{self, ErrorCode, LogFields, LogText};
@@ -111,7 +111,7 @@ impl Teller {
     fn due(&self, quiet: i64, now: UnixSeconds) -> Result<Vec<Due>, StoreError> {
         let destination = &self.course.destination;
         let mut due = self.store.due_by_change(destination.cursor, quiet, BATCH)?;
-        due.extend(self.store.due_again(destination, now, BATCH)?);
+        due.extend(self.store.due_again(destination, due_times(now), BATCH)?);
         Ok(due)
     }
 
@@ -128,7 +128,7 @@ impl Teller {
         if !due.is_empty() {
             return Ok(due);
         }
-        self.store.due_again(destination, UnixSeconds(i64::MAX), 1)
+        self.store.due_again(destination, (i64::MAX, i64::MAX), 1)
     }
 
     fn tell(&mut self, due: Due, quiet: i64, world: &World<'_>) -> Result<(), StoreError> {
@@ -504,9 +504,9 @@ mod tests {
         }
         shop.passes(10);
         assert_eq!(shop.rows.borrow().len(), 99);
-        shop.passes(86_400);
+        shop.passes(3_600);
         let asked = shop.asked.get() - 99;
-        assert!((24..36).contains(&asked), "tried {asked} times in a day");
+        assert!((5..8).contains(&asked), "tried {asked} times in an hour");
     }
 
     #[test]
@@ -526,6 +526,24 @@ mod tests {
             let name = format!("ord_good{order}");
             assert_eq!(shop.status_of(&name).as_deref(), Some("paid"));
         }
+    }
+
+    #[test]
+    fn an_order_that_was_refused_while_the_clock_was_wrong_does_not_wait_for_that_time() {
+        let is_mended = std::rc::Rc::new(Cell::new(false));
+        let mended = std::rc::Rc::clone(&is_mended);
+        let mut shop = Shop::new(move |_| match mended.get() {
+            false => Reaction::Refused(500, None),
+            true => Reaction::Heard(200),
+        });
+        shop.happens(&paid("a"));
+        shop.clock.set(START + 365 * 86_400);
+        shop.passes(3);
+        assert_eq!(shop.asked.get(), 1);
+        shop.clock.set(START + 60);
+        is_mended.set(true);
+        shop.passes(3);
+        assert_eq!(shop.status_of("ord_a").as_deref(), Some("paid"));
     }
 
     #[test]

@@ -73,6 +73,7 @@ const LIMITS: Limits = Limits {
     connections: NonZeroUsize::MIN.saturating_add(15),
     request_timeout: Duration::from_secs(5),
     body_max_bytes: 0,
+    silence: Duration::ZERO,
 };
 
 /// Serves `http` on a listening socket, which may be inherited.

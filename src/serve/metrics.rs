@@ -11,6 +11,7 @@ use crate::http::metrics::{RequestCounters, Series, family, sample, single};
 use crate::store::{Figures, Unheard};
 use crate::truth::delivery::Outcome;
 use crate::truth::order::Status;
+use crate::truth::signature::SignatureError;
 
 /// The counters of one process.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Metrics {
     requests: Arc<RequestCounters>,
     outcomes: [AtomicU64; OUTCOMES.len()],
     reasons: [AtomicU64; REASONS.len()],
+    signatures: [AtomicU64; SIGNATURES.len()],
     rate_limited: AtomicU64,
     unnamed: AtomicU64,
     last_verified_event: AtomicI64,
@@ -48,6 +50,12 @@ const OUTCOMES: [&str; 4] = ["applied", "duplicate", "ignored", "parked"];
 /// [`Outcome::reason`] in its own words.
 const REASONS: [&str; 6] = ["type", "account", "thin", "mode", "no_sale", "other_shop"];
 
+/// The counter of refused signatures.
+pub(crate) const REFUSED: &str = "paidup_webhook_signature_refused_total";
+
+/// [`SignatureError::reason`] in its own words.
+const SIGNATURES: [&str; 4] = ["no_header", "malformed_header", "no_match", "too_old"];
+
 /// The counter of webhooks whose client is not known.
 pub(crate) const UNNAMED: &str = "paidup_webhook_unnamed_total";
 
@@ -65,6 +73,7 @@ impl Metrics {
             requests: Arc::new(RequestCounters::new(&ROUTES, &SHOWN_AT_ONCE)),
             outcomes: Default::default(),
             reasons: Default::default(),
+            signatures: Default::default(),
             rate_limited: AtomicU64::default(),
             unnamed: AtomicU64::default(),
             last_verified_event: AtomicI64::default(),
@@ -86,6 +95,11 @@ impl Metrics {
         if let Some(reason) = outcome.reason() {
             count(&REASONS, reason, &self.reasons);
         }
+    }
+
+    /// Counts a webhook whose signature was refused.
+    pub(super) fn count_refused(&self, error: &SignatureError) {
+        count(&SIGNATURES, error.reason(), &self.signatures);
     }
 
     /// Counts a 429.
@@ -137,6 +151,10 @@ impl Metrics {
         family(text, name, "counter", "Ignored events by reason.");
         for (reason, counter) in REASONS.iter().zip(&self.reasons) {
             sample(text, name, &[("reason", reason)], counter.load(Relaxed));
+        }
+        family(text, REFUSED, "counter", "Refused signatures by reason.");
+        for (reason, counter) in SIGNATURES.iter().zip(&self.signatures) {
+            sample(text, REFUSED, &[("reason", reason)], counter.load(Relaxed));
         }
         let name = "paidup_webhook_rate_limited_total";
         let count = self.rate_limited.load(Relaxed);

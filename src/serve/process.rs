@@ -81,6 +81,7 @@ fn start_with(
         connections: config.http_connections,
         request_timeout: config.request_timeout,
         body_max_bytes: config.body_max_bytes,
+        silence: SILENCE,
     };
     let edge = Edge::start(edge_socket, limits, Arc::clone(&public)).map_err(StartError::System)?;
     logger::write(Message::Ready, &LogFields::default());
@@ -177,6 +178,9 @@ impl Running {
     }
 }
 
+/// How long a connection stays after a delivery. Longer than the proxies that people use keep an idle one,
+/// Caddy for two minutes and nginx for one, so that they close it and not we.
+const SILENCE: Duration = Duration::from_secs(150);
 /// Descriptors beside the pool's: files, listeners, signals, and connections of the admin server.
 const SPARE_DESCRIPTORS: u64 = 64;
 

@@ -94,8 +94,10 @@ impl Webhook {
         match self.handle(request, now, fields) {
             Ok(receipt) => accepted(receipt.outcome),
             Err(refusal) => {
-                if let Refusal::RateLimited(_) = refusal {
-                    self.metrics.count_rate_limited();
+                match &refusal {
+                    Refusal::RateLimited(_) => self.metrics.count_rate_limited(),
+                    Refusal::Signature(error) => self.metrics.count_refused(error),
+                    Refusal::Event(_) | Refusal::NotStored(_) => {}
                 }
                 refused(&refusal)
             }

@@ -223,6 +223,8 @@ impl Writes<'_> {
     /// that had only these payments and another name takes the new name.
     fn write_order(&mut self, name: &OrderId, share: &Share) -> Result<StoredOrder, StoreError> {
         let mut before = orders::by_name(self.db, name.as_str())?;
+        // What the shop has asked for is an order already.
+        let is_contested = before.is_some() && is_contested(self.db, name)?;
         if before.is_none() {
             before = self.rename_order(name)?;
         }
@@ -236,7 +238,6 @@ impl Writes<'_> {
         };
         rest.totals.add(share);
         let main = share.clone().or_better(rest.main);
-        let is_contested = is_contested(self.db, name)?;
         let state = State::from_totals(&rest.totals, &main, since, is_contested);
         let counted = main.counted(&state);
         if let Some(before) = before {
@@ -297,7 +298,7 @@ impl Writes<'_> {
             updated_at: self.delivery.received,
             ..before.clone()
         };
-        let after = orders::update(self.db, after)?;
+        let after = orders::update(self.db, after, before.state.status)?;
         self.tell(&after, Some(&before.state))?;
         Ok(after)
     }

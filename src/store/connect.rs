@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -61,13 +62,44 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // The last connection empties the log into the file and deletes it. That is for whoever has
+        // written it; an empty one comes and goes with this connection.
+        let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(keep, has_log(path))?;
         connection.pragma_update(None, "query_only", true)?;
-        let store = Store::of(connection, path, Arc::default(), lock, schema)?;
-        if store.schema_version()? == 0 {
-            return Err(StoreError::NotOurs);
+        Store::of(connection, path, Arc::default(), lock, schema)
+    }
+
+    /// Opens a file of our schema to read it, also where nothing may be written. No statement can change
+    /// it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_to_read(path: &Path) -> Result<Store, StoreError> {
+        let store = match Store::open_query_only(path) {
+            Err(StoreError::CannotOpen) => Store::open_frozen(path)?,
+            opened => opened?,
+        };
+        match store.schema_version()? {
+            SCHEMA_VERSION => Ok(store),
+            older => Err(StoreError::Older(older)),
         }
-        Ok(store)
+    }
+
+    /// Opens a file that nobody has open and that has no log, without the files beside it that SQLite
+    /// makes for everybody else (<https://www.sqlite.org/wal.html#read_only_databases>).
+    fn open_frozen(path: &Path) -> Result<Store, StoreError> {
+        if has_log(path) || UseLock::is_held(path) {
+            return Err(StoreError::LogNeedsWriting);
+        }
+        let lock = share_existing(path)?;
+        let name = path.as_os_str().as_encoded_bytes();
+        let name = percent_encode(name, NON_ALPHANUMERIC);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)?;
+        Store::of(connection, path, Arc::default(), lock, &SCHEMA)
     }
 
     pub(super) fn connect(
@@ -124,7 +156,7 @@ impl Store {
         if UNRELEASED_IDS.contains(&self.pragma("application_id")?) {
             return Err(StoreError::Unreleased);
         }
-        if !is_ours_or_empty(&self.connection)? {
+        if !is_ours(&self.connection)? {
             return Err(StoreError::NotOurs);
         }
         if version > self.schema.version {
@@ -151,30 +183,44 @@ pub(super) fn begin(db: &mut Connection) -> Result<Transaction<'_>, StoreError> 
 /// Shares the lock of a file that must be there.
 pub(super) fn share_existing(path: &Path) -> Result<Option<UseLock>, StoreError> {
     let lock = UseLock::share(path)?;
-    if !path.exists() {
-        return Err(StoreError::Missing);
+    refuse_empty(path, lock.as_ref())?;
+    match path.exists() {
+        true => Ok(lock),
+        false => Err(StoreError::Missing),
     }
-    refuse_lone_log(path)?;
-    Ok(lock)
 }
 
-/// Whether the file is of this program, or nothing was ever made in it. An empty one may have a page
-/// all the same, left by a process that was killed while the file was new.
-pub(super) fn is_ours_or_empty(db: &Connection) -> rusqlite::Result<bool> {
+/// Whether the file is of this program.
+pub(super) fn is_ours(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row(
-        "SELECT application_id = ?1 OR (application_id = 0 AND user_version = 0
-                                        AND NOT EXISTS (SELECT * FROM sqlite_schema))
-         FROM pragma_application_id, pragma_user_version",
+        "SELECT application_id = ?1 FROM pragma_application_id",
         [APPLICATION_ID],
         |row| row.get(0),
     )
 }
 
-/// SQLite deletes the log of an empty file, and with it what was acknowledged.
-pub(super) fn refuse_lone_log(path: &Path) -> Result<(), StoreError> {
-    let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if bytes(path) == 0 && bytes(&files::beside(path, "-wal")) > 0 {
-        return Err(StoreError::LoneLog);
+/// A file is whole when it gets its name, so an empty one has lost what it held, or never held anything.
+pub(super) fn refuse_empty(path: &Path, lock: Option<&UseLock>) -> Result<(), StoreError> {
+    refuse_lone_log(path)?;
+    match fs::metadata(path) {
+        Ok(found) if found.len() == 0 && found.is_file() => Err(match lock {
+            Some(_) => StoreError::Vanished,
+            None => StoreError::Empty,
+        }),
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
+}
+
+/// SQLite deletes the log of an empty file, and with it what was acknowledged.
+fn refuse_lone_log(path: &Path) -> Result<(), StoreError> {
+    let is_empty = fs::metadata(path).map_or(0, |found| found.len()) == 0;
+    match is_empty && has_log(path) {
+        true => Err(StoreError::LoneLog),
+        false => Ok(()),
+    }
+}
+
+fn has_log(path: &Path) -> bool {
+    let log = fs::metadata(files::beside(&files::real(path), "-wal"));
+    log.is_ok_and(|log| log.len() > 0)
 }

@@ -16,7 +16,7 @@ use super::{Store, StoreError};
 use crate::host::files;
 
 /// Pages copied before a pause, which leaves the disk to the server.
-const STEP_PAGES: c_int = 256;
+const STEP_PAGES: c_int = 512;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often the file to write is claimed again after somebody renamed it meanwhile.
 const CLAIMS_MAX: u32 = 8;
@@ -162,7 +162,7 @@ fn copy_pages(source: &Connection, partial: &Path, claim: &File) -> Result<(), C
 ///
 /// SQLite's own locks are lost when any handle of this process to the file is closed, so the
 /// returned one has to outlive every connection to it: <https://www.sqlite.org/howtocorrupt.html>.
-fn claim(partial: &Path) -> Result<File, CopyError> {
+pub(super) fn claim(partial: &Path) -> Result<File, CopyError> {
     let failed = |error| CopyError::File(partial.to_owned(), error);
     for _ in 0..CLAIMS_MAX {
         let file = OpenOptions::new()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use rusqlite::{ErrorCode as Code, ffi};
 
@@ -47,6 +48,10 @@ pub enum StoreError {
     LoneLog,
     /// The database was made here once, and the file is missing or empty.
     Vanished,
+    /// There is a file, and it is empty: it is no database, and nobody says that one is to begin here.
+    Empty,
+    /// There is a log (`-wal`) that cannot be read where nothing may be written.
+    LogNeedsWriting,
     /// The files were deleted, replaced or cut off while they were open: what was just written is in
     /// none that the next start finds.
     Replaced,
@@ -78,6 +83,8 @@ impl StoreError {
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
             | StoreError::Vanished
+            | StoreError::Empty
+            | StoreError::LogNeedsWriting
             | StoreError::Replaced
             | StoreError::BeingRestored
             | StoreError::TookLong
@@ -108,6 +115,8 @@ impl StoreError {
             | StoreError::NotBackedUp(_)
             | StoreError::LoneLog
             | StoreError::Vanished
+            | StoreError::Empty
+            | StoreError::LogNeedsWriting
             | StoreError::Other(_) => ErrorCode::StoreFailed,
         }
     }
@@ -115,41 +124,55 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(&self.words().replace(PLACE, "DATABASE_PATH"))
+    }
+}
+
+impl StoreError {
+    /// The same for whoever knows which file it is.
+    #[must_use]
+    pub(crate) fn at(&self, database: &Path) -> String {
+        self.words().replace(PLACE, &database.display().to_string())
+    }
+
+    fn words(&self) -> String {
+        match self {
             StoreError::Missing => MISSING,
             StoreError::CannotOpen => CANNOT_OPEN,
             StoreError::Busy => BUSY,
             StoreError::Full => FULL,
             StoreError::Io(code) => {
-                return write!(
-                    f,
-                    "the database's disk failed (SQLite error {code}). {AFTER_IO}"
-                );
+                return format!("the database's disk failed (SQLite error {code}). {AFTER_IO}");
             }
             StoreError::Corrupt => CORRUPT,
             StoreError::Unreadable => UNREADABLE_ROW,
             StoreError::Panicked => PANICKED,
             StoreError::NotOurs => NOT_OURS,
-            StoreError::Newer(version) => return write_newer(f, *version),
-            StoreError::Older(version) => return write_older(f, *version),
+            StoreError::Newer(version) => return newer(*version),
+            StoreError::Older(version) => return older(*version),
             StoreError::Unreleased => UNRELEASED,
-            StoreError::OtherMode(mode) => return write_other_mode(f, *mode),
-            StoreError::NotBackedUp(why) => return write_not_backed_up(f, why),
+            StoreError::OtherMode(mode) => return other_mode(*mode),
+            StoreError::NotBackedUp(why) => return not_backed_up(why),
             StoreError::LoneLog => LONE_LOG,
             StoreError::Vanished => VANISHED,
+            StoreError::Empty => EMPTY,
+            StoreError::LogNeedsWriting => LOG_NEEDS_WRITING,
             StoreError::Replaced => REPLACED,
             StoreError::BeingRestored => BEING_RESTORED,
             StoreError::TookLong => TOOK_LONG,
             StoreError::Other(code) => {
-                return write!(f, "the database refused (SQLite error {code})");
+                return format!("the database refused (SQLite error {code})");
             }
-        })
+        }
+        .to_owned()
     }
 }
 
-const MISSING: &str = "there is no database at DATABASE_PATH. Check the path; `paidup serve` makes \
+/// Stands for the file.
+const PLACE: &str = "{file}";
+const MISSING: &str = "there is no database at {file}. Check the path; `paidup serve` makes \
     the file when it starts";
-const CANNOT_OPEN: &str = "the database at DATABASE_PATH cannot be opened for writing. Check that \
+const CANNOT_OPEN: &str = "the database at {file} cannot be opened for writing. Check that \
     its folder exists and belongs to the user that paidup runs as";
 const BUSY: &str = "another process holds the database's write lock. Wait for it, or end it: a \
     backup or a sqlite3 shell with an open transaction";
@@ -165,20 +188,26 @@ const UNREADABLE_ROW: &str = "a row in the database is not as paidup writes it. 
 const PANICKED: &str = "paidup has a defect and failed while it wrote. Nothing of that is stored; \
     Stripe retries for up to three days. The log line \"Panic\" names the place: upgrade paidup, or \
     report that line";
-const NOT_OURS: &str = "the file at DATABASE_PATH is not a database of paidup's, or its beginning is \
+const NOT_OURS: &str = "the file at {file} is not a database of paidup's, or its beginning is \
     damaged. It is left alone. Check DATABASE_PATH; if it is right, `paidup restore FILE` puts the \
     last backup in its place";
 const UNRELEASED: &str = "the database was written by a paidup from before its first release, and \
     this one cannot read it. It is left alone. Stop paidup, move the file away with its -wal, -shm \
     and .in-use, start the server, and run `paidup reconcile`: Stripe keeps events for 30 days";
-const LONE_LOG: &str = "beside DATABASE_PATH is a log (-wal) with orders in it, and the file that it \
+const LONE_LOG: &str = "beside {file} is a log (-wal) with orders in it, and the file that it \
     belongs to is missing or empty. A new database would destroy it, so none was made. Put the file \
     back, or restore the last backup: `paidup restore FILE`";
-const VANISHED: &str = "the database that was made at DATABASE_PATH is gone: its lock file (.in-use) \
+const VANISHED: &str = "the database that was made at {file} is gone: its lock file (.in-use) \
     is there, and the file is missing or empty. A new one would answer 200 and know none of the old \
     orders, so none was made. Put the file back with all that was beside it, or restore the last \
     backup: `paidup restore FILE`. To begin anew without the old orders, delete the .in-use file";
-const REPLACED: &str = "the database's files (DATABASE_PATH, -wal, -shm) were deleted, moved, \
+const EMPTY: &str = "the file at {file} is empty: it is no database, and no new one either, because a new \
+    one would answer 200 and know none of the old orders. If there were orders, restore the last backup: \
+    `paidup restore FILE`. To begin anew, delete the file; check DATABASE_PATH";
+const LOG_NEEDS_WRITING: &str = "the latest orders are in the log (-wal) beside {file}, and SQLite reads it \
+    only where it may write. Run this as the owner of the folder, or copy the file and its -wal to a folder \
+    of your own, and name the copy in DATABASE_PATH";
+const REPLACED: &str = "the database's files ({file}, -wal, -shm) were deleted, moved, \
     replaced or cut off while they were open. What is written now would be lost, so nothing is \
     acknowledged. Move the same files back; or stop the server, `paidup restore FILE` with the last \
     backup, start it, and `paidup reconcile --since 30d`";
@@ -187,34 +216,30 @@ const TOOK_LONG: &str = "this took too long and was ended, so that it holds up n
 const BEING_RESTORED: &str =
     "the database is being restored at this moment. Try again when that is done";
 
-fn write_newer(f: &mut fmt::Formatter<'_>, version: i64) -> fmt::Result {
-    write!(
-        f,
+fn newer(version: i64) -> String {
+    format!(
         "the database has schema {version}, and this paidup knows up to {SCHEMA_VERSION}. Install the \
          newer paidup again; the file is left alone"
     )
 }
 
-fn write_older(f: &mut fmt::Formatter<'_>, version: i64) -> fmt::Result {
-    write!(
-        f,
+fn older(version: i64) -> String {
+    format!(
         "the database has schema {version}, and this paidup needs {SCHEMA_VERSION}. Start the server: \
          it makes a backup and brings the file up to date"
     )
 }
 
-fn write_other_mode(f: &mut fmt::Formatter<'_>, mode: Mode) -> fmt::Result {
-    write!(
-        f,
+fn other_mode(mode: Mode) -> String {
+    format!(
         "the database is of {} mode, and test and live never mix. Set STRIPE_MODE and \
          STRIPE_SECRET_KEY to {0} mode, or name another file in DATABASE_PATH",
         mode.as_str()
     )
 }
 
-fn write_not_backed_up(f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
-    write!(
-        f,
+fn not_backed_up(why: &str) -> String {
+    format!(
         "the database must be brought up to date, and the backup before that failed: {why}. Nothing \
          was changed. Repair that and start again"
     )

@@ -86,7 +86,7 @@ impl Store {
         let sql = format!(
             "SELECT {ORDER_COLUMNS} FROM orders WHERE changed > ?1
              UNION ALL SELECT NULL, name, became, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, changed,
-                 NULL, NULL, NULL, NULL, NULL
+                 NULL, NULL, NULL, NULL, NULL, NULL
              FROM gone WHERE changed > ?1 ORDER BY changed LIMIT ?2"
         );
         let mut statement = moment.prepare_cached(&sql)?;

@@ -108,6 +108,14 @@ impl UseLock {
         }
     }
 
+    /// Whether a process holds it, or that cannot be known.
+    pub(super) fn is_held(database: &Path) -> bool {
+        match File::open(UseLock::path(database)) {
+            Ok(file) => file.try_lock().is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Holds it alone; `None` when others do not release it.
     ///
     /// # Errors

@@ -14,7 +14,7 @@
 use std::ops::RangeInclusive;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
@@ -31,36 +31,40 @@ const MONTH_SECONDS: i64 = 30 * 86_400;
 /// The year 2134. Later dates are clamped to it, so looking through every month stays fast.
 const MONTH_MAX: u16 = 2_000;
 
-/// The key of an object in the table: its id; for a session its month and digest.
-fn key(id: &str, month: u16) -> Value {
-    if !is_session(id) {
-        return Value::Text(id.to_owned());
-    }
-    let digest = Sha256::digest(id);
-    let digest = digest.iter().take(DIGEST_BYTES);
-    Value::Blob(month.to_be_bytes().iter().chain(digest).copied().collect())
+/// The keys of an object in the table, one for each month: its id; for a session month and digest.
+fn keys(id: &str, months: RangeInclusive<u16>) -> impl DoubleEndedIterator<Item = Value> {
+    let digest = is_session(id).then(|| Sha256::digest(id));
+    let last = if digest.is_some() {
+        *months.end()
+    } else {
+        *months.start()
+    };
+    (*months.start()..=last).map(move |month| match &digest {
+        None => Value::Text(id.to_owned()),
+        Some(digest) => {
+            let digest = digest.iter().take(DIGEST_BYTES);
+            Value::Blob(month.to_be_bytes().iter().chain(digest).copied().collect())
+        }
+    })
 }
 
 fn is_session(id: &str) -> bool {
     id.starts_with(SESSION)
 }
 
-/// The payments that the fact's objects belong to so far, oldest first: hardly ever more than one.
+/// The payments that the fact's objects belong to so far, those that have their order's number first:
+/// hardly ever more than one.
 pub(super) fn payments_of(db: &Connection, fact: &Fact) -> Result<Vec<i64>, StoreError> {
-    let mut find = db.prepare_cached("SELECT payment FROM object WHERE id = ?1")?;
     let month = month_of(fact.made);
-    let mut payments = Vec::new();
-    for id in fact.ids().map(StripeId::as_str) {
-        let months = match is_session(id) {
-            true => month.saturating_sub(1)..=month + 1,
-            false => month..=month,
-        };
-        for month in months {
-            let payment = find.query_row([key(id, month)], |row| row.get::<_, i64>(0));
-            payments.extend(payment.optional()?);
-        }
-    }
-    payments.sort_unstable();
+    let months = month.saturating_sub(1)..=month + 1;
+    let ids = fact.ids().map(StripeId::as_str);
+    let keys: Vec<_> = ids.flat_map(|id| keys(id, months.clone())).collect();
+    // One statement for all keys takes half the time of one for each.
+    let finds = vec!["SELECT payment FROM object WHERE id = ?"; keys.len()];
+    let mut find = db.prepare_cached(&finds.join(" UNION ALL "))?;
+    let found = find.query_map(params_from_iter(keys), |row| row.get(0))?;
+    let mut payments = found.collect::<Result<Vec<i64>, _>>()?;
+    payments.sort_unstable_by_key(|id| (id.is_negative(), id.unsigned_abs()));
     payments.dedup();
     Ok(payments)
 }
@@ -70,8 +74,10 @@ pub(super) fn insert(db: &Connection, fact: &Fact, payment: i64) -> Result<(), S
     let mut insert = db.prepare_cached(
         "INSERT INTO object (id, payment) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     )?;
-    for id in fact.ids().map(StripeId::as_str) {
-        insert.execute(params![key(id, month_of(fact.made)), payment])?;
+    let month = month_of(fact.made);
+    let ids = fact.ids().map(StripeId::as_str);
+    for key in ids.flat_map(|id| keys(id, month..=month)) {
+        insert.execute(params![key, payment])?;
     }
     Ok(())
 }
@@ -80,8 +86,8 @@ pub(super) fn insert(db: &Connection, fact: &Fact, payment: i64) -> Result<(), S
 pub(super) fn update(db: &Connection, id: &StripeId, from: i64, to: i64) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE object SET payment = ?3 WHERE id = ?1 AND payment = ?2")?;
-    for month in months(db, id.as_str())? {
-        update.execute(params![key(id.as_str(), month), from, to])?;
+    for key in keys(id.as_str(), months(db, id.as_str())?) {
+        update.execute(params![key, from, to])?;
     }
     Ok(())
 }
@@ -92,14 +98,11 @@ pub(super) fn of_order(db: &Connection, id: &str) -> Result<Option<(i64, i64)>, 
         "SELECT id, order_id FROM payment
          WHERE id = (SELECT payment FROM object WHERE id = ?1) AND order_id IS NOT NULL",
     )?;
-    for month in months(db, id)?.rev() {
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let found = find.query_row([key(id, month)], read).optional()?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let found = keys(id, months(db, id)?)
+        .rev()
+        .find_map(|key| find.query_row([key], read).optional().transpose());
+    Ok(found.transpose()?)
 }
 
 /// Every month that the object may be filed under. Only a session's key differs by month.
@@ -137,7 +140,7 @@ mod tests {
         db.execute_batch(include_str!("../../schema.sql")).unwrap();
         db.execute_batch(
             "INSERT INTO orders VALUES (7, 'o', 'paid', 'none', 1, 0, 0, 0, 0, 'eur', '', NULL, NULL,
-                                        NULL, NULL, 1, 1, 1);
+                                        NULL, NULL, NULL, 1, 1, 1);
              INSERT INTO payment (id, order_id, other_shop, facts) VALUES (1, 7, 0, ''), (2, 7, 0, ''),
                                                                           (3, NULL, 0, '')",
         )

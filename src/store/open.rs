@@ -1,23 +1,27 @@
 //! Opens the file for use: makes it, and brings an older one up to date.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, ffi};
+use rusqlite::{Connection, OptionalExtension, ffi};
 
-use super::connect::{APPLICATION_ID, SCHEMA, Schema, begin, refuse_lone_log, share_existing};
+use super::connect::{APPLICATION_ID, SCHEMA, Schema, begin, refuse_empty, share_existing};
+use super::copy::{CopyError, claim};
 use super::watch::{Log, Watch};
 use super::{Store, StoreError, UseLock};
 use crate::host::files;
 
+/// Bytes in a page of a new file. A delivery writes a row or two into each of its pages, and the whole
+/// page into the log: half of SQLite's default makes that half as much. Each level of a tree has half as
+/// many entries.
+const PAGE_BYTES: i64 = 2_048;
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 27] = [
+const TREES: [(&str, &str); 28] = [
     ("payment", "id"),
     (
-        "payment INDEXED BY payment_by_order WHERE order_id IS NOT NULL",
+        "payment INDEXED BY payment_by_order WHERE order_id <> id",
         "order_id",
     ),
     (
@@ -39,6 +43,7 @@ const TREES: [(&str, &str); 27] = [
         "orders INDEXED BY orders_by_reference WHERE reference IS NOT NULL",
         "reference",
     ),
+    ("takings", "quarter"),
     ("checkout", "key"),
     ("checkout", "order_name"),
     (
@@ -77,12 +82,13 @@ impl Store {
 
     fn open_with(path: &Path, schema: &'static Schema) -> Result<Store, StoreError> {
         let lock = UseLock::share(path)?;
-        refuse_lone_log(path)?;
-        // The name is there when the file is.
-        if lock.is_some() && fs::metadata(path).map_or(0, |found| found.len()) == 0 {
-            return Err(StoreError::Vanished);
+        refuse_empty(path, lock.as_ref())?;
+        if !path.exists() {
+            match lock {
+                Some(_) => return Err(StoreError::Vanished),
+                None => make(&files::real(path), schema)?,
+            }
         }
-        make(path)?;
         let mut store = Store::connect(path, lock, schema)?;
         store.migrate(path)?;
         if store.lock.is_none() {
@@ -107,7 +113,6 @@ impl Store {
         let lock = share_existing(path)?;
         let mut store = Store::connect(path, lock, schema)?;
         match store.schema_version()? {
-            0 => store.migrate(path)?,
             version if version == schema.version => {}
             older => return Err(StoreError::Older(older)),
         }
@@ -137,10 +142,7 @@ impl Store {
         if version > schema.version {
             return Err(StoreError::Newer(version));
         }
-        if version == 0 {
-            transaction.execute_batch(schema.sql)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        } else if version < schema.version {
+        if version < schema.version {
             // The transaction holds the write lock, so nothing comes in after the backup.
             Store::open_query_only_with(path, schema)?
                 .copy_to(&backup_before(path, schema), true)
@@ -176,21 +178,38 @@ fn first_of(tree: &str, key: &str, direction: &str) -> String {
     format!("SELECT * FROM {tree} ORDER BY {key} {direction} LIMIT 1")
 }
 
-/// Makes the file if there is none.
-fn make(path: &Path) -> Result<(), StoreError> {
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(files::real(path));
-    match made {
-        // Closed before SQLite opens it. Closing it later would drop the locks of this process.
-        Ok(made) => drop(made),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) if files::is_full(&error) => return Err(StoreError::Full),
-        Err(_) => return Err(StoreError::CannotOpen),
+/// Makes the file. It gets its name only when it is whole and on disk, so whoever finds an empty one knows
+/// that something has happened to it.
+fn make(path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let new = files::beside(path, ".new");
+    let claim = claim(&new).map_err(|error| match error {
+        CopyError::File(_, error) if files::is_full(&error) => StoreError::Full,
+        CopyError::File(..) | CopyError::Exists(_) | CopyError::Damaged(_) => {
+            StoreError::CannotOpen
+        }
+        CopyError::Underway(_) => StoreError::Busy,
+        CopyError::Store(error) => error,
+    })?;
+    // Another process may have made it while this one waited for the claim.
+    if path.exists() {
+        return Ok(());
     }
-    Ok(())
+    let db = Connection::open(&new)?;
+    // Nobody needs this file before it has its name: it is synced once, as a whole.
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
+    db.pragma_update(None, "journal_mode", "OFF")?;
+    db.pragma_update(None, "synchronous", "OFF")?;
+    db.execute_batch(&format!("BEGIN; {}; COMMIT", schema.sql))?;
+    db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    db.pragma_update(None, "user_version", schema.version)?;
+    drop(db);
+    let failed = |error: io::Error| match files::is_full(&error) {
+        true => StoreError::Full,
+        false => StoreError::Io(ffi::SQLITE_IOERR_FSYNC),
+    };
+    claim.sync_all().map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)?;
+    files::sync_folder_of(path).map_err(failed)
 }
 
 /// Where the backup of an older file goes before it is brought up to date.
@@ -314,6 +333,28 @@ mod tests {
             let steps = i64::try_from(schema.steps.len()).unwrap();
             assert_eq!(schema.version, 1 + steps);
         }
+    }
+
+    #[test]
+    fn who_comes_second_makes_no_backup_of_what_the_first_brought_up_to_date() {
+        let shop = Shop::of(1);
+        let path = shop.database();
+        let mut first = Connection::open(&path).unwrap();
+        let first = begin(&mut first).unwrap();
+        let second = thread::spawn({
+            let path = path.clone();
+            move || drop(Store::open_with(&path, &LATER).unwrap())
+        });
+        // Until it has seen the old schema, and waits for its turn.
+        thread::sleep(std::time::Duration::from_millis(200));
+        for step in LATER.steps {
+            first.execute_batch(step).unwrap();
+        }
+        first.pragma_update(None, "user_version", 3).unwrap();
+        first.commit().unwrap();
+        second.join().unwrap();
+        assert_eq!(shop.version(), 3);
+        assert!(!backup_before(&path, &LATER).exists());
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! The rows of `payment`: the facts that orders are computed from.
+//!
+//! Nearly every order has one payment, known by the order from its first event on. That one has the
+//! order's number, so no index is needed to find it. All others have negative numbers.
 
 use rusqlite::{Connection, Row, params};
 
@@ -23,7 +26,16 @@ pub(super) struct Assignment<'a> {
     pub(super) is_of_other_shop: bool,
 }
 
-/// The payments that the fact's objects belong to so far, oldest first.
+/// All payments of the order ?1, as a table.
+macro_rules! payments_of_order {
+    () => {
+        "(SELECT * FROM payment WHERE id = ?1 AND order_id = ?1
+          UNION ALL SELECT * FROM payment WHERE order_id = ?1 AND order_id <> id)"
+    };
+}
+pub(super) use payments_of_order;
+
+/// The payments that the fact's objects belong to so far: see [`object::payments_of`].
 pub(super) fn touched_by(db: &Connection, fact: &Fact) -> Result<Vec<StoredPayment>, StoreError> {
     let mut find = db.prepare_cached("SELECT order_id, facts FROM payment WHERE id = ?1")?;
     let payment = |id| {
@@ -45,9 +57,12 @@ pub(super) fn first_of(
     order_id: i64,
     without: &[StoredPayment],
 ) -> Result<Option<Payment>, StoreError> {
-    let mut find = db.prepare_cached(
-        "SELECT id, facts FROM payment WHERE order_id = ?1 ORDER BY weight, since, lead",
-    )?;
+    let sql = concat!(
+        "SELECT id, facts FROM ",
+        payments_of_order!(),
+        " ORDER BY weight, since, lead"
+    );
+    let mut find = db.prepare_cached(sql)?;
     let mut rows = find.query([order_id])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
@@ -60,13 +75,14 @@ pub(super) fn first_of(
 
 /// When the first event of any payment of the order was created.
 pub(super) fn since(db: &Connection, order_id: i64) -> Result<UnixSeconds, StoreError> {
-    let mut find = db.prepare_cached("SELECT min(since) FROM payment WHERE order_id = ?1")?;
+    let sql = concat!("SELECT min(since) FROM ", payments_of_order!());
+    let mut find = db.prepare_cached(sql)?;
     Ok(find.query_row([order_id], |row| row.get(0).map(UnixSeconds))?)
 }
 
 /// The facts of all payments of an order.
 pub(super) fn of_order(db: &Connection, order_id: i64) -> Result<Vec<Payment>, StoreError> {
-    let mut find = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
+    let mut find = db.prepare_cached(concat!("SELECT facts FROM ", payments_of_order!()))?;
     let payments = find.query_map([order_id], |row| read_facts(row, 0))?;
     Ok(payments.collect::<Result<_, _>>()?)
 }
@@ -77,7 +93,7 @@ pub(super) fn each_of(
     order_id: i64,
     mut show: impl FnMut(&Payment),
 ) -> Result<(), StoreError> {
-    let mut find = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
+    let mut find = db.prepare_cached(concat!("SELECT facts FROM ", payments_of_order!()))?;
     let mut rows = find.query([order_id])?;
     while let Some(row) = rows.next()? {
         show(&read_facts(row, 0)?);
@@ -114,8 +130,12 @@ pub(super) fn write(
         facts
     ];
     let Some(id) = id else {
+        // The number of the order may be taken: by the payment of another order, since merged into this
+        // one or gone, that had it before.
         let sql = "INSERT INTO payment (id, order_id, weight, since, lead, other_shop, facts)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                   VALUES (CASE WHEN ?2 IS NULL OR EXISTS (SELECT 1 FROM payment WHERE id = ?2)
+                                THEN (SELECT min(0, coalesce(min(id), 0)) - 1 FROM payment) ELSE ?2 END,
+                           ?2, ?3, ?4, ?5, ?6, ?7)";
         return Ok(db.prepare_cached(sql)?.insert(row)?);
     };
     let sql = "UPDATE payment SET order_id = ?2, weight = ?3, since = ?4, lead = ?5,
@@ -136,4 +156,35 @@ pub(super) fn absorb(
     let mut delete = db.prepare_cached("DELETE FROM payment WHERE id = ?1")?;
     delete.execute([absorbed.id])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::OrderId;
+
+    #[test]
+    fn the_first_payment_of_an_order_has_its_number_and_no_other_a_positive_one() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../../schema.sql")).unwrap();
+        let share = Share::of(&Payment::default(), &OrderId::stored("ord_1".to_owned()));
+        let new = |order: Option<i64>| {
+            let to = Assignment {
+                order: order.map(|order| (order, &share)),
+                is_of_other_shop: false,
+            };
+            write(&db, None, &Payment::default(), &to).unwrap()
+        };
+        let given: Vec<i64> = [Some(7), None, Some(7), None, Some(5)].map(new).into();
+        assert_eq!(given, [7, -1, -2, -3, 5]);
+        // Payment 5 turns out to be another one of order 7; then another order gets its number.
+        let to = Assignment {
+            order: Some((7, &share)),
+            is_of_other_shop: false,
+        };
+        write(&db, Some(5), &Payment::default(), &to).unwrap();
+        assert_eq!(new(Some(5)), -4);
+        let all = |order| of_order(&db, order).unwrap().len();
+        assert_eq!((all(7), all(5), all(1)), (3, 1, 0));
+    }
 }

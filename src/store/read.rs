@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::error::UNREADABLE;
 use super::ledger::EVENT_COLUMNS;
 use super::orders::{self, CHANGE_COLUMNS, ORDER_COLUMNS};
+use super::payments::payments_of_order;
 use super::{
     Change, Store, StoreError, StoredEvent, StoredOrder, Unheard, Wanted, object, payments,
 };
@@ -148,7 +149,11 @@ impl Store {
         order: &StoredOrder,
         most: usize,
     ) -> Result<Option<Vec<Payment>>, StoreError> {
-        let sql = "SELECT count(*) FROM (SELECT 1 FROM payment WHERE order_id = ?1 LIMIT ?2)";
+        let sql = concat!(
+            "SELECT count(*) FROM (SELECT 1 FROM ",
+            payments_of_order!(),
+            " LIMIT ?2)"
+        );
         let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
         let mut count = self.connection.prepare_cached(sql)?;
         let count: i64 = count.query_row([order.id, most + 1], |row| row.get(0))?;

@@ -1,5 +1,6 @@
 //! Commits deliveries, and proves that the disk takes writes.
 
+use std::slice;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -74,8 +75,7 @@ impl Store {
         // Many of a batch are in the same quarter of an hour: that is written once.
         let mut quarters = Quarters::default();
         let answers = match batch {
-            // A savepoint copies each page before it is changed. One delivery alone needs none: when
-            // it fails, the transaction is undone.
+            // One delivery alone needs no savepoint: when it fails, the transaction is undone.
             [delivery] => {
                 vec![Ok(record_one(
                     &transaction,
@@ -101,7 +101,7 @@ impl Store {
             watch.look_closely(&transaction)?;
         }
         transaction
-            .prepare_cached("UPDATE probe SET at = ?1 WHERE id = 1")?
+            .prepare_cached("UPDATE probe SET at = ?1, room = randomblob(16384) WHERE id = 1")?
             .execute([now.0])?;
         transaction.commit()?;
         self.look()?;
@@ -142,34 +142,52 @@ impl Store {
     }
 }
 
-/// Each delivery in a savepoint of its own.
+/// All deliveries in one savepoint, or, when one of them fails, each in a savepoint of its own. A
+/// savepoint copies each page before it is changed, and hardly any delivery fails.
 fn record_each(
     transaction: &mut Transaction<'_>,
     batch: &[Delivery],
     mut mode: Option<Mode>,
     quarters: &mut Quarters,
 ) -> Result<Answers, StoreError> {
+    if let Ok(receipts) = record_part(transaction, batch, &mut mode, quarters)? {
+        return Ok(receipts.into_iter().map(Ok).collect());
+    }
     let mut answers = Vec::with_capacity(batch.len());
     for delivery in batch {
-        let savepoint = transaction.savepoint()?;
-        let mut settled = mode;
-        let mut its_quarters = Quarters::default();
-        let answer = record_one(&savepoint, delivery, &mut settled, &mut its_quarters);
-        match &answer {
-            Ok(_) => {
-                mode = settled;
-                quarters.join(its_quarters);
-                savepoint.commit()?;
-            }
-            // Some errors end the whole transaction, and with it the savepoint.
-            Err(error) if error.is_fatal() || savepoint.is_autocommit() => {
-                return Err(error.clone());
-            }
-            Err(_) => savepoint.finish()?,
+        let part = slice::from_ref(delivery);
+        match record_part(transaction, part, &mut mode, quarters)? {
+            Ok(receipts) => answers.extend(receipts.into_iter().map(Ok)),
+            Err(error) => answers.push(Err(error)),
         }
-        answers.push(answer);
     }
     Ok(answers)
+}
+
+/// Deliveries in a savepoint, of which none or all are recorded. An error that ends the transaction is
+/// the outer one.
+fn record_part(
+    transaction: &mut Transaction<'_>,
+    part: &[Delivery],
+    mode: &mut Option<Mode>,
+    quarters: &mut Quarters,
+) -> Result<Result<Vec<Receipt>, StoreError>, StoreError> {
+    let savepoint = transaction.savepoint()?;
+    let mut settled = *mode;
+    let mut its_quarters = Quarters::default();
+    let record = |delivery| record_one(&savepoint, delivery, &mut settled, &mut its_quarters);
+    let recorded: Result<Vec<_>, StoreError> = part.iter().map(record).collect();
+    match &recorded {
+        Ok(_) => {
+            *mode = settled;
+            quarters.join(its_quarters);
+            savepoint.commit()?;
+        }
+        // Some errors end the whole transaction, and with it the savepoint.
+        Err(error) if error.is_fatal() || savepoint.is_autocommit() => return Err(error.clone()),
+        Err(_) => savepoint.finish()?,
+    }
+    Ok(recorded)
 }
 
 fn read_mode(db: &Connection) -> Result<Option<Mode>, StoreError> {

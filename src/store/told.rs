@@ -224,19 +224,20 @@ impl Store {
     }
 
     /// Orders before the cursor that were refused, or are to be told again for another reason, and whose
-    /// time has come: it is not after `until`. Those that have waited longest first.
+    /// time has come: it is not after `until`, or after `beyond`, as another clock has set it. Those that
+    /// have waited longest first.
     pub(crate) fn due_again(
         &self,
         destination: &Destination,
-        until: UnixSeconds,
+        (until, beyond): (i64, i64),
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
         let sql = "SELECT id, 0 FROM told JOIN orders ON id = order_id
-                   WHERE destination = ?1 AND changed <= ?2 AND next_try <= ?3
-                   ORDER BY next_try LIMIT ?4";
+                   WHERE destination = ?1 AND changed <= ?2 AND (next_try <= ?3 OR next_try > ?4)
+                   ORDER BY next_try LIMIT ?5";
         let mut read = self.connection.prepare_cached(sql)?;
         let Destination { name, cursor, .. } = destination;
-        let rows = read.query_map(params![name, cursor, until.0, limit], Due::read)?;
+        let rows = read.query_map(params![name, cursor, until, beyond, limit], Due::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -412,6 +413,30 @@ impl Store {
         let sql = "INSERT INTO told (order_id, destination, tries, next_try) VALUES (?3, ?1, 0, ?2)
                    ON CONFLICT DO UPDATE SET next_try = excluded.next_try";
         self.change_telling("", sql, params![destination, now.0, order.id])
+    }
+
+    /// Removes a destination and all that it has heard: some of it at a time, as the server writes too.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::record`].
+    pub fn forget(&mut self, destination: &str) -> Result<(), StoreError> {
+        loop {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let sql = "DELETE FROM told WHERE destination = ?1 AND order_id IN
+                           (SELECT order_id FROM told WHERE destination = ?1 LIMIT 10000)";
+            let removed = transaction.execute(sql, [destination])?;
+            if removed == 0 {
+                transaction.execute("DELETE FROM destination WHERE name = ?1", [destination])?;
+            }
+            transaction.commit()?;
+            self.look()?;
+            self.move_long_log()?;
+            if removed == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn change_telling(

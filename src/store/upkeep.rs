@@ -6,10 +6,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::{Home, is_contested};
-use super::connect::{begin, is_ours_or_empty, refuse_lone_log};
+use super::connect::{begin, is_ours, refuse_empty};
 use super::error::UNREADABLE;
 use super::orders::{ORDER_COLUMNS, in_json};
-use super::payments::read_facts;
+use super::payments::{payments_of_order, read_facts};
 use super::{Store, StoreError, StoredOrder, checkout};
 use crate::base::id::UnixSeconds;
 use crate::truth::order::{Flag, State, Status};
@@ -134,7 +134,7 @@ impl Store {
             let order = StoredOrder::read(row)?;
             problems.extend(disagreement(&moment, &order, &mut quarters)?);
         }
-        problems.extend(parked_with_a_name(&moment)?);
+        problems.extend(payments_astray(&moment)?);
         problems.extend(miscounted(&moment)?);
         if problems.is_empty() {
             let mistaken = self.mistaken(quarters)?.into_iter();
@@ -267,7 +267,7 @@ impl Store {
     /// [`StoreError::Busy`] while another process has it open, [`StoreError::NotOurs`] when it is
     /// another program's database.
     pub(crate) fn retire(path: &Path) -> Result<Retired, StoreError> {
-        if refuse_lone_log(path).is_err() {
+        if refuse_empty(path, None).is_err() {
             return Ok(Retired::Damaged);
         }
         match leave_wal(path) {
@@ -289,7 +289,7 @@ impl Store {
 fn leave_wal(path: &Path) -> rusqlite::Result<Hold> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(RETIRE_TIMEOUT)?;
-    if !is_ours_or_empty(&connection)? {
+    if !is_ours(&connection)? {
         return Err(UNREADABLE);
     }
     connection.pragma_update(None, "journal_mode", "DELETE")?;
@@ -307,7 +307,7 @@ fn disagreement(
     quarters: &mut Quarters,
 ) -> Result<Option<String>, StoreError> {
     let name = order.name.as_str();
-    let mut statement = db.prepare_cached("SELECT facts FROM payment WHERE order_id = ?1")?;
+    let mut statement = db.prepare_cached(concat!("SELECT facts FROM ", payments_of_order!()))?;
     let mut rows = statement.query([order.id])?;
     let mut totals = Totals::default();
     let mut main: Option<Share> = None;
@@ -367,16 +367,21 @@ fn in_words(state: &State) -> String {
     )
 }
 
-fn parked_with_a_name(db: &Connection) -> Result<Vec<String>, StoreError> {
-    let mut statement =
-        db.prepare("SELECT id, facts FROM payment WHERE order_id IS NULL AND other_shop = 0")?;
+/// Payments of no order: of one that is missing, or parked and the facts name one.
+fn payments_astray(db: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = db.prepare(
+        "SELECT id, facts, order_id FROM payment WHERE order_id IS NULL AND other_shop = 0
+         UNION ALL SELECT id, facts, order_id FROM payment WHERE order_id NOT IN (SELECT id FROM orders)",
+    )?;
     let mut rows = statement.query([])?;
     let mut problems = Vec::new();
     while let Some(row) = rows.next()?
         && problems.len() < PROBLEMS_MAX
     {
-        if let Home::Order(name) = Home::of(db, &read_facts(row, 1)?)? {
-            let id: i64 = row.get(0)?;
+        let id: i64 = row.get(0)?;
+        if row.get::<_, Option<i64>>(2)?.is_some() {
+            problems.push(format!("payment {id} is of an order that is missing"));
+        } else if let Home::Order(name) = Home::of(db, &read_facts(row, 1)?)? {
             let name = name.as_str();
             problems.push(format!(
                 "payment {id} is parked, and the facts say order {name:?}"

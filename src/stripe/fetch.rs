@@ -73,9 +73,10 @@ impl fmt::Display for FetchError {
             FetchError::TooManyPayments(order) => write!(
                 f,
                 "{} has more than {PAYMENTS_MAX} payments. Give the id of a Stripe object of the one that is \
-                 meant (`paidup events list --order` shows them), or fetch all events: `paidup reconcile \
+                 meant (`paidup events list --order {}` shows them), or fetch all events: `paidup reconcile \
                  --since 30d`.",
-                plain::text(order)
+                plain::text(order),
+                plain::word(order)
             ),
         }
     }

@@ -3,6 +3,7 @@
 //! Each kind of object says how two accounts of it become one: flags only go up, and of two versions the
 //! greater stays. A payment is such a join of all its facts.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -112,6 +113,14 @@ impl Since {
     pub(super) fn at(self) -> UnixSeconds {
         match self {
             Since::Told(at) | Since::Found(at) => at,
+        }
+    }
+
+    /// It was true by then.
+    pub(super) fn at_latest(self) -> UnixSeconds {
+        match self {
+            Since::Told(at) => at,
+            Since::Found(at) => UnixSeconds(at.0.saturating_add(1)),
         }
     }
 }
@@ -232,6 +241,9 @@ pub(crate) struct KnownCharge {
     /// When it last failed, as far as is known; it may have succeeded before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<UnixSeconds>,
+    /// When the part of a hold that was not captured was first known to be released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) released: Option<UnixSeconds>,
     /// What it once waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) waited: Option<Wait>,
@@ -264,6 +276,7 @@ impl KnownCharge {
     pub(super) fn join(&mut self, other: KnownCharge) {
         raise(&mut self.version, other.version);
         raise(&mut self.failed, other.failed);
+        self.released = least(self.released, other.released);
         raise(&mut self.waited, other.waited);
         self.created = least(self.created, other.created);
         self.taken = least(self.taken, other.taken);
@@ -357,16 +370,16 @@ pub(crate) enum RefundStatus {
 }
 
 impl Refund {
-    /// A failure keeps the time when it was first told: the charge may have been told again since.
+    /// Of a failure, the version that first told it stays: the charge may have been told again since.
     pub(super) fn join(&mut self, other: Refund) {
         let both_failed = self.status == RefundStatus::Failed && other.status == self.status;
-        let at = self.at.min(other.at);
         let listed = self.listed.max(other.listed);
-        raise(self, other);
-        self.listed = listed;
-        if both_failed {
-            self.at = at;
+        match self.at.cmp(&other.at) {
+            Ordering::Less if both_failed => {}
+            Ordering::Greater if both_failed => *self = other,
+            Ordering::Less | Ordering::Equal | Ordering::Greater => raise(self, other),
         }
+        self.listed = listed;
     }
 }
 

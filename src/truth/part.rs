@@ -123,6 +123,14 @@ impl<'a> Part<'a> {
         }
     }
 
+    /// When the part of a hold that was not captured was released, at the latest.
+    pub(super) fn released_by(&self) -> Option<UnixSeconds> {
+        let of_intent = self.intent.and_then(|(_, intent)| intent.succeeded);
+        let of_charges = self.charges.iter().filter_map(|charge| charge.released);
+        let first_known = least(of_intent.map(Since::at_latest), of_charges.min());
+        first_known.or_else(|| Some(self.version?.at))
+    }
+
     pub(super) fn held(&self) -> Option<i64> {
         let asked = self.intent.and_then(|(_, intent)| intent.asked.as_ref());
         let held = self.version.map(|version| version.amount);

@@ -783,6 +783,19 @@ mod tests {
     }
 
     #[test]
+    fn of_a_failed_refund_the_version_that_first_told_it_stays() {
+        let failed = |at, amount| refund("re_1", at, 7, amount, RefundStatus::Failed);
+        let told = [failed(8, 1000), failed(10, 1000), failed(9, 500)];
+        let all = [
+            charge(8, 1000),
+            told[0].clone(),
+            told[1].clone(),
+            told[2].clone(),
+        ];
+        assert_eq!(refunded(&all), 0, "P2: in any order");
+    }
+
+    #[test]
     fn no_sum_leaves_its_bounds() {
         use RefundStatus::{Failed, Succeeded};
         let too_much = [charge(10, 9000), refund("re_1", 11, 11, 9000, Succeeded)];

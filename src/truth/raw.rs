@@ -205,17 +205,24 @@ impl Raw<'_> {
         } else {
             origin.at
         };
+        let version = Charge {
+            status,
+            at: origin.at,
+            is_captured,
+            captured: captured.filter(|_| is_captured),
+            refunded: refunded.unwrap_or(0),
+            amount,
+            currency: self.currency(),
+            is_asked: origin.is_asked,
+        };
+        // Stripe shows what is released as refunded, too.
+        let left = version
+            .captured
+            .map_or(0, |captured| amount.saturating_sub(captured));
+        let is_released = version.takes() && left > 0 && version.refunded >= left;
         Ok(KnownCharge {
-            version: Some(Charge {
-                status,
-                at: origin.at,
-                is_captured,
-                captured: captured.filter(|_| is_captured),
-                refunded: refunded.unwrap_or(0),
-                amount,
-                currency: self.currency(),
-                is_asked: origin.is_asked,
-            }),
+            version: Some(version),
+            released: is_released.then_some(origin.at),
             failed: (status == ChargeStatus::Failed).then_some(failed),
             waited: match status {
                 ChargeStatus::Pending => Some(Wait::Bank),

@@ -38,7 +38,7 @@ impl<'a> Refunded<'a> {
             .held()
             .map_or(0, |held| held.saturating_sub(captured).max(0));
         let charge = part.version.filter(|version| version.is_captured);
-        if let Some(place) = release_among(&refunds, release, charge.map(|charge| charge.at)) {
+        if let Some(place) = release_among(&refunds, release, part.released_by()) {
             refunds.remove(place);
         }
         let live = sum(&refunds, lives);
@@ -113,16 +113,16 @@ fn sum(refunds: &[Named<'_>], counts: impl Fn(&Refund) -> bool) -> i64 {
 }
 
 /// The place of the refund that is the release of a hold: the first of that amount that is not
-/// younger than the capture.
+/// younger than the release can be.
 fn release_among(
     refunds: &[Named<'_>],
     release: i64,
-    captured_by: Option<UnixSeconds>,
+    released_by: Option<UnixSeconds>,
 ) -> Option<usize> {
     let is_release = |refund: &Refund| {
         refund.amount == release
             && refund.status == RefundStatus::Succeeded
-            && captured_by.is_none_or(|at| refund.created <= at)
+            && released_by.is_none_or(|at| refund.created <= at)
     };
     if release == 0 {
         return None;

@@ -122,6 +122,17 @@ impl SignatureError {
             SignatureError::TooOld { age_seconds: _ } => ErrorCode::SignatureTooOld,
         }
     }
+
+    /// The same as a word for counters.
+    #[must_use]
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            SignatureError::Missing => "no_header",
+            SignatureError::Malformed => "malformed_header",
+            SignatureError::NoMatch => "no_match",
+            SignatureError::TooOld { age_seconds: _ } => "too_old",
+        }
+    }
 }
 
 /// Verifies that one of `secrets` signed `body`, at most `tolerance_seconds` before `now`.

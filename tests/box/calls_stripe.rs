@@ -1,11 +1,12 @@
 //! The units that call Stripe, in their sandbox: the database, the network and TLS work there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
 use crate::fake_stripe::{FakeStripe, KEY};
 use crate::load;
-use crate::machine::{self, Machine, PATIENCE};
+use crate::machine::{self, Machine, PATIENCE, said};
 use crate::order_status;
 
 pub(crate) const TOKEN: &str = "token_in_the_box_0123456789abcdefgh";
@@ -44,11 +45,48 @@ fn the_shop_makes_an_order_through_the_unit() {
     let answer = answer.join().unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert_eq!(order_status(&machine, "ord_1"), "pending");
+    in_a_container(&machine);
     // The webhook server was not told what it must not know.
     machine.does("systemctl restart paidup.service");
     let pid = machine.property("MainPID");
     let environment = machine.does(&format!("cat /proc/{pid}/environ"));
     assert!(!environment.contains(KEY) && !environment.contains(TOKEN));
+}
+
+/// A shop's back end in a container: other mounts, another user, no way to 127.0.0.1 of the machine, and the
+/// folder of the socket mounted into it.
+fn in_a_container(machine: &Machine) {
+    let settings = fs::read_to_string(machine.path(machine::ENV_FILE)).unwrap();
+    let unix = "API_ADDR=unix:/run/paidup-api/api.sock\nSOCKET_GROUP=paidup\n";
+    fs::write(machine.path(machine::ENV_FILE), settings + unix).unwrap();
+    machine.does("systemctl restart paidup-api.service");
+    let group = machine.shell("getent group paidup | cut -d: -f3");
+    let folder = machine.path("/run/paidup-api");
+    let request = format!(
+        "GET /orders/ord_1 HTTP/1.0\\r\\nHost: localhost\\r\\nAuthorization: Bearer {TOKEN}\\r\\n\\r\\n"
+    );
+    let script = format!(
+        "mount --bind /run/paidup-api /mnt && exec setpriv --reuid=1234 --regid=1234 \"$1\" perl -MIO::Socket::UNIX -e \
+         'my $s = IO::Socket::UNIX->new(Peer => \"/mnt/api.sock\") or die \"no way in: $!\\n\"; print $s \"{request}\"; \
+         print while <$s>'"
+    );
+    fs::write(machine.path("/root/container"), script).unwrap();
+    let ask = |groups: &str| {
+        let unshare = "unshare --mount --net --pid --fork sh /root/container";
+        said(&machine.tries(&format!("{unshare} {groups}")))
+    };
+    let told = ask(&format!("--groups={group}"));
+    assert!(told.contains("\"orderId\":\"ord_1\""), "{told}");
+    let refused = ask("--clear-groups");
+    assert!(
+        refused.contains("no way in: Permission denied"),
+        "{refused}"
+    );
+    // The folder that a container has is still the one, after a restart.
+    let before = fs::metadata(&folder).unwrap();
+    machine.does("systemctl restart paidup-api.service");
+    let after = fs::metadata(&folder).unwrap();
+    assert_eq!(before.ino(), after.ino());
 }
 
 /// A server that cannot prove to be Stripe is not told the key: so the handshake was made.

@@ -14,6 +14,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
         "cargo deny --config .ci/deny.toml check",
@@ -36,9 +37,17 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "`paidup send-test` below",
     ),
     (
-        "cargo install cargo-deb --locked && cargo deb",
+        "cargo install cargo-deb --locked && .ci/deb",
         "tests/box/package.rs",
     ),
+    ("sha256sum -c --ignore-missing SHA256SUMS", ".ci/tarballs"),
+    (
+        "tar xf paidup-0.1.0-x86_64.tar.gz && cd paidup-0.1.0-x86_64",
+        ".ci/tarballs",
+    ),
+    ("./paidup demo", ".ci/tarballs"),
+    ("cargo build --release", "by hand: it takes minutes"),
+    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -54,6 +63,10 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("systemctl status paidup-page", "tests/box/shows.rs"),
     ("getent group paidup", "nothing of ours"),
     ("paidup notify", "tests/suite/notify.rs"),
+    (
+        "paidup notify --env-file paidup.env",
+        "tests/suite/notify.rs",
+    ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
@@ -61,10 +74,16 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify forget NAME", "tests/suite/notify.rs"),
+    ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
     ("paidup orders follow --json", "tests/suite/notify.rs"),
     (
         "sudo systemctl enable --now paidup-notify",
+        "tests/box/tells.rs",
+    ),
+    (
+        "systemctl disable --now paidup-notify@phone",
         "tests/box/tells.rs",
     ),
     (
@@ -76,6 +95,46 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/tells.rs",
     ),
     ("sudoedit /etc/paidup/paidup.env", "an editor"),
+    (
+        "git clone URL_OF_THIS_PAGE paidup && cd paidup",
+        "by whoever reads this",
+    ),
+    (
+        "sudo ./paidup install --host hooks.example.com",
+        "tests/box/way_in.rs",
+    ),
+    ("paidup install --host HOST", "tests/box/way_in.rs"),
+    ("sudo apt-get install caddy", "tests/box/way_in.rs"),
+    (
+        "sudo cp /etc/paidup/proxy/Caddyfile-2.6 /etc/caddy/Caddyfile && sudo systemctl reload caddy",
+        "tests/box/way_in.rs",
+    ),
+    ("sudo paidup connect", "tests/box/way_in.rs"),
+    (
+        "sudo paidup connect --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup@coffee.socket paidup-admin@coffee.socket paidup@coffee.service paidup-backup@coffee.timer",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo paidup send-test --env-file /etc/paidup/shop-coffee.env",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo runuser -u paidup -- mkdir /var/lib/paidup-coffee/backup",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl reload paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "journalctl --namespace=paidup -u paidup@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    ("paidup uninstall", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where
@@ -96,6 +155,9 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("paidup check", ""),
     ("paidup check --env-file FILE", ""),
     ("paidup connect", ""),
+    ("paidup connect --dry-run", ""),
+    ("paidup connect --roll", "paidup connect --roll --yes"),
+    ("sudo paidup send-test", ""),
     ("paidup doctor", ""),
     ("paidup doctor --env-file /etc/paidup/paidup.env", ""),
     ("paidup send-test", ""),
@@ -104,10 +166,19 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "paidup send-test charge.refunded",
     ),
     ("paidup send-test --forged", ""),
+    ("paidup help rotate", ""),
+    ("paidup version", ""),
+    ("paidup man", ""),
     ("paidup demo", ""),
     ("paidup help [COMMAND]", "paidup help orders"),
     ("paidup orders list", ""),
     ("paidup orders show ID", ""),
+    ("paidup orders list --flagged", ""),
+    ("paidup report", ""),
+    (
+        "paidup orders export --csv --since 2026-11 --until 2026-11 > november.csv",
+        "paidup orders export --csv --since 2026-11 --until 2026-11",
+    ),
     ("paidup events list", ""),
     ("paidup reconcile", ""),
     ("paidup reconcile [--since 3d]", ""),
@@ -163,8 +234,8 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "sleep 1; cp /var/lib/paidup/backup/two.db /root && paidup restore FILE",
     ),
     (
-        "paidup restore /var/lib/paidup/backup/before-upgrade.db --env-file /etc/paidup/paidup.env",
-        "sleep 1; paidup restore /var/lib/paidup/backup/before-upgrade.db",
+        "paidup restore /var/lib/paidup/backup --env-file /etc/paidup/paidup.env",
+        "sleep 1; paidup restore /var/lib/paidup/backup",
     ),
     (
         "systemctl start paidup.socket paidup-admin.socket paidup-backup.timer",
@@ -178,7 +249,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "",
     ),
     (
-        "systemctl start paidup-check.service; journalctl --namespace=paidup -u paidup-check.service -o cat -n 30",
+        "began=@$(date +%s); systemctl start paidup-check.service; journalctl --namespace=+paidup -u paidup-check.service -o cat --since=$began",
         "",
     ),
     ("systemctl status paidup.service", ""),
@@ -186,6 +257,11 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
     ("systemctl restart systemd-journald@paidup.service", ""),
     ("journalctl --namespace=paidup", ""),
     ("journalctl --namespace=paidup -o cat -n 50", ""),
+    (
+        "journalctl --namespace=paidup -o cat --cursor-file=/var/tmp/paidup.cursor",
+        "",
+    ),
+    ("journalctl -u paidup", ""),
     (
         "journalctl --namespace=paidup -o cat | grep ID",
         "journalctl --namespace=paidup -o cat | grep requestId",
@@ -195,7 +271,7 @@ pub(crate) const TYPED: &[(&str, &str)] = &[
         "journalctl --namespace=paidup -o cat | grep -F requestId",
     ),
     (
-        "journalctl --namespace=paidup --since=-15min -o cat | grep -cE '\"status\":(4|5)[0-9][0-9]'",
+        "journalctl --namespace=paidup --since=-15min -o cat -g '\"message\":\"(Stripe w|W)ebhook.*\"status\":[45]' | wc -l",
         "",
     ),
     (

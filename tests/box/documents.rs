@@ -65,15 +65,6 @@ fn run(machine: &Machine, text: &str, typed: &str) {
         .strip_prefix("sudo ")
         .unwrap_or(typed)
         .replace("[--since 3d]", "--since 3d");
-    // Every command of the runbook, it says, reads the server's settings.
-    let reads_settings = line.split(' ').any(|word| word == "paidup")
-        && !line.contains("--env-file")
-        && !["gen-", "demo", "help", "install", "systemctl"]
-            .iter()
-            .any(|word| line.contains(word));
-    if reads_settings {
-        line += " --env-file FILE";
-    }
     line = line
         .replace("show ID", "show ord_1")
         .replace("--order ID", "--order ord_1");

@@ -102,7 +102,7 @@ fn a_package_installs_upgrades_removes_and_purges() {
         first_settings,
         "both begin with the same settings"
     );
-    let local = installed_files(&by_binary, "/usr/local/lib/");
+    let local = installed_files(&by_binary, "/usr/local/");
     let refused = machine.tries("dpkg -i /root/paidup_0.1.1-1_amd64.deb");
     assert!(!refused.status.success());
     assert!(said(&refused).contains("/usr/local/bin/paidup uninstall"));
@@ -110,10 +110,26 @@ fn a_package_installs_upgrades_removes_and_purges() {
     machine.does("dpkg -i /root/paidup_0.1.1-1_amd64.deb");
     let packaged = machine.does("dpkg -L paidup");
     for path in local {
-        let path = format!("/usr/lib/{path}");
+        let path = path.replace("zsh/site-functions", "zsh/vendor-completions");
+        let path = path.replace("man1/paidup.1", "man1/paidup.1.gz");
+        let path = format!("/usr/{path}");
         assert!(packaged.lines().any(|line| line == path), "{path}");
     }
+    let maintainer = machine.does("dpkg-query -W -f ${Maintainer} paidup");
+    assert!(!maintainer.contains("localhost"), "{maintainer}");
+    // A machine of this size leaves out manual pages when it unpacks.
+    let manual = machine.shell(
+        "dpkg-deb --fsys-tarfile /root/paidup_0.1.1-1_amd64.deb \
+         | tar xO ./usr/share/man/man1/paidup.1.gz | zcat",
+    );
+    assert!(manual.contains(".SS \"paidup orders show ID\""), "{manual}");
+    let completions = machine.shell(COMPLETES);
+    assert_eq!(completions.trim(), "list show");
 }
+
+/// What bash offers behind `paidup events`, from the file of the package.
+const COMPLETES: &str = "bash -c '. /usr/share/bash-completion/completions/paidup
+    COMP_WORDS=(paidup events \"\") COMP_CWORD=2; _paidup; echo ${COMPREPLY[*]}'";
 
 fn assert_nothing_is_left(machine: &Machine) {
     let found = machine.does("find /etc /usr /var -xdev -name *paidup*");
@@ -152,15 +168,8 @@ fn build(machine: &Machine, version: &str) {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deb");
     fs::create_dir_all(target.join("release")).unwrap();
     fs::copy(machine.path("/root/paidup"), target.join("release/paidup")).unwrap();
-    let built = Command::new("cargo")
-        .args([
-            "deb",
-            "--no-build",
-            "--fast",
-            "--deb-version",
-            version,
-            "--output",
-        ])
+    let built = Command::new(".ci/deb")
+        .args(["--no-build", "--fast", "--deb-version", version, "--output"])
         .arg(machine.path("/root"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", target)

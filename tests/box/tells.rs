@@ -59,4 +59,6 @@ fn the_shop_hears_within_two_seconds_also_after_a_reboot_and_so_does_a_phone() {
         shop.row("ord_2") == "paid"
     });
     assert_eq!(shop.heard_of("ord_2").len(), 1);
+    machine.does("systemctl disable --now paidup-notify@phone");
+    machine.does("paidup notify forget phone --env-file /etc/paidup/paidup.env");
 }

@@ -2,7 +2,8 @@
 
    The test shares the file named in DISK with this library: it says which call on the database's
    files is to fail and how, and hears how many there were. The file named in DISK_RECORD gets every
-   change that reached those files, every sync and every answer 200, in their order. */
+   change that reached those files, every sync, every answer 200 and every message to the shop, in
+   their order, of all processes that write there. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -24,8 +26,8 @@ enum kind { WRITE = 1, SYNC, SYNC_FOLDER, READ, TRUNCATE, OPEN, UNLINK, MAP };
 /* What happens at the call that is to fail: one of these, or else an errno. */
 enum effect { HALF = 1000, KILL, HALF_AND_KILL };
 /* What is recorded besides WRITE, SYNC, TRUNCATE, UNLINK, and OPEN for a file that was made. */
-enum { FAILED_SYNC = 20, ANSWER };
-enum file { NONE = -1, DATABASE, LOG, JOURNAL, SHARED, FOLDER };
+enum { FAILED_SYNC = 20, ANSWER, RENAME, MESSAGE };
+enum file { NONE = -1, DATABASE, LOG, JOURNAL, NEW, SHARED, FOLDER };
 
 static struct {
     volatile uint32_t kind, effect, at, lasts, seen;
@@ -54,6 +56,19 @@ __attribute__((constructor)) static void start(void) {
         record = real_open(recorded, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
 
+/* What is done and what is recorded of it are one, for all threads and all processes. */
+static void enter(void) {
+    pthread_mutex_lock(&order);
+    if (record >= 0)
+        flock(record, LOCK_EX);
+}
+
+static void leave(void) {
+    if (record >= 0)
+        flock(record, LOCK_UN);
+    pthread_mutex_unlock(&order);
+}
+
 static enum file file_named(const char *path) {
     size_t length = strlen(database);
     if (length == 0)
@@ -64,7 +79,7 @@ static enum file file_named(const char *path) {
         return FOLDER;
     if (strncmp(path, database, length) != 0)
         return NONE;
-    const char *endings[] = {"", "-wal", "-journal", "-shm"};
+    const char *endings[] = {"", "-wal", "-journal", ".new", "-shm"};
     for (int file = DATABASE; file <= SHARED; file++)
         if (strcmp(path + length, endings[file]) == 0)
             return file;
@@ -117,11 +132,11 @@ ssize_t pwrite64(int descriptor, const void *bytes, size_t count, off64_t offset
         count /= 2;
     else if (effect)
         return fail(effect);
-    pthread_mutex_lock(&order);
+    enter();
     ssize_t written = syscall(SYS_pwrite64, descriptor, bytes, count, offset);
     if (file != NONE && written > 0)
         note(WRITE, file, offset, bytes, written);
-    pthread_mutex_unlock(&order);
+    leave();
     if (effect == HALF_AND_KILL)
         kill(getpid(), SIGKILL);
     return written;
@@ -145,12 +160,12 @@ ssize_t pread(int descriptor, void *bytes, size_t count, off_t offset) {
 static int sync_file(int descriptor, long call) {
     enum file file = file_of(descriptor);
     unsigned effect = file == NONE ? 0 : strike(file == FOLDER ? SYNC_FOLDER : SYNC);
-    pthread_mutex_lock(&order);
+    enter();
     if (file != NONE)
         note(effect ? FAILED_SYNC : SYNC, file, 0, 0, 0);
     /* Not for real: what a power cut would leave is computed from the record, not from this disk. */
     int done = effect ? fail(effect) : file == NONE ? (int)syscall(call, descriptor) : 0;
-    pthread_mutex_unlock(&order);
+    leave();
     return done;
 }
 
@@ -162,11 +177,11 @@ int ftruncate64(int descriptor, off64_t length) {
     unsigned effect = file == NONE ? 0 : strike(TRUNCATE);
     if (effect)
         return fail(effect);
-    pthread_mutex_lock(&order);
+    enter();
     int done = syscall(SYS_ftruncate, descriptor, length);
     if (file != NONE && done == 0)
         note(TRUNCATE, file, length, 0, 0);
-    pthread_mutex_unlock(&order);
+    leave();
     return done;
 }
 
@@ -177,12 +192,12 @@ static int open_file(const char *path, int flags, mode_t mode) {
     unsigned effect = file == NONE ? 0 : strike(OPEN);
     if (effect)
         return fail(effect);
-    pthread_mutex_lock(&order);
+    enter();
     int is_new = file != NONE && flags & O_CREAT && access(path, F_OK) != 0;
     int descriptor = real_open(path, flags, mode);
     if (is_new && descriptor >= 0)
         note(OPEN, file, 0, 0, 0);
-    pthread_mutex_unlock(&order);
+    leave();
     return descriptor;
 }
 
@@ -207,10 +222,23 @@ int unlink(const char *path) {
     unsigned effect = file == NONE ? 0 : strike(UNLINK);
     if (effect)
         return fail(effect);
-    pthread_mutex_lock(&order);
+    enter();
     int done = syscall(SYS_unlinkat, AT_FDCWD, path, 0);
     if (file != NONE && done == 0)
         note(UNLINK, file, 0, 0, 0);
+    leave();
+    return done;
+}
+
+int rename(const char *from, const char *to) {
+    enum file file = file_named(from);
+    unsigned effect = file == NONE ? 0 : strike(UNLINK);
+    if (effect)
+        return fail(effect);
+    pthread_mutex_lock(&order);
+    int done = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (file != NONE && done == 0)
+        note(RENAME, file, file_named(to), 0, 0);
     pthread_mutex_unlock(&order);
     return done;
 }
@@ -228,12 +256,18 @@ void *mmap(void *at, size_t length, int access, int flags, int descriptor, off_t
     return mmap64(at, length, access, flags, descriptor, offset);
 }
 
-/* Before it is sent: whoever has the answer may rely on all that is recorded before it. */
+static int begins(const void *bytes, size_t count, const char *text) {
+    return count >= strlen(text) && memcmp(bytes, text, strlen(text)) == 0;
+}
+
+/* Before it is sent: whoever has it may rely on all that is recorded before it. */
 ssize_t send(int descriptor, const void *bytes, size_t count, int flags) {
-    if (record >= 0 && count > 12 && memcmp(bytes, "HTTP/1.1 200", 12) == 0) {
-        pthread_mutex_lock(&order);
-        note(ANSWER, DATABASE, 0, bytes, count);
-        pthread_mutex_unlock(&order);
+    int is_answer = begins(bytes, count, "HTTP/1.1 200");
+    int is_message = begins(bytes, count, "POST ") || begins(bytes, count, "{\"type\":\"order.changed\"");
+    if (record >= 0 && (is_answer || is_message)) {
+        enter();
+        note(is_answer ? ANSWER : MESSAGE, DATABASE, 0, bytes, count);
+        leave();
     }
     return syscall(SYS_sendto, descriptor, bytes, count, flags, 0, 0);
 }

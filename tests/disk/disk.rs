@@ -60,22 +60,27 @@ pub(crate) enum Step {
     Sync(usize),
     Make(usize),
     Unlink(usize),
+    Rename(usize, usize),
     SyncFolder,
     /// About to be sent.
     Answer(String),
+    /// A part of a message to the shop, about to be sent.
+    Message(String),
 }
 
 /// What follows the database's name.
-pub(crate) const ENDINGS: [&str; 3] = ["", "-wal", "-journal"];
+pub(crate) const ENDINGS: [&str; 4] = ["", "-wal", "-journal", ".new"];
 
 // The numbers of `disk.c`.
-const FOLDER: usize = 4;
+const FOLDER: usize = 5;
 const WRITE: usize = 1;
 const SYNC: usize = 2;
 const TRUNCATE: usize = 5;
 const MADE: usize = 6;
 const UNLINK: usize = 7;
 const ANSWER: usize = 21;
+const RENAME: usize = 22;
+const MESSAGE: usize = 23;
 
 /// The disk of one setup.
 pub(crate) struct Disk {
@@ -131,7 +136,7 @@ impl Disk {
                 u64::from_ne_bytes(head[place * 8..place * 8 + 8].try_into().unwrap()) as usize
             };
             let (what, file, offset, length) = (number(0), number(1), number(2), number(3));
-            let has_bytes = matches!(what, WRITE | ANSWER);
+            let has_bytes = matches!(what, WRITE | ANSWER | MESSAGE);
             let (bytes, after) = after.split_at(if has_bytes { length } else { 0 });
             steps.push(match what {
                 WRITE => Step::Write(file, offset, bytes.to_vec()),
@@ -140,7 +145,9 @@ impl Disk {
                 TRUNCATE => Step::Truncate(file, offset),
                 MADE => Step::Make(file),
                 UNLINK => Step::Unlink(file),
+                RENAME => Step::Rename(file, offset),
                 ANSWER => Step::Answer(String::from_utf8(bytes.to_vec()).unwrap()),
+                MESSAGE => Step::Message(String::from_utf8(bytes.to_vec()).unwrap()),
                 _ => panic!("a step of kind {what}"),
             });
             rest = after;

@@ -52,7 +52,9 @@ fn after_a_power_cut_every_delivery_that_was_acknowledged_is_there() {
             | Step::Sync(_)
             | Step::Make(_)
             | Step::Unlink(_)
+            | Step::Rename(..)
             | Step::SyncFolder => files.take(step),
+            Step::Message(_) => {}
         }
     }
     assert_eq!(answered.len(), DELIVERIES);
@@ -92,7 +94,7 @@ fn request_id(answer: &str) -> String {
 
 /// What of the unsynced changes the disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reached {
+pub(crate) enum Reached {
     Nothing,
     All,
     /// Any of them, and of the last one any sectors.
@@ -110,20 +112,21 @@ struct Content {
 
 /// Files by number, and their names as the folder has them now and as it was last synced.
 #[derive(Default)]
-struct Files {
+pub(crate) struct Files {
     contents: Vec<Content>,
     names: [Option<usize>; ENDINGS.len()],
     synced_names: [Option<usize>; ENDINGS.len()],
 }
 
 impl Files {
-    fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Make(file) => {
                 self.names[*file] = Some(self.contents.len());
                 self.contents.push(Content::default());
             }
             Step::Unlink(file) => self.names[*file] = None,
+            Step::Rename(from, to) => self.names[*to] = self.names[*from].take(),
             Step::SyncFolder => self.synced_names = self.names,
             Step::Sync(file) => {
                 let content = self.content(*file);
@@ -134,7 +137,7 @@ impl Files {
             Step::Write(file, ..) | Step::Truncate(file, _) => {
                 self.content(*file).since.push(step.clone());
             }
-            Step::Answer(_) => {}
+            Step::Answer(_) | Step::Message(_) => {}
         }
     }
 
@@ -142,7 +145,7 @@ impl Files {
         &mut self.contents[self.names[file].unwrap()]
     }
 
-    fn leave_in(&self, folder: &Path, reached: Reached, chance: &mut Chance) {
+    pub(crate) fn leave_in(&self, folder: &Path, reached: Reached, chance: &mut Chance) {
         for file in fs::read_dir(folder).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
@@ -178,7 +181,13 @@ fn apply(bytes: &mut Vec<u8>, change: &Step) {
             bytes[*offset..end].copy_from_slice(written);
         }
         Step::Truncate(_, length) => bytes.resize(*length, 0),
-        Step::Sync(_) | Step::Make(_) | Step::Unlink(_) | Step::SyncFolder | Step::Answer(_) => {}
+        Step::Sync(_)
+        | Step::Make(_)
+        | Step::Unlink(_)
+        | Step::Rename(..)
+        | Step::SyncFolder
+        | Step::Answer(_)
+        | Step::Message(_) => {}
     }
 }
 
@@ -196,7 +205,7 @@ fn tear(bytes: &mut Vec<u8>, change: &Step, chance: &mut Chance) {
 }
 
 /// The same numbers at each run (<https://en.wikipedia.org/wiki/Xorshift>).
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -206,7 +215,7 @@ impl Chance {
         self.0
     }
 
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         (self.next() % most as u64) as usize
     }
 

@@ -554,7 +554,10 @@ pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
-    request += &format!("Content-Length: {}\r\n\r\n", body.len());
+    request += &format!(
+        "Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     [request.as_bytes(), body].concat()
 }
 
@@ -607,6 +610,20 @@ pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Value)) -> String {
     });
     change(&mut event);
     event.to_string()
+}
+
+/// An event that refunds all of what paid it.
+pub(crate) fn refunded(name: &str) -> String {
+    json!({
+        "id": format!("evt_refund_{name}"), "object": "event", "type": "charge.refunded",
+        "api_version": "2026-10-28.endive", "created": 1_792_999_999, "livemode": false,
+        "data": {"object": {
+            "id": format!("ch_{name}"), "object": "charge", "payment_intent": format!("pi_{name}"),
+            "amount": 2500, "amount_captured": 2500, "amount_refunded": 2500, "currency": "eur",
+            "captured": true, "paid": true, "refunded": true, "status": "succeeded",
+        }},
+    })
+    .to_string()
 }
 
 /// An event that tells nothing of orders.

@@ -21,10 +21,12 @@ mod caddy;
 mod first_payment;
 mod nginx;
 mod notify;
+mod openapi;
 mod page;
 mod promtool;
 mod proxy;
 mod sdk_signing;
+mod shells;
 mod stripe_client;
 
 mod vectors;

@@ -39,12 +39,24 @@ const tasks = {
     const intent = await stripe.paymentIntents.retrieve(input.intent);
     const charge = await stripe.charges.retrieve(input.charge);
     const endpoints = await stripe.webhookEndpoints.list({ limit: 100 });
+    const made = await stripe.webhookEndpoints.create({
+      url: 'https://shop.example.com/stripe/webhook',
+      enabled_events: ['checkout.session.completed', 'charge.refunded'],
+      api_version: '2026-10-28.endive',
+      description: 'à & b',
+    }, { idempotencyKey: 'k2' });
+    const changed = await stripe.webhookEndpoints.update(made.id, {
+      enabled_events: ['*'], disabled: false,
+    }, { idempotencyKey: 'k3' });
+    const deleted = await stripe.webhookEndpoints.del(made.id);
     return {
       session: [session.id, session.status, session.amount_total, again.id],
       lists: [filtered, older, refunds, endpoints].map(
         (list) => list.data.map((object) => object.id)),
       payment: [intent.id, intent.status, charge.id, charge.amount_refunded],
       endpoint: [endpoints.data[0].url, endpoints.data[0].status],
+      made: [made.secret.slice(0, 6), made.api_version, made.enabled_events,
+        changed.secret ?? null, changed.enabled_events, changed.status, deleted.deleted],
     };
   },
 

@@ -52,12 +52,36 @@ def calls():
     intent = api.payment_intents.retrieve(given["intent"])
     charge = api.charges.retrieve(given["charge"])
     endpoints = api.webhook_endpoints.list({"limit": 100})
+    made = api.webhook_endpoints.create(
+        {
+            "url": "https://shop.example.com/stripe/webhook",
+            "enabled_events": ["checkout.session.completed", "charge.refunded"],
+            "api_version": "2026-10-28.endive",
+            "description": "à & b",
+        },
+        {"idempotency_key": "k2"},
+    )
+    changed = api.webhook_endpoints.update(
+        made.id,
+        {"enabled_events": ["*"], "disabled": False},
+        {"idempotency_key": "k3"},
+    )
+    deleted = api.webhook_endpoints.delete(made.id)
     lists = [filtered, older, refunds, endpoints]
     return {
         "session": [session.id, session.status, session.amount_total, again.id],
         "lists": [[thing.id for thing in things.data] for things in lists],
         "payment": [intent.id, intent.status, charge.id, charge.amount_refunded],
         "endpoint": [endpoints.data[0].url, endpoints.data[0].status],
+        "made": [
+            made.secret[:6],
+            made.api_version,
+            made.enabled_events,
+            getattr(changed, "secret", None),
+            changed.enabled_events,
+            changed.status,
+            deleted.deleted,
+        ],
     }
 
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use paidup::base::id::{IdempotencyKey, OrderId, StripeId, UnixSeconds};
 use paidup::config::stripe::StripeConfig;
-use paidup::stripe::client::{EventsQuery, NewSession, StripeApi};
+use paidup::stripe::client::{EventsQuery, NewEndpoint, NewSession, StripeApi};
 use paidup::stripe::error::Call;
 use paidup::truth::money::Money;
 use paidup::truth::new_order::{Item, Line};
@@ -29,7 +29,7 @@ fn our_requests_are_those_of_stripes_own_libraries_field_for_field() {
         shop.stripe.requests().iter().map(Comparable::of).collect()
     };
     let (node_sent, python_sent) = (comparable(&node), comparable(&python));
-    assert_eq!(node_sent.len(), 8);
+    assert_eq!(node_sent.len(), 11);
     assert_eq!(comparable(&ours), node_sent);
     assert_eq!(python_sent, node_sent);
 
@@ -42,6 +42,19 @@ fn our_requests_are_those_of_stripes_own_libraries_field_for_field() {
     assert_eq!(
         node_learned["endpoint"],
         json!(["https://shop.example.com/stripe", "enabled"])
+    );
+    // The secret is told once.
+    assert_eq!(
+        node_learned["made"],
+        json!([
+            "whsec_",
+            "2026-10-28.endive",
+            ["checkout.session.completed", "charge.refunded"],
+            null,
+            ["*"],
+            "enabled",
+            true
+        ])
     );
     let lengths: Vec<usize> = node_learned["lists"]
         .as_array()
@@ -402,6 +415,15 @@ impl Shop {
         api.read(Call::ReadIntent, &intent).unwrap();
         api.read(Call::ReadCharge, &id(&self.charge)).unwrap();
         api.webhook_endpoints().unwrap();
+        let endpoint = NewEndpoint {
+            url: "https://shop.example.com/stripe/webhook",
+            enabled_events: &["checkout.session.completed", "charge.refunded"],
+            description: "à & b",
+        };
+        let key = |text: &str| IdempotencyKey::parse(text).unwrap();
+        let made = api.create_endpoint(&endpoint, &key("k2")).unwrap();
+        api.update_endpoint(&made.id, &["*"], &key("k3")).unwrap();
+        api.delete_endpoint(&made.id).unwrap();
     }
 }
 

@@ -21,6 +21,8 @@ use paidup::truth::reading::Reading;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::hints;
+
 const SECRET: &str = "whsec_command_line";
 
 // ── Words and exit codes ────────────────────────────────────────────────────────────────────────
@@ -243,7 +245,8 @@ fn a_missing_database_is_named_and_not_made() {
         let done = shop.run(words);
         assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{words}");
         assert!(
-            done.stderr.contains("missing.db: there is no database"),
+            done.stderr.contains("there is no database at ")
+                && done.stderr.contains("missing.db. "),
             "{}",
             done.stderr
         );
@@ -795,11 +798,13 @@ struct Done {
 
 impl From<Output> for Done {
     fn from(output: Output) -> Done {
-        Done {
+        let done = Done {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        };
+        hints::paste(&format!("{}{}", done.stdout, done.stderr));
+        done
     }
 }
 

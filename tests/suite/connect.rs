@@ -1,6 +1,8 @@
 //! `paidup connect`, the real binary, against the stand-in for Stripe.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -8,11 +10,14 @@ use std::time::Duration;
 
 use paidup::store::Store;
 use paidup::truth::kind::wanted;
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fake_stripe::{FakeStripe, Fault, KEY};
 use crate::harness::{Service, Setup, delivery, event, eventually, paid, post, sign};
+use crate::hints;
 
 const URL: &str = "https://shop.example.com/stripe/webhook";
 const CREATE: &str = "POST /v1/webhook_endpoints";
@@ -85,6 +90,41 @@ fn a_new_shop_gets_an_endpoint_and_a_server_that_verifies_what_it_delivers() {
     let said = shop.does(&["connect"]);
     assert!(said.contains("has every event that is needed"), "{said}");
     assert_eq!(shop.endpoints().len(), 1);
+}
+
+#[test]
+fn a_key_that_is_typed_is_used_once_and_neither_shown_nor_stored() {
+    let shop = Shop::open("");
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let name = ptsname(&keyboard, Vec::new()).unwrap();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(OFlags::NOCTTY.bits().cast_signed());
+    let terminal = options.open(name.to_str().unwrap()).unwrap();
+    let mut command = shop.command(&["connect"]);
+    command.env_remove("STRIPE_SECRET_KEY").stdin(terminal);
+    let mut child = command.spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let mut asks = |question: &str| {
+        let mut asked = vec![0; question.len()];
+        stderr.read_exact(&mut asked).unwrap();
+        assert_eq!(String::from_utf8(asked).unwrap(), question);
+    };
+    let mut keyboard = File::from(keyboard);
+    asks("Stripe key with Webhook Endpoints: Write (not shown, not stored; Enter ends it): ");
+    writeln!(keyboard, "{KEY}").unwrap();
+    asks("\nDo it? [y/N] ");
+    assert_eq!(shop.endpoints(), Vec::<Value>::new());
+    keyboard.write_all(b"y\n").unwrap();
+    let said = said(&child.wait_with_output().unwrap());
+    assert!(said.contains("The key was not stored"), "{said}");
+    assert_eq!(shop.endpoints().len(), 1);
+    assert!(
+        !said.contains("sk_test") && !shop.text().contains("sk_test"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -467,5 +507,7 @@ fn deliver(service: &Service, secret: &str, name: &str) -> u16 {
 
 fn said(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).unwrap()
+    let both = String::from_utf8(both).unwrap();
+    hints::paste(&both);
+    both
 }

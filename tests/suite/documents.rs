@@ -1,6 +1,8 @@
 //! No document shows a command that nobody runs (tests/box runs them), and each tells an operator to
 //! subscribe to the event types that the table of them names.
 
+use std::process::Command;
+
 use paidup::truth::kind::{KINDS, Need};
 
 #[path = "../box/documented.rs"]
@@ -67,4 +69,22 @@ fn types_in(text: &str) -> Vec<&'static str> {
 fn needed(is_wanted: impl Fn(Need) -> bool) -> Vec<&'static str> {
     let wanted = KINDS.iter().filter(|kind| is_wanted(kind.need));
     wanted.map(|kind| kind.name).collect()
+}
+
+#[test]
+fn documents_and_manual_page_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let readme = include_str!("../../README.md");
+    let tarball = format!("paidup-{version}-x86_64.tar.gz");
+    assert!(readme.contains(&tarball), "README: {tarball}");
+    let changes = include_str!("../../CHANGELOG.md");
+    let newest = changes.lines().find_map(|line| line.strip_prefix("## "));
+    let (newest, day) = newest.unwrap().split_once(" — ").unwrap();
+    assert_eq!(newest, version, "CHANGELOG");
+    let paidup = Command::new(env!("CARGO_BIN_EXE_paidup"))
+        .arg("man")
+        .output();
+    let manual = String::from_utf8(paidup.unwrap().stdout).unwrap();
+    let head = format!(".TH PAIDUP 1 \"{day}\" \"paidup {version}\" ");
+    assert!(manual.contains(&head), "{head}");
 }

@@ -91,7 +91,7 @@ fn who_may_not_read_the_settings_gets_the_command_to_paste() {
 }
 
 struct Machine {
-    setup: Setup,
+    _setup: Setup,
     /// With the program, where everybody can reach it.
     folder: TempDir,
 }
@@ -113,7 +113,10 @@ impl Machine {
             setup.database().display()
         );
         fs::write(folder.path().join("paidup.env"), text).unwrap();
-        Some(Machine { setup, folder })
+        Some(Machine {
+            _setup: setup,
+            folder,
+        })
     }
 
     fn run(&self, mode: &str, wrapper: &[&str], words: &str) -> (i32, String, String) {

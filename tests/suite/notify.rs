@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::receiver::{Receiver, Reply};
-use crate::harness::{Service, Setup, changed, document, eventually, get, paid};
+use crate::harness::{Service, Setup, changed, document, eventually, get, paid, refunded};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
@@ -37,19 +37,6 @@ fn all_well() -> (Setup, Service, Receiver, Service) {
     let server = setup.start();
     let notify = notify(&setup);
     (setup, server, receiver, notify)
-}
-
-fn refunded(name: &str) -> String {
-    json!({
-        "id": format!("evt_refund_{name}"), "object": "event", "type": "charge.refunded",
-        "api_version": "2026-10-28.endive", "created": 1_792_999_999, "livemode": false,
-        "data": {"object": {
-            "id": format!("ch_{name}"), "object": "charge", "payment_intent": format!("pi_{name}"),
-            "amount": 2500, "amount_captured": 2500, "amount_refunded": 2500, "currency": "eur",
-            "captured": true, "paid": true, "refunded": true, "status": "succeeded",
-        }},
-    })
-    .to_string()
 }
 
 #[test]
@@ -560,6 +547,43 @@ fn a_name_is_told_by_one_process_and_another_name_by_another() {
     let ids = [&receiver, &phone]
         .map(|receiver| receiver.shop.heard()[0].header("webhook-id").to_owned());
     assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_destination_that_is_no_longer_wanted_is_forgotten_once_its_process_has_ended() {
+    let (setup, server, receiver, _notify) = all_well();
+    let other = setup
+        .again()
+        .set("NOTIFY_NAME", "phone")
+        .set("NOTIFY_URL", "http://127.0.0.1:9/");
+    let mut phone = notify(&other);
+    server.accepts(paid("a"), "applied");
+    let status = || setup.run(&["notify", "status"]).1;
+    eventually("one has heard, the other has not", || {
+        status().contains("; failing since") && receiver.shop.row("ord_a") == "paid"
+    });
+    let forget = ["notify", "forget", "phone"];
+    let (code, said) = setup.run(&forget);
+    assert!(code == 1 && said.contains("is being told now"), "{said}");
+    phone.signal(Signal::TERM);
+    assert!(phone.wait().success());
+    assert!(status().contains("phone: 1 order not heard"));
+    assert!(setup.run(&["check"]).1.contains("notify forget phone"));
+    let waiting = || server.admin_get("/metrics").body.contains(r#"="phone"}"#);
+    assert!(waiting());
+    let (code, said) = setup.run(&forget);
+    assert_eq!(code, 0, "{said}");
+    eventually("the metrics name it no more", || !waiting());
+    assert_eq!(status(), "shop: has heard everything\n");
+    assert_eq!(setup.run(&forget).0, 1, "it is unknown by now");
+    assert_eq!(setup.run(&forget[..2]).0, 2);
+    // Under its name, another one begins with what changes from then on.
+    let receiver = Receiver::start(|_| Reply::Status(200));
+    let other = other.again().set("NOTIFY_URL", &receiver.url());
+    let _phone = notify(&other);
+    server.accepts(paid("b"), "applied");
+    eventually("it is told", || receiver.shop.row("ord_b") == "paid");
+    assert_eq!(receiver.shop.row("ord_a"), "");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which quarter of an hour money counts in: when Stripe took it, gave it back, or lost it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use paidup::base::id::UnixSeconds;
 use paidup::store::Store;
@@ -17,7 +18,7 @@ const SALE: i64 = 1_795_500_000;
 struct Shop {
     store: Store,
     events: usize,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Shop {
@@ -26,15 +27,19 @@ impl Shop {
         Shop {
             store: Store::open(&folder.path().join("paidup.db")).unwrap(),
             events: 0,
-            _folder: folder,
+            folder,
         }
     }
 
     /// An event made `hours` after the sale.
     fn tell(&mut self, hours: i64, kind: &str, object: &Value) {
+        self.record(SALE + hours * HOUR, kind, object);
+    }
+
+    fn record(&mut self, at: i64, kind: &str, object: &Value) {
         self.events += 1;
         let event = json!({"id": format!("evt_{}", self.events), "type": kind,
-            "created": SALE + hours * HOUR, "data": {"object": object}});
+            "created": at, "data": {"object": object}});
         let delivery = Delivery {
             event: Event::from_json(&event.to_string(), &Reading::default()).unwrap(),
             sha256: [7; 32],
@@ -191,4 +196,275 @@ fn takings_that_are_not_what_the_orders_say_are_found() {
     let found = Store::open(&path).unwrap().disagreements().unwrap();
     let expected = "the takings in \"eur\" from 2026-11-24T06:00:00Z lack 0 orders, 1 taken, 0 refunded and 0 lost";
     assert_eq!(found, [expected]);
+}
+
+// ── What people are shown ───────────────────────────────────────────────────────────────────────
+
+impl Shop {
+    /// A sale of 10.00 at that time, by Stripe's clock.
+    fn sell(&mut self, at: i64) {
+        self.events += 1;
+        let number = self.events;
+        let session = json!({"id": format!("cs_{number}"), "mode": "payment", "payment_status": "paid",
+            "client_reference_id": format!("ord_{number}"), "amount_total": 1000, "currency": "eur",
+            "payment_intent": format!("pi_{number}")});
+        self.record(at, "checkout.session.completed", &session);
+    }
+
+    /// What the program prints in that time zone.
+    fn paidup(&self, zone: &str, words: &str) -> String {
+        let out = Command::new(env!("CARGO_BIN_EXE_paidup"))
+            .args(words.split_whitespace())
+            .env_clear()
+            .env("DATABASE_PATH", self.folder.path().join("paidup.db"))
+            .env("TZ", zone)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(out.stderr).unwrap();
+        assert!(
+            out.status.success() && errors.is_empty(),
+            "{words}: {errors}"
+        );
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Period, orders, taken, refunded, lost and kept of each row, as `--csv` has them.
+    fn report(&self, zone: &str, words: &str) -> Vec<String> {
+        let text = self.paidup(zone, &format!("report --csv {words}"));
+        let rows = text.lines().skip(1);
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split(',').collect();
+            [&cells[0..1], &cells[3..8]].concat().join(" ")
+        })
+        .collect()
+    }
+
+    /// What the rows of the export add up to, by kind, in minor units.
+    fn exported(&self, zone: &str, words: &str) -> BTreeMap<String, i64> {
+        let text = self.paidup(zone, &format!("orders export --csv {words}"));
+        let mut sums = BTreeMap::new();
+        for row in text.lines().skip(1) {
+            let cells: Vec<&str> = row.split(',').collect();
+            *sums.entry(cells[3].to_owned()).or_default() += cells[6].parse::<i64>().unwrap();
+        }
+        sums
+    }
+}
+
+#[test]
+fn a_sale_just_before_midnight_is_of_the_right_day_month_and_year() {
+    // 31 December 2026, 23:50.
+    for (zone, at) in [
+        ("Europe/Berlin", 1_798_757_400),
+        ("Asia/Kathmandu", 1_798_740_300),
+        ("America/New_York", 1_798_779_000),
+    ] {
+        let mut shop = Shop::open();
+        shop.sell(at);
+        shop.sell(at + 15 * 60);
+        let [old, new] =
+            ["2026-12", "2027-01"].map(|month| format!("{month} 1 10.00 0.00 0.00 10.00"));
+        assert_eq!(shop.report(zone, "--by month"), [old, new], "{zone}");
+        let day = ["2026-12-31 1 10.00 0.00 0.00 10.00"];
+        assert_eq!(shop.report(zone, "--month 2026-12"), day, "{zone}");
+        let year = shop.exported(zone, "--since 2026-01 --until 2026-12");
+        assert_eq!(year["taken"], 1000, "{zone}");
+        let text = shop.paidup(zone, "orders list");
+        assert!(
+            text.contains("2026-12-31 23:") && text.contains("2027-01-01 00:05:00"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_day_of_23_or_of_25_hours_has_them_all() {
+    const HOURS: [(&str, i64, i64); 2] = [
+        ("2026-03-29", 1_774_738_800, 23),
+        ("2026-10-25", 1_792_879_200, 25),
+    ];
+    for (day, midnight, hours) in HOURS {
+        let mut shop = Shop::open();
+        for hour in -1..=hours {
+            shop.sell(midnight + hour * HOUR);
+        }
+        let rows = shop.report("Europe/Berlin", &format!("--month {}", &day[..7]));
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        let all = format!("{day} {hours} {hours}0.00 0.00 0.00 {hours}0.00");
+        assert_eq!(rows[1], all);
+        let sum = shop.exported("Europe/Berlin", &format!("--since {day} --until {day}"));
+        assert_eq!(sum["taken"], hours * 1000);
+    }
+}
+
+#[test]
+fn a_month_with_late_refunds_is_the_sum_of_the_export() {
+    const DAY: i64 = 24;
+    let mut shop = Shop::open();
+    // 24 November: a sale, of which 10.00 go back in December, 5.00 in January; and these come back.
+    shop.pay(0, "ord_1", "1");
+    shop.refund(20 * DAY, 20 * DAY, "re_1", 1000, "succeeded");
+    shop.refund(80 * DAY, 45 * DAY, "re_2", 500, "succeeded");
+    shop.refund(81 * DAY, 45 * DAY, "re_2", 500, "failed");
+    // Another is lost in December, and a third is never paid.
+    shop.pay(DAY, "ord_2", "2");
+    let lost = json!({"id": "du_2", "status": "lost", "charge": "ch_2", "payment_intent": "pi_2",
+        "amount": 2500, "currency": "eur"});
+    shop.tell(21 * DAY, "charge.dispute.closed", &lost);
+    let open = json!({"id": "cs_3", "mode": "payment", "payment_status": "unpaid",
+        "client_reference_id": "ord_3", "amount_total": 700, "currency": "eur"});
+    shop.tell(22 * DAY, "checkout.session.completed", &open);
+
+    let months = [
+        "2026-11 2 50.00 0.00 0.00 50.00",
+        "2026-12 0 0.00 10.00 25.00 -35.00",
+        "2027-01 0 0.00 5.00 0.00 -5.00",
+        "2027-02 0 0.00 -5.00 0.00 5.00",
+    ];
+    assert_eq!(shop.report("Asia/Kathmandu", ""), months);
+    for (month, taken, refunded, lost) in [
+        ("2026-11", Some(5000), None, None),
+        ("2026-12", None, Some(-1000), Some(-2500)),
+        ("2027-01", None, Some(-500), None),
+        ("2027-02", None, Some(500), None),
+    ] {
+        let sums = shop.exported(
+            "Asia/Kathmandu",
+            &format!("--since {month} --until {month}"),
+        );
+        let of = |kind: &str| sums.get(kind).copied();
+        assert_eq!(
+            (of("taken"), of("refunded"), of("lost")),
+            (taken, refunded, lost),
+            "{month}"
+        );
+    }
+    let all = shop.exported("UTC", "");
+    assert_eq!(all.values().sum::<i64>(), 1500);
+    assert_eq!(all["none"], 0);
+    assert_eq!(shop.exported("UTC", "--status processing").len(), 1);
+}
+
+#[test]
+fn an_export_goes_on_after_each_of_its_rows_and_no_id_is_a_formula() {
+    let mut shop = Shop::open();
+    for (number, name) in ["ord_1", "=1+1", "a,\"b\"", "@x", "-1"].iter().enumerate() {
+        shop.pay(0, name, &number.to_string());
+    }
+    shop.refund(30, 30, "re_1", 2500, "succeeded");
+    let text = shop.paidup("UTC", "orders export");
+    assert!(
+        text.split("\r\n").count() == 8
+            && text.contains("2026-11-24T06:00:00+00:00,'=1+1,taken,25.00,EUR,2500,refunded,"),
+        "{text}"
+    );
+    assert!(
+        text.contains(",'@x,") && text.contains(",'-1,") && text.contains(",\"a,\"\"b\"\"\","),
+        "{text}"
+    );
+    let rows: Vec<&str> = text.split_inclusive("\r\n").collect();
+    for (place, row) in rows.iter().enumerate().skip(1) {
+        let cursor = row.trim_end().rsplit(',').next().unwrap();
+        let rest = shop.paidup("UTC", &format!("orders export --after {cursor}"));
+        let rest: Vec<&str> = rest.split_inclusive("\r\n").skip(1).collect();
+        assert_eq!(rest, rows[place + 1..], "{cursor}");
+    }
+    // Numbers are signed, times are UTC for programs.
+    let json = shop.paidup("Asia/Kathmandu", "orders export --json --name =");
+    let rows: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        (&rows[1]["at"], &rows[1]["amount"]),
+        (&json!("2026-11-25T12:00:00Z"), &json!(-2500))
+    );
+}
+
+#[test]
+fn a_list_goes_on_where_it_ended_whatever_is_wanted() {
+    let mut shop = Shop::open();
+    // Told in another order than they were paid in.
+    for number in [5, 1, 9, 3, 7, 2, 8, 4, 6, 0] {
+        shop.pay(number, &format!("ord_{number}"), &number.to_string());
+    }
+    let refund = json!({"id": "re_5", "amount": 500, "status": "succeeded", "charge": "ch_5",
+        "payment_intent": "pi_5", "created": SALE});
+    shop.tell(20, "refund.created", &refund);
+    let dispute = json!({"id": "du_6", "status": "needs_response", "charge": "ch_6",
+        "payment_intent": "pi_6"});
+    shop.tell(21, "charge.dispute.created", &dispute);
+    shop.pay(22, "ord_7", "77");
+
+    for (words, expected) in [
+        ("", "9 8 7 6 5 4 3 2 1 0"),
+        ("--status paid", "9 8 7 6 4 3 2 1 0"),
+        ("--status partially_refunded", "5"),
+        ("--flagged", "7 6"),
+        ("--flagged --status refunded", ""),
+        (
+            "--since 2026-11-24T08:00:00Z --until 2026-11-24T11:00:00Z",
+            "4 3 2",
+        ),
+        ("--status paid --since 2026-11-24T11:00:00Z", "9 8 7 6"),
+    ] {
+        let (mut found, mut place) = (Vec::new(), String::new());
+        for _ in 0..20 {
+            let list = shop.paidup(
+                "UTC",
+                format!("orders list --limit 2 {words} {place}").trim_end(),
+            );
+            let ids = list.lines().filter_map(|line| line.strip_prefix("ord_"));
+            found.extend(ids.map(|line| line[..1].to_owned()));
+            // The hint is pasted.
+            let Some((_, hint)) = list.split_once("There are more: `paidup ") else {
+                break;
+            };
+            let hint = hint.trim().trim_end_matches('`');
+            place = hint[hint.find("--before").unwrap()..].to_owned();
+        }
+        assert_eq!(found.join(" "), expected, "{words}");
+    }
+    let named = shop.paidup("UTC", "orders list --name ord_3");
+    assert_eq!(named.lines().count(), 2, "{named}");
+    let named = shop.paidup("UTC", "orders list --name ord_ --limit 1");
+    assert!(
+        named.contains("\nord_0 ") && named.contains("write more of the id"),
+        "{named}"
+    );
+    let list = shop.paidup("Asia/Kathmandu", "orders list --status partially_refunded");
+    let row = "ord_5  partially_refunded  25.00 EUR, 5.00 EUR back  2026-11-24 16:45:00 +05:45";
+    assert!(list.contains(row), "{list}");
+}
+
+/// However many orders there are, none of these reads or sorts them all.
+#[test]
+fn every_list_has_its_index() {
+    let shop = Shop::open();
+    let db = rusqlite::Connection::open(shop.folder.path().join("paidup.db")).unwrap();
+    let plan = |sql: &str| {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let rows = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>().join("\n")
+    };
+    for (is, index) in [
+        (
+            "status = 'paid' AND created >= 1 AND (created, id) < (5, 1)",
+            "orders_by_status",
+        ),
+        (
+            "(flags <> '' OR dispute = 'open') AND created >= 1 AND (created, id) < (5, 1)",
+            "orders_flagged",
+        ),
+    ] {
+        let sql = format!(
+            "SELECT name FROM orders INDEXED BY {index} WHERE {is} ORDER BY created DESC, id DESC LIMIT 5"
+        );
+        let plan = plan(&sql);
+        assert!(
+            plan.contains("SEARCH") && plan.contains("created<") && !plan.contains("TEMP B-TREE"),
+            "{plan}"
+        );
+    }
 }
