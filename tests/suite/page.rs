@@ -366,7 +366,7 @@ fn a_look_that_takes_two_seconds_is_ended_with_a_hint() {
 #[test]
 fn without_a_database_the_page_says_so() {
     let setup = Setup::new();
-    let page = Page::start(setup.again().set("PAGE_ADDR", "127.0.0.1:0"));
+    let page = Page::start(&setup.again().set("PAGE_ADDR", "127.0.0.1:0"));
     let answer = page.get("/");
     assert_eq!(answer.status, 503);
     assert!(
@@ -436,7 +436,7 @@ struct Attack {
     act: fn(&PathBuf) -> Vec<UnixStream>,
 }
 
-/// Those of the report on tiny_http 0.12 that a client of a Unix socket can make.
+/// Those of the report on `tiny_http` 0.12 that a client of a Unix socket can make.
 const ATTACKS: &[Attack] = &[
     Attack {
         name: "the page is back after a body of 100 TB is promised",
@@ -570,7 +570,7 @@ impl Shop {
     fn on_a_port(&self, vars: &[(&str, &str)]) -> Page {
         let hosted = vars.iter().any(|(name, _)| *name == "PAGE_HOSTS");
         let setup = self.setup(vars).set("PAGE_ADDR", "127.0.0.1:0");
-        Page::start(if hosted {
+        Page::start(&if hosted {
             setup.set("PAGE_PASSWORD", PASSWORD)
         } else {
             setup
@@ -600,7 +600,7 @@ struct Page {
 }
 
 impl Page {
-    fn start(setup: Setup) -> Page {
+    fn start(setup: &Setup) -> Page {
         let process = setup.start_with(&["page"]);
         let words = process.words();
         let key = words
@@ -614,7 +614,7 @@ impl Page {
         }
     }
 
-    fn at(process: Service, path: &PathBuf) -> Page {
+    fn at(process: Service, path: &std::path::Path) -> Page {
         Page {
             process,
             path: Some(path.to_owned()),
