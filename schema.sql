@@ -213,3 +213,10 @@ CREATE TABLE chore (
     name TEXT PRIMARY KEY,                       -- backup, check, prune
     at   INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- What `paidup doctor` has found last, for the page that shows it.
+CREATE TABLE examination (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    at       INTEGER NOT NULL,
+    findings TEXT NOT NULL                       -- as `paidup doctor --json` has them, in an array
+);

@@ -9,13 +9,13 @@
 //! Each room may use those on the lines below its own:
 //!
 //! ```text
-//! command              what can be asked for on the command line
-//! api, serve, notify   answers the shop; receives from Stripe; tells the shop    ureq
-//! stripe               Stripe's API as its client                                ureq
-//! http, store          how requests come in; the SQLite file, all SQL            httparse, socket2; rusqlite
-//! config               the environment variables                                 ureq
-//! host, truth          this machine; what is true of an order, no I/O            rustix, listenfd, env_logger, tz-rs
-//! base                 words that every room uses                                base64
+//! command                    what can be asked for on the command line
+//! api, serve, notify, page   answers the shop; receives from Stripe; tells the shop; shows people    ureq; tiny_http, askama
+//! stripe                     Stripe's API as its client                                              ureq
+//! http, store                how requests come in; the SQLite file, all SQL                          httparse, socket2; rusqlite
+//! config                     the environment variables                                               ureq
+//! host, truth                this machine; what is true of an order, no I/O                          rustix, listenfd, env_logger, tz-rs
+//! base                       words that every room uses                                              base64
 //! ```
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod config;
 pub mod host;
 pub mod http;
 pub mod notify;
+pub mod page;
 pub mod serve;
 pub mod store;
 pub mod stripe;

@@ -5,4 +5,4 @@ mod orders;
 pub mod process;
 mod query;
 mod replies;
-pub mod token;
+mod token;

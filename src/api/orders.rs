@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::query::{Query, decoded};
 use crate::api::replies::{failed, invalid};
-use crate::api::token::Gate;
+use crate::api::token;
 use crate::base::id::UnixSeconds;
 use crate::base::log_line::{LogFields, LogText, Message};
 use crate::base::time;
@@ -18,6 +18,7 @@ use crate::config::api::ApiConfig;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::http::exchange::{App, HEALTH, METRICS, Reply, Request};
+use crate::http::gate::Gate;
 use crate::http::metrics::{OTHER, RequestCounters, Series};
 use crate::http::server::{StartError, Stop};
 use crate::store::json::order_json;
@@ -133,7 +134,7 @@ impl Api {
     ) -> Result<Reply, Reply> {
         let route = Route::of(request.path);
         if let Route::Orders | Route::Order(_) = route {
-            self.gate.check(request, now)?;
+            token::check(&self.gate, request, now)?;
         }
         match (route, request.method) {
             (Route::Orders, "POST") => self.create(request, now, fields),

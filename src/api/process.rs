@@ -5,7 +5,6 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::api::orders::{Api, counters};
@@ -16,7 +15,7 @@ use crate::host::systemd::Systemd;
 use crate::http::edge::{Edge, Limits};
 use crate::http::exchange::Http;
 use crate::http::listen;
-use crate::http::server::{StartError, Stop, stop_on_signals, stop_without_log};
+use crate::http::server::{StartError, Stop, reasons_to_stop};
 use crate::store::Store;
 
 /// Requests served at the same time. Most of them, but never all, may wait for Stripe:
@@ -37,9 +36,7 @@ pub fn run(
     tell: &dyn Fn(&str),
 ) -> Result<Stop, StartError> {
     let manager = systemd.into_manager();
-    let (stop, stops) = mpsc::channel();
-    stop_on_signals(stop.clone()).map_err(StartError::System)?;
-    stop_without_log(&manager, stop.clone());
+    let (stop, stops) = reasons_to_stop(&manager)?;
     let store = Store::open_existing(&config.database).map_err(StartError::database)?;
     let file = store.mode().map_err(StartError::database)?;
     drop(store);

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use crate::api::process;
-use crate::command::environment::{Environment, all_of, take_identity};
+use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure, tell};
-use crate::command::serve::{ended, no_thread, take_systemd};
+use crate::command::serve::{begin, ended};
 use crate::command::words::{Command, ENV_FILE, does};
-use crate::host::logger;
 use crate::http::server::StartError;
 
 pub(crate) const COMMAND: Command = Command {
@@ -25,11 +24,9 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
-    let environment = Environment::read(env_file)?;
-    let systemd = take_systemd(&environment)?;
-    let config = environment.api().map_err(|errors| all_of(&errors))?;
-    take_identity(&config.database)?;
-    logger::start(config.log_level).map_err(no_thread)?;
+    let (config, systemd) = begin(env_file, Environment::api, |it| {
+        (&it.database, it.log_level)
+    })?;
     let why = process::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
         StartError::Configuration(error) => all_of(&[error]),
         StartError::Database(_)

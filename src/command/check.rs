@@ -14,6 +14,7 @@ use crate::command::show::size;
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, does};
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
+use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config, look_alikes};
 use crate::config::stripe::{StripeConfig, webhook_url};
 use crate::config::{Address, ConfigError, ConfigWarning, Counted};
@@ -31,8 +32,8 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Say whether `serve` would work here: configuration, files, database, disk",
     details: "Every mistake at once, each with its remedy. Nothing is changed and no server is needed: run it\n\
               before each restart. A running server is asked whether its proxy names its clients. When a\n\
-              variable of `api` or `notify` is set, that configuration is checked as well. What the shop has not\n\
-              heard is named. `systemctl reload paidup` runs it with --reload.",
+              variable of `api`, `notify` or `page` is set, that configuration is checked as well. What the shop\n\
+              has not heard is named. `systemctl reload paidup` runs it with --reload.",
     options: &[RELOAD, ENV_FILE, JSON_LINES],
     exits: Exit::OF_CHECKS,
     examples: &["paidup check --env-file /etc/paidup/paidup.env"],
@@ -158,6 +159,9 @@ fn other_processes(
     if NotifyConfig::is_wanted(vars) {
         look("`paidup notify`", environment.notify().map(drop));
     }
+    if PageConfig::is_wanted(vars) {
+        look("`paidup page`", environment.page().map(drop));
+    }
     if let Err(error) = webhook_url(vars) {
         look("", Err(vec![error]));
     }
@@ -179,7 +183,7 @@ fn mistake(error: &ConfigError) -> Finding {
 }
 
 /// The files that hold secrets: where each is named, why it matters who reads it, and what to replace.
-const SECRET_FILES: [(&str, &str, &str); 4] = [
+const SECRET_FILES: [(&str, &str, &str); 5] = [
     ("STRIPE_WEBHOOK_SECRET_FILE", FORGES, "roll the secret"),
     (
         "STRIPE_SECRET_KEY_FILE",
@@ -195,6 +199,11 @@ const SECRET_FILES: [(&str, &str, &str); 4] = [
         "NOTIFY_SECRET_FILE",
         "Whoever knows the secret can tell the shop that an order is paid.",
         "make a new secret (`paidup gen-secret`)",
+    ),
+    (
+        "PAGE_PASSWORD_FILE",
+        "Whoever knows the password can read every order.",
+        "make a new password (`paidup gen-token`)",
     ),
 ];
 const FORGES: &str = "Whoever knows the signing secret can forge payments.";
@@ -361,12 +370,7 @@ fn better_limit(config: &Config) -> Option<Finding> {
 fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
     let mut findings = match Store::open_to_read(path) {
         Ok(store) => {
-            let mut findings = contents(path, &store);
-            findings.extend([path, folder_of(path)].into_iter().find_map(unwritable));
-            findings.extend(mode(&store, configured));
-            findings.extend(notify::findings(&store));
-            findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
-            findings
+            return stored(path, &store, configured);
         }
         // It was created here once, and is gone.
         Err(StoreError::Missing) if UseLock::path(path).exists() => vec![
@@ -395,7 +399,24 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
             .stopping_a_start(),
         ],
     };
-    findings.extend(uses_another_file(path).map(|pid| {
+    findings.extend(around(path));
+    findings
+}
+
+/// What is found in a database that opens, and around it.
+pub(crate) fn stored(path: &Path, store: &Store, configured: Option<Mode>) -> Vec<Finding> {
+    let mut findings = contents(path, store);
+    findings.extend([path, folder_of(path)].into_iter().find_map(unwritable));
+    findings.extend(mode(store, configured));
+    findings.extend(notify::findings(store));
+    findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
+    findings.extend(around(path));
+    findings
+}
+
+/// Whether the server has this file open, and whether the disk has room for it.
+fn around(path: &Path) -> Vec<Finding> {
+    let other = uses_another_file(path).map(|pid| {
         Finding::problem(
             "server",
             format!("process {pid} has another file open than the one that is there now"),
@@ -403,10 +424,9 @@ fn database(path: &Path, configured: Option<Mode>) -> Vec<Finding> {
              only in the file that it has open.",
             StoreError::Replaced.at(path),
         )
-    }));
-    findings.extend(room(path));
-    findings.extend(unfit_disk(path));
-    findings
+    });
+    let found = other.into_iter().chain(room(path));
+    found.chain(unfit_disk(path)).collect()
 }
 
 /// Reading works without the permission to write; the server does not.

@@ -8,25 +8,28 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::base::id::UnixSeconds;
 use crate::base::secret::Secret;
-use crate::command::environment::Environment;
-use crate::command::environment::all_of;
-use crate::command::exit::{Exit, Failure};
-use crate::command::orders;
+use crate::command::environment::{Environment, all_of};
+use crate::command::exit::{Exit, Failure, tell};
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
-use crate::command::show;
-use crate::command::words::{Command, does};
+use crate::command::words::{CliOption, Command, does};
+use crate::command::{orders, page, show};
 use crate::config::Address;
+use crate::config::page::PageConfig;
 use crate::config::serve::Config;
 use crate::host::clock::Now;
 use crate::host::logger;
+use crate::host::systemd::Systemd;
 use crate::http::server::Stop;
-use crate::serve::process;
+use crate::page::process;
+use crate::serve::process as server;
 use crate::store::Store;
 use crate::truth::signature::SigningSecret;
 
@@ -36,11 +39,19 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Show everything in a few seconds: no account, no configuration",
     details: "Starts a real server on free ports of 127.0.0.1 with a real SQLite file in a temporary folder\n\
               and a throw-away secret, sends it the life of two orders, and shows every answer and what\n\
-              became of the orders. Leaves nothing behind.",
-    options: &[],
+              became of the orders. Leaves nothing behind. With --page the orders stay to look at in a browser\n\
+              until SIGTERM or SIGINT (Ctrl-C).",
+    options: &[CliOption {
+        name: "page",
+        value: "",
+        help: "show the orders in a browser, until Ctrl-C",
+    }],
     exits: &[Exit::Done, Exit::Failed, Exit::Usage],
-    examples: &["paidup demo"],
-    run: |_| does(|_, out| run(&env::temp_dir(), out)),
+    examples: &["paidup demo", "paidup demo --page"],
+    run: |words| {
+        let with_page = words.has("page");
+        does(move |_, out| run(&env::temp_dir(), with_page, out))
+    },
 };
 
 /// Runs the demo in a folder of its own below `temporary`, and removes it.
@@ -48,7 +59,7 @@ pub(crate) const COMMAND: Command = Command {
 /// # Errors
 /// [`Failure`] when the server cannot start or the output cannot be written. An answer that is not
 /// as expected is no error but [`Exit::Failed`].
-fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn run(temporary: &Path, with_page: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -59,7 +70,7 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = config(&database, &secret)?;
     let log = Transcript::default();
     logger::start_into(config.log_level, Box::new(log.clone()))?;
-    let server = process::start(&config).map_err(|error| Failure::Other(error.to_string()))?;
+    let server = server::start(&config).map_err(|error| Failure::Other(error.to_string()))?;
     let Some(address) = server.edge_address() else {
         return Err(Failure::Other(
             "The demo's server has no address.".to_owned(),
@@ -93,11 +104,39 @@ fn run(temporary: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         writeln!(out, "  {}", log.first_line_with(wanted))?;
     }
     writeln!(out, "\n{NEXT}")?;
+    if with_page {
+        show_page(&database, out)?;
+    }
     Ok(if is_as_expected {
         Exit::Done
     } else {
         Exit::Failed
     })
+}
+
+/// The orders in a browser, on a free port, until somebody has seen enough.
+fn show_page(database: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let vars = [
+        ("PAGE_ADDR", "127.0.0.1:0"),
+        ("DATABASE_PATH", &database.to_string_lossy()),
+    ];
+    let config = PageConfig::parse(&owned(&vars), &no_file).map_err(|errors| all_of(&errors))?;
+    writeln!(
+        out,
+        "\nLook at it in a browser; Ctrl-C ends it and leaves nothing behind"
+    )?;
+    out.flush()?;
+    // Whoever closes the terminal has seen enough as well.
+    let mut hangup = Signals::new([SIGHUP])?;
+    thread::spawn(move || {
+        let _ = hangup.forever().next();
+        signal_hook::low_level::raise(SIGTERM)
+    });
+    let options = page::options(database, Environment::read(None)?.zone(), None);
+    let tell = |line: &str| tell(&format!("  {line}"));
+    process::run(config, Systemd::default(), options, &tell)
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(())
 }
 
 /// The orders: id, amount, currency.
@@ -237,15 +276,22 @@ impl Scene {
 
 /// The configuration of a server that is like any other, on free ports.
 fn config(database: &Path, secret: &Secret) -> Result<Config, Failure> {
-    let vars: BTreeMap<String, String> = [
+    let vars = [
         ("LISTEN_ADDR", "127.0.0.1:0"),
         ("ADMIN_ADDR", "127.0.0.1:0"),
         ("DATABASE_PATH", &database.to_string_lossy()),
         ("STRIPE_WEBHOOK_SECRET", secret.expose()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    Config::parse(&vars, &|_| Err(io::ErrorKind::NotFound.into())).map_err(|errors| all_of(&errors))
+    ];
+    Config::parse(&owned(&vars), &no_file).map_err(|errors| all_of(&errors))
+}
+
+fn owned(vars: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    vars.iter().map(own).collect()
+}
+
+fn no_file(_: &Path) -> io::Result<String> {
+    Err(io::ErrorKind::NotFound.into())
 }
 
 fn random_hex() -> Result<String, Failure> {

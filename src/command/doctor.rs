@@ -2,7 +2,8 @@
 //! and what to do.
 //!
 //! It looks for the causes behind the runbook's incidents: a signature that does not match, a rate
-//! limit, a refund that is not applied. Nothing is changed, here or at Stripe.
+//! limit, a refund that is not applied. Nothing is changed, here or at Stripe, but that
+//! the database keeps what was found for `paidup page`.
 
 use std::io::Write;
 use std::path::Path;
@@ -33,7 +34,7 @@ pub(crate) const COMMAND: Command = Command {
     details: "Runs `check`, then looks at key, mode, endpoint (PUBLIC_URL), subscriptions, versions,\n\
               undelivered events, clock, last delivery, and what the running server has refused. Without\n\
               STRIPE_SECRET_KEY it does not ask Stripe; a restricted key with Webhook Endpoints: Read and\n\
-              Events: Read is enough. Nothing is changed.",
+              Events: Read is enough. Nothing is changed; `paidup page` shows what was found.",
     options: &[ENV_FILE, JSON_LINES],
     exits: Exit::OF_CHECKS,
     examples: &["paidup doctor --env-file /etc/paidup/paidup.env"],
@@ -73,8 +74,19 @@ fn run(env_file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<Exit,
         findings.push(last_delivery(store.as_ref()));
         findings.extend(server(config));
     }
+    if let Ok(config) = &config {
+        keep(&findings, &config.database);
+    }
     finding::write(&findings, json, out)?;
     Ok(finding::exit(&findings))
+}
+
+/// Keeps what was found for the page. Where that cannot be kept, the findings say why.
+fn keep(findings: &[Finding], database: &Path) {
+    let store = Store::open_existing(database);
+    if let (Ok(mut store), Ok(findings)) = (store, serde_json::to_string(findings)) {
+        let _ = store.note_examination(&findings, Now::read().unix);
+    }
 }
 
 /// The runbook's cases.

@@ -14,6 +14,7 @@ use crate::command::exit::{Failure, tell};
 use crate::command::show;
 use crate::config::api::ApiConfig;
 use crate::config::notify::NotifyConfig;
+use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config};
 use crate::config::stripe::StripeConfig;
 use crate::config::table::DATABASE_PATH;
@@ -83,6 +84,11 @@ impl Environment {
     /// What `notify` needs.
     pub(crate) fn notify(&self) -> Result<NotifyConfig, Vec<ConfigError>> {
         NotifyConfig::parse(&self.vars, &|path| self.read_file(path))
+    }
+
+    /// What `page` needs.
+    pub(crate) fn page(&self) -> Result<PageConfig, Vec<ConfigError>> {
+        PageConfig::parse(&self.vars, &|path| fs::read_to_string(path))
     }
 
     /// What calls to Stripe need.

@@ -201,6 +201,10 @@ fn install(options: &Options, out: &mut dyn Write) -> Result<(), StepFailed> {
         Step::Run("systemctl daemon-reload", "systemd reads the units"),
         Step::Run(ENABLE, "they start when the machine does"),
         Step::Run(ENABLE_BACKUP, "a backup each night"),
+        Step::Run(
+            ENABLE_PAGE,
+            "a page to look at, for root and the group paidup",
+        ),
         Step::Try,
     ]);
     steps.extend(options.host.iter().flat_map(|host| host_steps(host)));
@@ -299,9 +303,10 @@ const PROGRAM: &str = "/usr/local/bin/paidup";
 const PACKAGED: &str = "/usr/lib/systemd/system/paidup.service";
 
 const ENABLE: &str = "systemctl enable paidup.socket paidup-admin.socket paidup.service";
+const ENABLE_PAGE: &str = "systemctl enable --now paidup-page.socket";
 const ENABLE_BACKUP: &str = "systemctl enable --now paidup-backup.timer";
 const DISABLE: &str = "systemctl disable --now paidup.socket paidup-admin.socket paidup.service \
-                       paidup-api.service paidup-notify.service \
+                       paidup-page.socket paidup-page.service paidup-api.service paidup-notify.service \
                        paidup-reconcile.timer paidup-backup.timer";
 
 const STOP_SHOPS: &str = "systemctl stop paidup@*.socket paidup-admin@*.socket paidup@*.service \

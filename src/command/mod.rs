@@ -22,6 +22,7 @@ mod install;
 mod manual;
 mod notify;
 mod orders;
+mod page;
 mod proxy;
 pub mod reconcile;
 mod report;

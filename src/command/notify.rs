@@ -7,16 +7,15 @@ use serde_json::{Value, json};
 
 use crate::base::id::UnixSeconds;
 use crate::base::{plain, time};
-use crate::command::environment::{Environment, all_of, take_identity};
+use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::finding::Finding;
 use crate::command::reconcile::since;
-use crate::command::serve::{ended, no_thread, take_systemd};
+use crate::command::serve::{begin, ended};
 use crate::command::show::{when, write_json};
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, UsageError, Words, does};
 use crate::config::notify::destination_name;
 use crate::host::clock::Now;
-use crate::host::logger;
 use crate::notify::process;
 use crate::store::json::order_json;
 use crate::store::{Change, Destination, Store, StoredOrder, TellLock, Told, Unheard};
@@ -140,11 +139,9 @@ impl Which {
 }
 
 fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
-    let environment = Environment::read(env_file)?;
-    let systemd = take_systemd(&environment)?;
-    let config = environment.notify().map_err(|errors| all_of(&errors))?;
-    take_identity(&config.database)?;
-    logger::start(config.log_level).map_err(no_thread)?;
+    let (config, systemd) = begin(env_file, Environment::notify, |it| {
+        (&it.database, it.log_level)
+    })?;
     let why = process::run(&config, systemd, &|line| tell(&line))
         .map_err(|error| Failure::Other(error.to_string()))?;
     ended(why)

@@ -13,6 +13,7 @@ use crate::command::words::{
     CliOption, Command, ENV_FILE, JSON, JSON_LINES, LIMIT, UsageError, Words, does,
 };
 use crate::host::clock::Now;
+use crate::page::texts::{self, Lang};
 use crate::store::json::OrderJson;
 use crate::store::{Change, Place, Store, StoreError, StoredOrder, Wanted};
 use crate::truth::money;
@@ -452,56 +453,12 @@ fn to_look_at(
     dispute: DisputeState,
     flags: &[Flag],
 ) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    let disputed = match dispute {
-        DisputeState::None | DisputeState::Won => None,
-        DisputeState::Open => Some((
-            "The buyer's bank contests the payment, and the money may be withheld.",
-            "Answer before the deadline: Dashboard → Payments → Disputes.",
-        )),
-        DisputeState::Lost => Some((
-            "The buyer has the money back through the bank; that is not a refund, so the status stays.",
-            "Do not refund it as well. Dashboard → Payments → Disputes has the reason.",
-        )),
-    };
+    let disputed = texts::dispute_advice(dispute, Lang::En);
     let disputed = disputed.map(|(what, next)| (dispute_word(dispute), what, next));
     disputed.into_iter().chain(flags.iter().map(|flag| {
-        let (what, next) = flag_words(*flag);
+        let (what, next) = texts::flag_advice(*flag, Lang::En);
         (flag.as_str(), what, next)
     }))
-}
-
-pub(crate) fn flag_words(flag: Flag) -> (&'static str, &'static str) {
-    match flag {
-        Flag::DoublePayment => (
-            "Two payments of this order took money that was not refunded.",
-            "Refund one of them: Dashboard → Payments. The flag clears when the refund arrives.",
-        ),
-        Flag::AmountMismatch => (
-            "What was taken is not what the session asked for.",
-            "Compare the payment with the order before it ships: Dashboard → Payments.",
-        ),
-        Flag::CurrencyMismatch => (
-            "What was taken is in another currency than the session asked for.",
-            "Compare the payment with the order before it ships: Dashboard → Payments.",
-        ),
-        Flag::NameConflict => (
-            "A payment names two orders, or an order that another session was created for.",
-            "Check where the shop creates its sessions, and the other order; `paidup orders show` finds it by \
-             that id.",
-        ),
-        Flag::FraudWarning => (
-            "The card's issuer considers the payment fraudulent. A dispute is likely to follow.",
-            "Do not ship. Refund it before it is disputed: Dashboard → Payments.",
-        ),
-        Flag::InReview => (
-            "The payment is in review: nobody has decided yet whether it is genuine.",
-            "Approve or refund it before the order ships: Dashboard → Radar → Reviews.",
-        ),
-        Flag::FailedAfterPaid => (
-            "A debit that had succeeded was returned: the money is gone.",
-            "Ask the buyer to pay again, and do not ship meanwhile: Dashboard → Payments.",
-        ),
-    }
 }
 
 /// Nothing is called `id`, unless it is that of an event.

@@ -107,15 +107,7 @@ fn report(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let rows = store.takings_by(by, days, zone)?;
-    let rows: Vec<Row> = rows
-        .into_iter()
-        .map(|(date, currency, takings)| Row {
-            begins: date,
-            period: named(by, date),
-            currency,
-            takings,
-        })
-        .collect();
+    let rows = named_rows(by, rows);
     match form {
         Form::Text => write_text(&rows, by, zone, store.mode()?, out)?,
         Form::Csv => write_csv(&rows, zone, out)?,
@@ -126,6 +118,27 @@ fn report(
         }
     }
     Ok(Exit::Done)
+}
+
+/// The same as text, for `paidup page`.
+pub(crate) fn csv(by: Period, rows: Vec<Sum>, zone: &Zone) -> String {
+    let mut out = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = write_csv(&named_rows(by, rows), zone, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// What [`Store::takings_by`] gives.
+type Sum = (Date, Box<str>, Takings);
+
+fn named_rows(by: Period, rows: Vec<Sum>) -> Vec<Row> {
+    let row = |(date, currency, takings)| Row {
+        begins: date,
+        period: named(by, date),
+        currency,
+        takings,
+    };
+    rows.into_iter().map(row).collect()
 }
 
 /// `2026-11-24`, or `2026-11`.

@@ -228,6 +228,7 @@ fn no_backup(database: &Path, backup: &Path, error: &StoreError) -> Failure {
         | StoreError::LogNeedsWriting
         | StoreError::Replaced
         | StoreError::BeingRestored
+        | StoreError::TookLong
         | StoreError::Other(_) => {
             other = error.at(backup);
             &other

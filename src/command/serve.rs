@@ -3,9 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
+use log::LevelFilter;
+
 use crate::command::environment::{Environment, all_of, take_identity};
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::words::{Command, ENV_FILE, does};
+use crate::config::ConfigError;
 use crate::host::logger;
 use crate::host::systemd::Systemd;
 use crate::http::server::{StartError, Stop};
@@ -24,17 +27,17 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
-    let environment = Environment::read(env_file)?;
-    let systemd = take_systemd(&environment)?;
-    for problem in &environment.problems {
-        tell(&format!("warning: {problem}"));
-    }
-    let config = environment.config().map_err(|errors| all_of(&errors))?;
-    for warning in &config.warnings {
-        tell(&format!("warning: {warning}"));
-    }
-    take_identity(&config.database)?;
-    logger::start(config.log_level).map_err(no_thread)?;
+    let read = |environment: &Environment| {
+        for problem in &environment.problems {
+            tell(&format!("warning: {problem}"));
+        }
+        let config = environment.config()?;
+        for warning in &config.warnings {
+            tell(&format!("warning: {warning}"));
+        }
+        Ok(config)
+    };
+    let (config, systemd) = begin(env_file, read, |it| (&it.database, it.log_level))?;
     let running = process::start_under_manager(&config, systemd)
         .map_err(|error| Failure::Other(error.to_string()))?;
     tell(&running.notice());
@@ -44,6 +47,25 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     let why = running.wait();
     running.stop(&why);
     ended(why)
+}
+
+/// How every process begins that runs until it is stopped: its settings, its user, its log. `about` says
+/// where the database is and what is logged.
+pub(crate) fn begin<C>(
+    env_file: Option<&Path>,
+    read: impl FnOnce(&Environment) -> Result<C, Vec<ConfigError>>,
+    about: fn(&C) -> (&Path, LevelFilter),
+) -> Result<(C, Systemd), Failure> {
+    let environment = Environment::read(env_file)?;
+    // What the service manager gave us. First of all: there must not be another thread yet.
+    let systemd =
+        Systemd::take(&environment.vars).map_err(|error| Failure::Other(error.to_string()))?;
+    let config = read(&environment).map_err(|errors| all_of(&errors))?;
+    let (database, log_level) = about(&config);
+    take_identity(database)?;
+    let no_thread = |error| Failure::Other(StartError::System(error).to_string());
+    logger::start(log_level).map_err(no_thread)?;
+    Ok((config, systemd))
 }
 
 /// For who has just typed it: what this is, and what to do next.
@@ -57,15 +79,6 @@ fn hint(env_file: Option<&Path>) -> String {
          Next, in another terminal{here}: `paidup send-test{file}` sends a signed order, \
          `paidup orders list{file}` shows it."
     )
-}
-
-/// What the service manager gave us. First of all: there must not be another thread yet.
-pub(crate) fn take_systemd(environment: &Environment) -> Result<Systemd, Failure> {
-    Systemd::take(&environment.vars).map_err(|error| Failure::Other(error.to_string()))
-}
-
-pub(crate) fn no_thread(error: io::Error) -> Failure {
-    Failure::Other(StartError::System(error).to_string())
 }
 
 /// How the process ends that was stopped for that reason.

@@ -226,6 +226,7 @@ mod tests {
     use crate::base::id::RequestId;
     use crate::command::exit::Exit;
     use crate::command::{events, orders};
+    use crate::page::texts::{self, Lang};
     use crate::store::{Store, Wanted};
     use crate::truth::delivery::Delivery;
     use crate::truth::event::Event;
@@ -358,7 +359,7 @@ Order ord_1 is paid
     #[test]
     fn every_flag_says_what_it_means_and_what_to_do() {
         for flag in Flag::ALL {
-            let (what, next) = orders::flag_words(flag);
+            let (what, next) = texts::flag_advice(flag, Lang::En);
             assert!(what.ends_with('.') && next.ends_with('.'), "{flag:?}");
         }
         let mut shop = Shop::open();

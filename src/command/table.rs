@@ -16,8 +16,8 @@ pub use crate::command::words::UsageError;
 use crate::command::words::{COLOR, Command, Run, Table, Words, does};
 use crate::command::{
     api, backup, check, completions, connect, db, demo, doctor, events, export, follow, gen_secret,
-    gen_token, install, manual, notify, orders, reconcile, report, restore, rotate, send_test,
-    serve, version, wrong,
+    gen_token, install, manual, notify, orders, page, reconcile, report, restore, rotate,
+    send_test, serve, version, wrong,
 };
 
 /// By what one wants to do, in the order of the overview.
@@ -36,6 +36,7 @@ const GROUPS: Table = &[
     (
         "See what was paid",
         &[
+            &page::COMMAND,
             &orders::LIST,
             &orders::SHOW,
             &follow::COMMAND,

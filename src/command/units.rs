@@ -24,6 +24,16 @@ pub(crate) const FILES: &[(&str, &str, &str)] = &[
         "the check before a reload",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup-page.socket",
+        include_str!("../../systemd/paidup-page.socket"),
+        "where one looks at the orders: http://localhost:4245 through ssh",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-page.service",
+        include_str!("../../systemd/paidup-page.service"),
+        "shows them; runs only while somebody looks",
+    ),
+    (
         "/usr/local/lib/systemd/system/paidup-api.service",
         include_str!("../../systemd/paidup-api.service"),
         "orders over HTTP for the shop; off until you enable it",

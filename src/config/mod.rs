@@ -7,8 +7,8 @@
 //! - `value`: a variable's text becomes a value
 //! - `table`: one row for each variable
 //! - `checker`: collects every mistake before any is reported
-//! - `stripe`, `serve`, `api`, `notify`: what calls to Stripe, `paidup serve`, `paidup api` and
-//!   `paidup notify` need
+//! - `stripe`, `serve`, `api`, `notify`, `page`: what calls to Stripe, `paidup serve`, `paidup api`,
+//!   `paidup notify` and `paidup page` need
 
 pub mod env_file;
 
@@ -20,6 +20,7 @@ mod checker;
 
 pub mod api;
 pub mod notify;
+pub mod page;
 pub mod serve;
 pub mod stripe;
 

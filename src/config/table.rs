@@ -414,6 +414,38 @@ rows! {
         parse: |text| value::seconds(text, 1..=60),
     }
 
+    PAGE_ADDR: Address {
+        default: "127.0.0.1:4245",
+        doc: "Where `paidup page` shows the orders, for this machine only: loopback ADDRESS:PORT or unix:/PATH.",
+        why: "It shows every order, so it is for this machine alone; a proxy or ssh brings others to it.",
+        remedy: "Set a loopback address and a port of its own, such as {default}, or unix:/PATH.",
+        parse: value::loopback,
+    }
+
+    PAGE_HOSTS: Vec<Box<str>> {
+        default: "",
+        doc: "Names that a proxy serves that page under, separated by commas; PAGE_PASSWORD is needed then.",
+        why: "The page answers only to names that it knows, so that no other site can read it through a browser.",
+        remedy: "Set host names without scheme, port or path, such as orders.example.com.",
+        parse: value::host_names,
+    }
+
+    PAGE_PASSWORD: Secret {
+        default: "",
+        doc: "Password of the user paidup on that page, at least 16 characters; `paidup gen-token` makes one.",
+        why: "Whoever finds the page could read every order.",
+        remedy: "Make one with `paidup gen-token`, and keep it in the browser's password store.",
+        parse: value::password,
+    }
+
+    PAGE_PASSWORD_FILE: Option<PathBuf> {
+        default: "",
+        doc: "Instead of PAGE_PASSWORD: a file with the password, such as a systemd credential.",
+        why: PAGE_PASSWORD.variable.why,
+        remedy: READABLE_FILE,
+        parse: value::file,
+    }
+
     TZ: Zone {
         default: "",
         doc: "Time zone of what people read, such as Europe/Berlin. Not set: this machine's (/etc/localtime).",

@@ -152,6 +152,22 @@ pub(super) fn origins(text: &str) -> Result<Vec<Box<str>>, String> {
     list(text, origin, "not the origin of a page")
 }
 
+/// Host names as they stand in an address, in lower case.
+pub(super) fn host_names(text: &str) -> Result<Vec<Box<str>>, String> {
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let host = |item: &str| {
+        let is_host = item.split('.').all(is_label);
+        is_host.then(|| item.to_ascii_lowercase().into())
+    };
+    list(text, host, "not a host name")
+}
+
 /// Entries between commas; blank ones do not count.
 fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>, what: &str) -> Result<Vec<T>, String> {
     let items = text.split(',').map(str::trim);
@@ -264,8 +280,18 @@ pub(super) fn stripe_key(key: &str) -> Result<(Secret, Mode), String> {
 pub(super) fn api_token(token: &str) -> Result<Secret, String> {
     /// `paidup gen-token` makes 64 of hexadecimal, 256 bits.
     const TOKEN_MIN_CHARS: usize = 32;
-    if token.chars().count() < TOKEN_MIN_CHARS {
-        return Err(format!("is shorter than {TOKEN_MIN_CHARS} characters"));
+    long_enough(token, TOKEN_MIN_CHARS)
+}
+
+/// The password of the page. Ten may be tried a minute.
+pub(super) fn password(password: &str) -> Result<Secret, String> {
+    const PASSWORD_MIN_CHARS: usize = 16;
+    long_enough(password, PASSWORD_MIN_CHARS)
+}
+
+fn long_enough(token: &str, least: usize) -> Result<Secret, String> {
+    if token.chars().count() < least {
+        return Err(format!("is shorter than {least} characters"));
     }
     match token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(Secret::new(token)),

@@ -22,6 +22,8 @@ pub(crate) const EDGE: &str = "edge";
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the admin server's socket.
 pub(crate) const ADMIN: &str = "admin";
+/// The name of the socket of `paidup page`.
+pub(crate) const PAGE: &str = "page";
 
 /// Where a socket unit that is up listens, if systemd runs here and knows it.
 pub(crate) fn listens_on(unit: &str) -> Option<String> {
@@ -41,6 +43,8 @@ pub struct Systemd {
     pub edge: Option<Socket>,
     /// The admin server's socket; never without the edge's.
     pub admin: Option<Socket>,
+    /// The socket of `paidup page`.
+    pub page: Option<Socket>,
     manager: Manager,
 }
 
@@ -87,8 +91,8 @@ impl fmt::Display for PassedError {
         write!(
             f,
             "FileDescriptorName= must be `{EDGE}` in paidup.socket and `{ADMIN}` in \
-             paidup-admin.socket: `systemctl cat paidup.socket paidup-admin.socket` shows the \
-             names, `systemctl revert` undoes changes"
+             paidup-admin.socket, and `{PAGE}` in paidup-page.socket: `systemctl cat 'paidup*.socket'` \
+             shows the names, `systemctl revert` undoes changes"
         )
     }
 }
@@ -112,6 +116,7 @@ impl Systemd {
             let (known, place) = match name {
                 EDGE => (EDGE, &mut systemd.edge),
                 ADMIN => (ADMIN, &mut systemd.admin),
+                PAGE => (PAGE, &mut systemd.page),
                 other => return Err(PassedError::Unknown(other.to_owned())),
             };
             let socket = listener(&mut passed, index)
@@ -120,7 +125,7 @@ impl Systemd {
                 return Err(PassedError::Twice(known));
             }
         }
-        if count > 0 && systemd.edge.is_none() {
+        if count > 0 && systemd.edge.is_none() && systemd.page.is_none() {
             return Err(PassedError::NoEdge);
         }
         Ok(systemd)

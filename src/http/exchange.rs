@@ -60,13 +60,18 @@ impl<'a> Request<'a> {
         if self.peer == Peer::Unix {
             return true;
         }
+        is_this_machine(&self.host_name())
+    }
+
+    /// The name in `Host`, without its port; empty when there is none.
+    #[must_use]
+    pub(crate) fn host_name(&self) -> String {
         let host = self.header("host").unwrap_or_default();
         let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, _port)) => address,
             None => host.split_once(':').map_or(&*host, |(name, _port)| name),
         };
-        let is_loopback = |address: IpAddr| address.is_loopback();
-        name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+        name.to_ascii_lowercase()
     }
 
     /// Whether it is GET, or HEAD, which is GET without the body.
@@ -74,6 +79,13 @@ impl<'a> Request<'a> {
     pub(crate) fn is_get(&self) -> bool {
         self.method == "GET" || self.method == "HEAD"
     }
+}
+
+/// Whether a host's name, in lower case, is one of this machine to itself.
+#[must_use]
+pub(crate) fn is_this_machine(name: &str) -> bool {
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    name == "localhost" || name.parse().is_ok_and(is_loopback)
 }
 
 /// What to answer, and what to log about it.
@@ -104,6 +116,19 @@ pub enum Body {
     Error(Cow<'static, str>),
     /// Prometheus' text format.
     Metrics(String),
+    /// A page for people, or what belongs to one.
+    Page(Box<Page>),
+}
+
+/// A page for people, or what belongs to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its media type.
+    pub kind: &'static str,
+    /// Whole lines of the head, of which nothing is from outside.
+    pub head: Cow<'static, str>,
+    /// All of it.
+    pub text: Cow<'static, str>,
 }
 
 impl Reply {
@@ -338,11 +363,16 @@ fn render(reply: &Reply, id: &RequestId, without_body: bool, stays: bool) -> Str
         "HTTP/1.1 {status} {reason}\r\n\
          Content-Type: {content_type}\r\n\
          Content-Length: {length}\r\n\
-         Cache-Control: no-store\r\n\
          {closing}x-request-id: {id}\r\n"
     );
-    if reply.status == 401 {
-        answer.push_str("WWW-Authenticate: Bearer\r\n");
+    match &reply.body {
+        Body::Page(page) => answer.push_str(&page.head),
+        Body::Json(_) | Body::Error(_) | Body::Metrics(_) => {
+            answer.push_str("Cache-Control: no-store\r\n");
+            if reply.status == 401 {
+                answer.push_str("WWW-Authenticate: Bearer\r\n");
+            }
+        }
     }
     if let Some(allow) = reply.allow {
         let _ = write!(answer, "Allow: {allow}\r\n");
@@ -375,6 +405,7 @@ fn content<'r>(reply: &'r Reply, id: &str) -> (&'static str, Cow<'r, str>) {
             ("application/json", Cow::Owned(json))
         }
         Body::Metrics(text) => ("text/plain; version=0.0.4", Cow::Borrowed(text.as_str())),
+        Body::Page(page) => (page.kind, Cow::Borrowed(page.text.as_ref())),
     }
 }
 

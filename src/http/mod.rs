@@ -2,6 +2,7 @@
 
 pub mod edge;
 pub mod exchange;
+pub(crate) mod gate;
 pub mod head;
 pub(crate) mod limiter;
 pub mod listen;

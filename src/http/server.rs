@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -75,6 +75,16 @@ pub enum Stop {
     Broken(String),
     /// Nobody reads the log any more. Only another process gets a new reader.
     LogLost,
+}
+
+/// Where reasons to stop go and come from. A signal is one, and the loss of the log.
+pub(crate) fn reasons_to_stop(
+    manager: &Manager,
+) -> Result<(Sender<Stop>, Receiver<Stop>), StartError> {
+    let (stop, stops) = mpsc::channel();
+    stop_on_signals(stop.clone()).map_err(StartError::System)?;
+    stop_without_log(manager, stop.clone());
+    Ok((stop, stops))
 }
 
 /// Sends [`Stop::Asked`] at the first SIGTERM or SIGINT. The second one ends the process at once.

@@ -7,17 +7,20 @@ pub(super) fn reason(status: u16) -> &'static str {
 }
 
 /// Every status that we answer, with its reason: <https://www.rfc-editor.org/rfc/rfc9110#section-15>.
-pub(super) const STATUSES: [(u16, &str); 20] = [
+pub(super) const STATUSES: [(u16, &str); 23] = [
     (200, "OK"),
     (201, "Created"),
+    (303, "See Other"),
     (400, "Bad Request"),
     (401, "Unauthorized"),
+    (403, "Forbidden"),
     (404, "Not Found"),
     (405, "Method Not Allowed"),
     (408, "Request Timeout"),
     (409, "Conflict"),
     (411, "Length Required"),
     (413, "Content Too Large"),
+    (414, "URI Too Long"),
     (417, "Expectation Failed"),
     (421, "Misdirected Request"),
     (422, "Unprocessable Content"),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::{Manager, Systemd};
 use crate::host::turns::{LastLook, Turns};
-use crate::http::server::{StartError, Stop, stop_on_signals, stop_without_log};
+use crate::http::server::{StartError, Stop, reasons_to_stop};
 use crate::store::{Store, StoreError, TellLock};
 
 /// How often it looks whether something has changed.
@@ -44,9 +44,7 @@ pub fn run(
     tell: &dyn Fn(&str),
 ) -> Result<Stop, StartError> {
     let manager = systemd.into_manager();
-    let (stop, stops) = mpsc::channel();
-    stop_on_signals(stop.clone()).map_err(StartError::System)?;
-    stop_without_log(&manager, stop.clone());
+    let (stop, stops) = reasons_to_stop(&manager)?;
     let _lock = lock(config)?;
     let store = Store::open_to_tell(&config.database).map_err(StartError::database)?;
     let teller = Teller::new(store, &config.name).map_err(StartError::database)?;

@@ -20,7 +20,7 @@ use crate::host::turns::LastLook;
 use crate::http::edge::{Edge, Limits};
 use crate::http::exchange::{App, Http};
 use crate::http::listen;
-use crate::http::server::{StartError, Stop, stop_on_signals, stop_without_log};
+use crate::http::server::{StartError, Stop, reasons_to_stop};
 use crate::serve::admin::{self, AdminApp};
 use crate::serve::checkout_status::CheckoutStatus;
 use crate::serve::metrics::Metrics;
@@ -57,11 +57,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub fn start_under_manager(config: &Config, systemd: Systemd) -> Result<Running, StartError> {
-    let (stop, stops) = mpsc::channel();
     // Before the first connection is accepted: from then on, a stop must not lose one.
-    stop_on_signals(stop.clone()).map_err(StartError::System)?;
-    stop_without_log(systemd.manager(), stop.clone());
-    start_with(config, systemd, (stop, stops))
+    let reasons = reasons_to_stop(systemd.manager())?;
+    start_with(config, systemd, reasons)
 }
 
 fn start_with(

@@ -57,6 +57,8 @@ pub enum StoreError {
     Replaced,
     /// Another file is being put in its place at this moment.
     BeingRestored,
+    /// A look at it was not over by its deadline.
+    TookLong,
     /// Anything else: SQLite's extended code.
     Other(i32),
 }
@@ -85,6 +87,7 @@ impl StoreError {
             | StoreError::LogNeedsWriting
             | StoreError::Replaced
             | StoreError::BeingRestored
+            | StoreError::TookLong
             | StoreError::Other(_) => false,
         }
     }
@@ -93,7 +96,9 @@ impl StoreError {
     #[must_use]
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
+            StoreError::Busy | StoreError::BeingRestored | StoreError::TookLong => {
+                ErrorCode::StoreBusy
+            }
             StoreError::Full => ErrorCode::StoreFull,
             StoreError::Replaced => ErrorCode::StoreReplaced,
             StoreError::Panicked => ErrorCode::InternalError,
@@ -154,6 +159,7 @@ impl StoreError {
             StoreError::LogNeedsWriting => LOG_NEEDS_WRITING,
             StoreError::Replaced => REPLACED,
             StoreError::BeingRestored => BEING_RESTORED,
+            StoreError::TookLong => TOOK_LONG,
             StoreError::Other(code) => {
                 return format!("the database refused (SQLite error {code})");
             }
@@ -205,6 +211,8 @@ const REPLACED: &str = "the database's files ({file}, -wal, -shm) were deleted, 
     replaced or cut off while they were open. What is written now would be lost, so nothing is \
     acknowledged. Move the same files back; or stop the server, `paidup restore FILE` with the last \
     backup, start it, and `paidup reconcile --since 30d`";
+const TOOK_LONG: &str = "this took too long and was ended, so that it holds up no delivery. Ask for less: one \
+    filter instead of two, or more of the name's beginning";
 const BEING_RESTORED: &str =
     "the database is being restored at this moment. Try again when that is done";
 
@@ -274,6 +282,7 @@ pub(super) fn from_sqlite(failure: ffi::Error) -> StoreError {
     match failure.code {
         Code::DatabaseBusy | Code::DatabaseLocked => StoreError::Busy,
         Code::DiskFull => StoreError::Full,
+        Code::OperationInterrupted => StoreError::TookLong,
         Code::SystemIoFailure if is_write(extended) && is_full(&io::Error::last_os_error()) => {
             StoreError::Full
         }

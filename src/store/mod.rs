@@ -18,6 +18,7 @@
 //! copy      backups
 //! told      what `paidup notify` has told, and to whom
 //! feed      what has changed, for those who poll
+//! look      what `paidup page` looks at
 //! read      what commands, metrics and the API ask for
 //! wanted    pages of orders
 //! record    commits deliveries
@@ -49,6 +50,7 @@ mod feed;
 pub mod json;
 mod ledger;
 mod lock;
+mod look;
 mod object;
 mod open;
 mod orders;

@@ -18,7 +18,7 @@ use crate::host::files;
 /// many entries.
 const PAGE_BYTES: i64 = 2_048;
 /// Every table and index, as what to read and the key of its order.
-const TREES: [(&str, &str); 27] = [
+const TREES: [(&str, &str); 28] = [
     ("payment", "id"),
     (
         "payment INDEXED BY payment_by_order WHERE order_id <> id",
@@ -67,6 +67,7 @@ const TREES: [(&str, &str); 27] = [
     ("mode", "id"),
     ("probe", "id"),
     ("chore", "name"),
+    ("examination", "id"),
 ];
 
 impl Store {

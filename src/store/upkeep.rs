@@ -196,6 +196,23 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps what `paidup doctor` has found, as a JSON array, in place of what it found before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn note_examination(
+        &mut self,
+        findings: &str,
+        at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO examination VALUES (1, ?1, ?2)
+             ON CONFLICT DO UPDATE SET at = excluded.at, findings = excluded.findings",
+            params![at.0, findings],
+        )?;
+        Ok(())
+    }
+
     /// When a chore last succeeded.
     ///
     /// # Errors

@@ -54,6 +54,14 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup serve", "paidup.service"),
     ("paidup api", "tests/box/calls_stripe.rs"),
+    ("paidup page", "tests/suite/page.rs"),
+    ("paidup demo --page", "tests/peers/page.rs"),
+    (
+        "ssh -N -L 4245:/run/paidup/page.sock HOST",
+        "tests/peers/page.rs, with a relay",
+    ),
+    ("systemctl status paidup-page", "tests/box/shows.rs"),
+    ("getent group paidup", "nothing of ours"),
     ("paidup notify", "tests/suite/notify.rs"),
     (
         "paidup notify --env-file paidup.env",
@@ -299,7 +307,7 @@ pub(crate) fn documented() -> BTreeSet<String> {
     let mut texts = vec![fs::read_to_string(root.join("README.md")).unwrap()];
     for document in fs::read_dir(root.join("docs")).unwrap() {
         let path = document.unwrap().path();
-        if path.is_file() {
+        if path.extension().is_some_and(|kind| kind == "md") {
             texts.push(fs::read_to_string(path).unwrap());
         }
     }

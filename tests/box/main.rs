@@ -26,6 +26,7 @@ mod documents;
 mod planted;
 mod runbook;
 mod second_shop;
+mod shows;
 mod tells;
 #[path = "../peers/tools.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]

@@ -193,14 +193,19 @@ impl Drop for Service {
 
 impl Service {
     /// From the line for people on stderr: `paidup 0.1.0 serves on A, admin on B, database C`, or of
-    /// `paidup api` the address at its end. Or how the process ended instead.
+    /// `paidup api` and `paidup page` the address at its end. Or how the process ended instead.
     fn read_addresses(&mut self) -> Result<(), ExitStatus> {
         let mut line = String::new();
         let mut ended = None;
         eventually("the service starts", || {
             ended = self.child.try_wait().unwrap();
             let text = self.stderr.text();
-            let notices = [" serves on ", " the shop on ", " of changed orders"];
+            let notices = [
+                " serves on ",
+                " the shop on ",
+                " of changed orders",
+                " the orders on ",
+            ];
             let is_notice = |line: &&str| notices.iter().any(|notice| line.contains(notice));
             let notice = text.lines().find(is_notice);
             line = notice.unwrap_or_default().to_owned();
@@ -210,6 +215,13 @@ impl Service {
             return Err(status);
         }
         if line.ends_with(" of changed orders") {
+            return Ok(());
+        }
+        if let Some((_, address)) = line.split_once(" the orders on ") {
+            let port = address
+                .rsplit(['/', '@'])
+                .find_map(|part| part.parse().ok());
+            self.edge = port.unwrap_or(self.edge);
             return Ok(());
         }
         if let Some((_, address)) = line.split_once(" the shop on ") {

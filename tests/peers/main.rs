@@ -22,6 +22,7 @@ mod first_payment;
 mod nginx;
 mod notify;
 mod openapi;
+mod page;
 mod promtool;
 mod proxy;
 mod sdk_signing;

@@ -62,6 +62,11 @@ pub(crate) fn run(command: Command, input: &str) -> Output {
     finish(command, input, RUN_MAX)
 }
 
+/// The same for one that does much: it has three times as long.
+pub(crate) fn run_long(command: Command, input: &str) -> Output {
+    finish(command, input, 3 * RUN_MAX)
+}
+
 fn finish(mut command: Command, input: &str, patience: Duration) -> Output {
     let mut child = command
         .stdin(Stdio::piped())

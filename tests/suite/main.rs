@@ -35,6 +35,7 @@ mod logger;
 mod map;
 mod neighbours;
 mod notify;
+mod page;
 mod root;
 mod service;
 mod stripe_api;
