@@ -13,6 +13,11 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo install cargo-fuzz", "by hand"),
     ("cargo doc --open", ".ci/run, without a browser"),
     ("cargo bench", "by hand: it takes minutes"),
+    (
+        "cargo bench -- --against benches/express/server.js",
+        "by hand",
+    ),
+    ("npm install --prefix benches/express", "by hand"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
     ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),

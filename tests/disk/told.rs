@@ -146,6 +146,7 @@ fn after_a_power_cut_all_that_was_told_is_there_and_all_that_was_not_is_told() {
             | Step::Sync(_)
             | Step::Make(_)
             | Step::Unlink(_)
+            | Step::Rename(..)
             | Step::SyncFolder => files.take(step),
             Step::Answer(_) => {}
         }

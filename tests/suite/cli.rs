@@ -89,6 +89,8 @@ fn a_wrong_configuration_tells_every_mistake_and_ends_with_78() {
 #[test]
 fn check_ends_with_3_when_it_finds_a_problem_and_with_0_when_not() {
     let mut shop = Shop::open();
+    shop.set("LISTEN_ADDR", "127.0.0.1:0");
+    shop.set("ADMIN_ADDR", "127.0.0.1:0");
     let done = shop.run("check");
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
     shop.set("LISTEN_ADDR", "nowhere");

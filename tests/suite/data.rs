@@ -525,7 +525,7 @@ fn the_database_remembers_when_its_chores_were_done() {
     db::info(&shop.database(), false, &mut told).unwrap();
     let told = String::from_utf8(told).unwrap();
     assert!(
-        told.contains("last backup    2026-11-24T05:46:26Z"),
+        told.contains("last backup    2026-11-24 05:46:26 +00:00"),
         "{told}"
     );
 }

@@ -109,7 +109,7 @@ impl Machine {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_paidup"), folder.path().join("paidup")).unwrap();
         let text = format!(
-            "DATABASE_PATH={}\nSTRIPE_WEBHOOK_SECRET={SECRET}\nLISTEN_ADDR=127.0.0.1:9\n",
+            "DATABASE_PATH={}\nSTRIPE_WEBHOOK_SECRET={SECRET}\nLISTEN_ADDR=127.0.0.1:0\nADMIN_ADDR=off\n",
             setup.database().display()
         );
         fs::write(folder.path().join("paidup.env"), text).unwrap();

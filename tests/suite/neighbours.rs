@@ -129,11 +129,10 @@ fn restores_beside_everything_else_leave_a_whole_database() {
         let mut last = 0;
         for _ in 0..restores {
             // Its file name has the second in it.
-            eventually("another second", || {
-                let now = Now::read().unix.0;
-                std::mem::replace(&mut last, now) != now
-            });
-            match setup.run(&["restore", copy]) {
+            eventually("another second", || Now::read().unix.0 != last);
+            let restored = setup.run(&["restore", copy]);
+            last = Now::read().unix.0;
+            match restored {
                 (0, _) => done += 1,
                 (_, said) if said.contains("in use by paidup") => refused += 1,
                 (_, said) if said.contains("in use by") => {

@@ -61,7 +61,7 @@ fn a_week_of_lost_deliveries_is_restored_and_a_second_run_changes_nothing() {
     let before = shop.file();
     let again = shop.run(&["reconcile", "--since", "7d"]);
     assert!(
-        text(&again).contains(" 0 were fetched, 0 of them changed an order."),
+        text(&again).contains("fetched: 0, of these that changed an order: 0."),
         "{}",
         text(&again)
     );

@@ -25,7 +25,7 @@ fn over_the_limit_each_request_is_a_429_with_its_own_line() {
         );
         assert_eq!(
             answer.json(),
-            json!({"error": "Too many requests", "requestId": id})
+            json!({"error": "Too many requests", "errorCode": "rate_limited", "requestId": id})
         );
         let lines = service.lines_of(id);
         assert_eq!(lines.len(), 1);

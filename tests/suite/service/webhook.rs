@@ -119,7 +119,7 @@ fn a_delivery_that_comes_again_is_a_duplicate_and_changes_nothing() {
 }
 
 #[test]
-fn each_bad_signature_is_a_400_that_says_so_in_the_log_alone() {
+fn each_bad_signature_is_a_400_that_says_which() {
     let service = Setup::new().start();
     let body = paid("1");
     let good = sign(SECRET, body.as_bytes(), 0);
@@ -144,7 +144,7 @@ fn each_bad_signature_is_a_400_that_says_so_in_the_log_alone() {
         assert_eq!(answer.status, 400, "{code}");
         assert_eq!(
             answer.json(),
-            json!({"error": "Invalid signature", "requestId": id})
+            json!({"error": "Invalid signature", "errorCode": code, "requestId": id})
         );
         let line = service.line_of(id);
         assert_eq!(
@@ -189,7 +189,7 @@ fn a_body_that_is_signed_but_no_event_is_a_400() {
         let id = answer.request_id();
         assert_eq!(
             answer.json(),
-            json!({"error": "Invalid event", "requestId": id})
+            json!({"error": "Invalid event", "errorCode": code, "requestId": id})
         );
         assert_eq!(service.line_of(id)["errorCode"], code, "{shown}");
     }
