@@ -26,8 +26,9 @@ use crate::config::table::{PUBLIC_URL, STRIPE_MODE, STRIPE_SECRET_KEY, STRIPE_SE
 use crate::host::clock::Now;
 use crate::host::identity;
 use crate::store::Store;
-use crate::stripe::client::{Fetched, NewEndpoint, StripeApi};
+use crate::stripe::client::{NewEndpoint, StripeApi};
 use crate::stripe::error::{Cause, StripeError};
+use crate::stripe::fetched::Fetched;
 use crate::truth::kind::wanted;
 use crate::truth::reading::Mode;
 

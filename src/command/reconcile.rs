@@ -21,9 +21,10 @@ use crate::command::words::{
 };
 use crate::host::clock::Now;
 use crate::store::{Store, StoreError};
-use crate::stripe::client::{EventsQuery, Fetched, Page, StripeApi, TYPES_MAX};
+use crate::stripe::client::{EventsQuery, Page, StripeApi, TYPES_MAX};
 use crate::stripe::error::StripeError;
 use crate::stripe::fetch::{self, Context, PAYMENTS_MAX, deliveries, delivery, flag_of, patiently};
+use crate::stripe::fetched::Fetched;
 use crate::truth::delivery::{Delivery, Outcome, Receipt};
 use crate::truth::event::{Event, Meaning};
 use crate::truth::kind::listable;
