@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use crate::api::process;
-use crate::command::environment::{Environment, all_of};
+use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure, tell};
-use crate::command::serve::{begin, ended};
+use crate::command::serve::{begin, ended, not_started};
 use crate::command::words::{Command, ENV_FILE, does};
-use crate::http::server::StartError;
 
 pub(crate) const COMMAND: Command = Command {
     name: "api",
@@ -27,12 +26,6 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     let (config, systemd) = begin(env_file, Environment::api, |it| {
         (&it.database, it.log_level)
     })?;
-    let why = process::run(config, systemd, &|line| tell(&line)).map_err(|error| match error {
-        StartError::Configuration(error) => all_of(&[error]),
-        StartError::Database(_)
-        | StartError::Listen(..)
-        | StartError::Descriptors(..)
-        | StartError::System(_) => Failure::Other(error.to_string()),
-    })?;
+    let why = process::run(config, systemd, &|line| tell(&line)).map_err(not_started)?;
     ended(why)
 }

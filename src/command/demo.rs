@@ -19,6 +19,7 @@ use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
+use crate::command::serve::not_started;
 use crate::command::words::{CliOption, Command, does};
 use crate::command::{orders, page, show};
 use crate::config::Address;
@@ -134,8 +135,7 @@ fn show_page(database: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     });
     let options = page::options(database, Environment::read(None)?.zone(), None);
     let tell = |line: &str| tell(&format!("  {line}"));
-    process::run(config, Systemd::default(), options, &tell)
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    process::run(config, Systemd::default(), options, &tell).map_err(not_started)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::command::environment::{Environment, all_of};
 use crate::command::exit::{Exit, Failure, tell};
 use crate::command::finding::Finding;
 use crate::command::reconcile::since;
-use crate::command::serve::{begin, ended};
+use crate::command::serve::{begin, ended, not_started};
 use crate::command::show::{when, write_json};
 use crate::command::words::{CliOption, Command, ENV_FILE, JSON_LINES, UsageError, Words, does};
 use crate::config::notify::destination_name;
@@ -142,8 +142,7 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
     let (config, systemd) = begin(env_file, Environment::notify, |it| {
         (&it.database, it.log_level)
     })?;
-    let why = process::run(&config, systemd, &|line| tell(&line))
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    let why = process::run(&config, systemd, &|line| tell(&line)).map_err(not_started)?;
     ended(why)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::command::environment::Environment;
 use crate::command::exit::{Exit, Failure, tell};
-use crate::command::serve::{begin, ended};
+use crate::command::serve::{begin, ended, not_started};
 use crate::command::words::{CliOption, Command, ENV_FILE, does};
 use crate::command::{check, report};
 use crate::host::zone::Zone;
@@ -44,8 +44,7 @@ fn run(env_file: Option<&Path>, leave_after: Option<Duration>) -> Result<Exit, F
     };
     let (config, systemd) = begin(env_file, read, |it| (&it.database, it.log_level))?;
     let options = options(&config.database, zone, leave_after);
-    let why = process::run(config, systemd, options, &|line| tell(&line))
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    let why = process::run(config, systemd, options, &|line| tell(&line)).map_err(not_started)?;
     ended(why)
 }
 

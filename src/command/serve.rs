@@ -38,8 +38,7 @@ fn run(env_file: Option<&Path>) -> Result<Exit, Failure> {
         Ok(config)
     };
     let (config, systemd) = begin(env_file, read, |it| (&it.database, it.log_level))?;
-    let running = process::start_under_manager(&config, systemd)
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    let running = process::start_under_manager(&config, systemd).map_err(not_started)?;
     tell(&running.notice());
     if io::stderr().is_terminal() {
         tell(&hint(env_file));
@@ -63,8 +62,7 @@ pub(crate) fn begin<C>(
     let config = read(&environment).map_err(|errors| all_of(&errors))?;
     let (database, log_level) = about(&config);
     take_identity(database)?;
-    let no_thread = |error| Failure::Other(StartError::System(error).to_string());
-    logger::start(log_level).map_err(no_thread)?;
+    logger::start(log_level).map_err(|error| not_started(StartError::System(error)))?;
     Ok((config, systemd))
 }
 
@@ -79,6 +77,17 @@ fn hint(env_file: Option<&Path>) -> String {
          Next, in another terminal{here}: `paidup send-test{file}` sends a signed order, \
          `paidup orders list{file}` shows it."
     )
+}
+
+/// How the process ends that could not start.
+pub(crate) fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Configuration(error) => all_of(&[error]),
+        StartError::Database(_)
+        | StartError::Listen(..)
+        | StartError::Descriptors(..)
+        | StartError::System(_) => Failure::Other(error.to_string()),
+    }
 }
 
 /// How the process ends that was stopped for that reason.

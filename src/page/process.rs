@@ -29,6 +29,7 @@ use crate::base::log_line::{LogFields, Message};
 use crate::base::secret::Secret;
 use crate::config::Address;
 use crate::config::page::PageConfig;
+use crate::config::table::PAGE_PASSWORD;
 use crate::host::clock::Now;
 use crate::host::logger;
 use crate::host::systemd::Systemd;
@@ -70,6 +71,13 @@ pub(crate) fn run(
     tell: &dyn Fn(&str),
 ) -> Result<Stop, StartError> {
     let passed = systemd.page.take();
+    let is_passed_port =
+        |socket: &Socket| listen::local_address(socket).is_some() && config.password.is_none();
+    if passed.as_ref().is_some_and(is_passed_port) {
+        return Err(StartError::Configuration(PAGE_PASSWORD.variable.error(
+            "is not set or blank, and systemd passes a port: a key made for it would be in the journal",
+        )));
+    }
     let manager = systemd.into_manager();
     let (stop, stops) = reasons_to_stop(&manager)?;
     let listener = match passed {

@@ -66,7 +66,6 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/peers/page.rs, with a relay",
     ),
     ("systemctl status paidup-page", "tests/box/shows.rs"),
-    ("getent group paidup", "nothing of ours"),
     ("paidup notify", "tests/suite/notify.rs"),
     (
         "paidup notify --env-file paidup.env",

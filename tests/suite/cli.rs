@@ -32,7 +32,7 @@ fn help_and_version_go_to_stdout_and_end_with_0() {
     let shop = Shop::open();
     for (words, expected) in [
         ("help", "Usage: paidup COMMAND"),
-        ("", "\nSee what was paid\n  orders list "),
+        ("", "\nSee what was paid\n  page "),
         ("-v", concat!("paidup ", env!("CARGO_PKG_VERSION"))),
         ("--help", "Usage: paidup COMMAND"),
         ("help send-test", "--duplicate N"),

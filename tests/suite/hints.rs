@@ -111,6 +111,7 @@ fn run(hint: &str, words: &str) {
         .set("STRIPE_API_BASE", &stripe.base())
         .set("API_TOKEN", "0123456789abcdef0123456789abcdef")
         .set("API_ADDR", "127.0.0.1:0")
+        .set("PAGE_ADDR", "127.0.0.1:0")
         .set("CHECKOUT_SUCCESS_URL", "https://shop.example.com/thanks")
         .set("PUBLIC_URL", "https://shop.example.com")
         .set("NOTIFY_URL", &shop.url())
@@ -166,8 +167,16 @@ fn run(hint: &str, words: &str) {
         words.push("--dry-run".to_owned());
     }
     // Those that go on are asked to stop.
-    let bounded = setup.again().under(&["timeout", "--preserve-status", "10"]);
-    let is_endless = ["serve", "api", "notify", "orders follow"].contains(&&*words.join(" "));
+    let bounded = setup.again().under(&["timeout", "--preserve-status", "60"]);
+    let is_endless = [
+        "serve",
+        "api",
+        "page",
+        "notify",
+        "orders follow",
+        "demo --page",
+    ]
+    .contains(&&*words.join(" "));
     let bounded = if is_endless {
         setup.under(&["timeout", "--preserve-status", "1"])
     } else {

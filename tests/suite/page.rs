@@ -1,7 +1,8 @@
 //! `paidup page` over real sockets: who is let in, what is shown, and what it survives.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -57,6 +58,27 @@ fn a_host_that_is_not_ours_is_refused_on_a_port_and_on_a_socket() {
         let refused = page.get_with("/", &[("Host", "evil.example")]);
         assert!(refused.body.contains("PAGE_HOSTS") && !refused.body.contains("ord_"));
     }
+}
+
+/// A key that we made would be in the journal, for whoever reads that.
+#[test]
+fn a_port_of_systemd_needs_a_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pass = "exec 3<&0; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=page exec \"$@\"";
+    let setup = Setup::new();
+    drop(setup.start());
+    let setup = setup.under(&["sh", "-c", pass, "sh"]);
+    let refused = setup
+        .command(&["page"])
+        .stdin(OwnedFd::from(listener))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("PAGE_PASSWORD is not set") && !said.contains("http://"),
+        "{said}"
+    );
 }
 
 #[test]
