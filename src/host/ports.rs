@@ -1,6 +1,7 @@
 //! Which program has a port.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
 /// Programs of ours, and the one that listens for us.
@@ -41,25 +42,27 @@ pub(crate) fn other_holder(address: SocketAddr) -> Option<String> {
 }
 
 /// The inodes of sockets that listen at the address or at every address, as
-/// <https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt> has them.
+/// <https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt> has them: those that listen come
+/// first. A busy machine has ten thousands of others, which are not read.
 fn listening(table: &str, address: SocketAddr) -> Vec<String> {
     const LISTENS: &str = "0A";
     let ip = match address.ip() {
         IpAddr::V4(ip) => in_table(&ip.octets()),
         IpAddr::V6(ip) => in_table(&ip.octets()),
     };
-    let text = fs::read_to_string(table).unwrap_or_default();
-    let inode = |line: &str| {
+    let lines = File::open(table).map(|file| BufReader::new(file).lines());
+    let lines = lines.into_iter().flatten().map_while(Result::ok).skip(1);
+    let listening = lines.map_while(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, state, _, _, _, _, _, inode, ..] = words.as_slice() else {
+        let [_, local, _, LISTENS, _, _, _, _, _, inode, ..] = words.as_slice() else {
             return None;
         };
         let (local, port) = local.split_once(':')?;
-        let is_there = *port == format!("{:04X}", address.port())
+        let is_there = port == format!("{:04X}", address.port())
             && (local == ip || local.bytes().all(|byte| byte == b'0'));
-        (is_there && *state == LISTENS).then(|| (*inode).to_owned())
-    };
-    text.lines().filter_map(inode).collect()
+        Some(is_there.then(|| (*inode).to_owned()))
+    });
+    listening.flatten().collect()
 }
 
 /// Words of 32 bits, each in the byte order of this machine.
