@@ -58,8 +58,13 @@ impl Store {
     ) -> Result<Vec<(Date, Box<str>, Takings)>, StoreError> {
         let mut sums: BTreeMap<(Date, Box<str>), Takings> = BTreeMap::new();
         let range = zone.start_of(days.start)..zone.start_of(days.end);
+        // Many quarters are of one day, and which day it is takes longer to tell than to add.
+        let (mut date, mut its_end) = (days.start, range.start);
         for (quarter, currency, takings) in self.takings(range)? {
-            let date = zone.date(quarter);
+            if quarter >= its_end {
+                date = zone.date(quarter);
+                its_end = zone.start_of(date.next());
+            }
             let date = match by {
                 Period::Day => date,
                 Period::Month => date.month(),
