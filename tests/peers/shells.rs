@@ -36,7 +36,7 @@ fn each_shell_completes_the_words_of_every_command() {
          tell paidup orders ''; tell paidup events list --o; tell paidup orders list --status par; tell paidup notify st",
         file("bash")
     );
-    let expected = "list show follow\n--order\npartially_refunded\nstatus\n";
+    let expected = "list show follow export\n--order\npartially_refunded\nstatus\n";
     assert_eq!(said("bash", &["-c", &bash]), expected);
 
     let fish = |line: &str| {
@@ -47,7 +47,7 @@ fn each_shell_completes_the_words_of_every_command() {
             .map(|line| line.split('\t').next().unwrap().to_owned());
         words.collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(fish("paidup orders "), "follow list show");
+    assert_eq!(fish("paidup orders "), "export follow list show");
     assert_eq!(fish("paidup events list --o"), "--order");
     assert_eq!(
         fish("paidup orders list --status par"),
