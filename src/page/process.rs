@@ -6,15 +6,18 @@
 //! new start, which takes less than a second under systemd:
 //!
 //! - it accepts no more (the limit on threads or open files is reached): [`watch`];
-//! - all of [`ANSWERS_MAX`] answers are stuck, each with a client that does not read or does not send;
+//! - all of [`ANSWERS_MAX`] answers are stuck, each with a client that does not read or does not send, or
+//!   one is for longer than any honest one takes: connections that wait for a thread of its own are then
+//!   in a queue that nobody else can see;
 //! - it aborts or runs out of memory: then the kernel ends it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,11 +45,15 @@ use crate::http::{gate, listen};
 /// Answers under way at the same time: more than twenty tabs ask for.
 const ANSWERS_MAX: usize = 32;
 /// How long a request waits for one of them to end.
-const FULL_PATIENCE: Duration = Duration::from_secs(1);
+const FULL_PATIENCE: Duration = Duration::from_millis(500);
+/// A look ends after two seconds, and what it shows fits into the kernel's buffers.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at whether that has happened.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the answers under way may take when the process is asked to stop.
 const END_PATIENCE: Duration = Duration::from_secs(3);
+/// And when some of them are stuck.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(200);
 /// `tiny_http` reads the rest of a body in one piece, into as much memory as the client says.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 /// A connection waits for so many looks in a row: nobody accepts it.
@@ -97,7 +104,11 @@ pub(crate) fn run(
     let why = wait(&stops, &answers, options.leave_after);
     manager.stopping("Finishing answers");
     logger::write(Message::Stopping, &LogFields::default());
-    answers.wait_until(|under_way| under_way == 0, END_PATIENCE);
+    let patience = match why {
+        Stop::Broken(_) => BROKEN_PATIENCE,
+        Stop::Asked | Stop::LogLost => END_PATIENCE,
+    };
+    answers.wait_until(|under_way| under_way == 0, patience);
     logger::write(Message::Stopped, &LogFields::default());
     Ok(why)
 }
@@ -149,7 +160,8 @@ struct Answers(Arc<Shared>);
 
 struct Shared {
     http: Http,
-    under_way: AtomicUsize,
+    /// When each began, by its number.
+    under_way: Mutex<BTreeMap<u64, Instant>>,
     last: Mutex<Instant>,
 }
 
@@ -160,7 +172,7 @@ impl Answers {
         let trusted = loopback.into_iter().flatten().collect();
         let answers = Answers(Arc::new(Shared {
             http: Http::new(Arc::new(pages), counters, trusted)?,
-            under_way: AtomicUsize::new(0),
+            under_way: Mutex::default(),
             last: Mutex::new(Now::read().instant),
         }));
         let watched = listener.try_clone()?;
@@ -174,24 +186,39 @@ impl Answers {
 
     /// Each request is answered in a thread of its own: one that hangs holds up nobody else.
     fn accept(&self, server: Server, stop: &Sender<Stop>) {
+        let mut number = 0;
         let ended = loop {
-            let Ok(request) = server.recv() else {
+            let request = match self.oldest() {
+                None => server.recv().map(Some),
+                Some(_) => server.recv_timeout(FULL_PATIENCE),
+            };
+            let Ok(request) = request else {
                 break "tiny_http accepts no more connections";
             };
-            *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Now::read().instant;
+            // Dropped, it would read the rest of its body, which may never come.
+            let request = request.map(ManuallyDrop::new);
+            let now = Now::read().instant;
+            let is_late = |began| now.saturating_duration_since(began) > ANSWER_PATIENCE;
+            if self.oldest().is_some_and(is_late) {
+                break "an answer is stuck, with a client that neither reads nor leaves";
+            }
+            let Some(request) = request else {
+                continue;
+            };
+            *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = now;
             if !self.wait_until(|under_way| under_way < ANSWERS_MAX, FULL_PATIENCE) {
                 break "all answers are stuck, with clients that neither read nor leave";
             }
-            self.0.under_way.fetch_add(1, SeqCst);
+            number += 1;
+            self.under_way().insert(number, now);
             if request.body_length() > Some(BODY_MAX_BYTES) {
-                // Touched again, it would be read. It counts as stuck for ever.
-                std::mem::forget(request);
+                // It counts as stuck for ever.
                 continue;
             }
             let answers = self.clone();
             let answer = move || {
-                answers.answer(request);
-                answers.0.under_way.fetch_sub(1, SeqCst);
+                answers.answer(ManuallyDrop::into_inner(request));
+                answers.under_way().remove(&number);
             };
             if thread::Builder::new().spawn(answer).is_err() {
                 break "there are no more threads";
@@ -232,7 +259,7 @@ impl Answers {
     fn wait_until(&self, is_wanted: impl Fn(usize) -> bool, patience: Duration) -> bool {
         let end = Now::read().instant + patience;
         loop {
-            if is_wanted(self.0.under_way.load(SeqCst)) {
+            if is_wanted(self.under_way().len()) {
                 return true;
             }
             if Now::read().instant >= end {
@@ -240,6 +267,16 @@ impl Answers {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        let under_way = self.0.under_way.lock();
+        under_way.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the oldest of them began.
+    fn oldest(&self) -> Option<Instant> {
+        self.under_way().values().next().copied()
     }
 
     fn quiet_for(&self, now: Instant) -> Duration {
