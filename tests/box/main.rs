@@ -558,7 +558,7 @@ fn a_journal_that_stands_still_holds_nobody_up() {
     machine.does("systemctl restart paidup");
     let journal = "systemd-journald@paidup.service";
     machine.does(&format!("systemctl kill --signal=STOP {journal}"));
-    let load = Load::start(&machine, EDGE, 4);
+    let load = Load::start(&machine, EDGE, 16);
     let ready = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
     machine.until("not ready", || {
         let answer = machine.inside(move || load::ask("127.0.0.1:4243", ready));
