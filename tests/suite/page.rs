@@ -382,7 +382,7 @@ fn a_look_that_takes_two_seconds_is_ended_with_a_hint() {
         ended.body
     );
     let line = page.process.line_of(ended.request_id());
-    assert_eq!(line["errorCode"], "store_busy");
+    assert_eq!(line["errorCode"], "query_timeout");
 }
 
 #[test]
