@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Setup, changed, paid};
+use crate::harness::{Setup, changed, eventually, paid};
 use crate::tools;
 
 const PASSWORD: &str = "the-password-of-the-tests";
@@ -32,8 +31,7 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
         .set("PAGE_ADDR", &address)
         .set("PAGE_PASSWORD", "");
     let _open = open.start_with(&["page"]);
-    // As `ssh -L` does it.
-    let relay = relay(path);
+    let tunnel = Tunnel::open(setup.folder(), &path);
     let demo = Demo::start(&setup);
     let login = json!({"username": "paidup", "password": PASSWORD});
     let picture = |path: &str, file: &str, options: Value| {
@@ -52,8 +50,8 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
                   "/money?by=month", "/health", "/nothing",
                   "/orders/%3Cscript%3Ealert(1)%3C%2Fscript%3E"],
         "printed": "/orders/ord_1",
-        "ports": [port.edge.port(), relay],
-        "open": relay,
+        "ports": [port.edge.port(), tunnel.port],
+        "open": tunnel.port,
         "stranger": format!("http://stranger.example:{}/", stranger()),
         "pictures": pictures.iter().chain(&own_pictures(&port.edge.to_string(), &login)).collect::<Vec<_>>(),
     });
@@ -211,26 +209,87 @@ impl Drop for Demo {
     }
 }
 
-/// Forwards a port to the socket, as ssh does; the port.
-fn relay(path: PathBuf) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (here, there) = (stream.unwrap(), UnixStream::connect(&path).unwrap());
-            let (mut to, mut from) = (there.try_clone().unwrap(), here.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Write);
-            });
-            thread::spawn(move || {
-                let (mut here, mut there) = (here, there);
-                let _ = std::io::copy(&mut there, &mut here);
-                let _ = here.shutdown(Shutdown::Both);
-            });
+/// The README's `ssh -L` to the socket, through a server of this test's; both end when it goes out of scope.
+struct Tunnel {
+    processes: [Child; 2],
+    port: u16,
+}
+
+impl Tunnel {
+    fn open(folder: &Path, socket: &Path) -> Tunnel {
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        for name in ["host_key", "user_key"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+            keygen.arg(folder.join(name));
+            assert!(tools::run(keygen, "").status.success());
         }
+        let (server, port) = (free_port(), free_port());
+        let at = folder.display();
+        let settings = write(
+            "sshd_config",
+            format!(
+                "ListenAddress 127.0.0.1:{server}\nHostKey {at}/host_key\n\
+                 AuthorizedKeysFile {at}/user_key.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
+            ),
+        );
+        if rustix::process::geteuid().is_root() {
+            // Where root's sshd puts a process that is not let in yet.
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let sshd = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(settings)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        await_port(server);
+        let settings = write(
+            "ssh_config",
+            format!(
+                "Host HOST\nHostName 127.0.0.1\nPort {server}\nIdentityFile {at}/user_key\n\
+                 IdentitiesOnly yes\nStrictHostKeyChecking no\nLogLevel ERROR\nUserKnownHostsFile {at}/known\nBatchMode yes\n"
+            ),
+        );
+        let readme = include_str!("../../README.md");
+        let line = readme.lines().find(|line| line.contains("ssh -N -L"));
+        let (pasted, _) = line.unwrap().trim().split_once('#').unwrap();
+        let pasted = pasted
+            .replacen("ssh ", &format!("exec ssh -F {} ", settings.display()), 1)
+            .replace("4245", &port.to_string())
+            .replace("/run/paidup/page.sock", &socket.display().to_string());
+        let ssh = Command::new("sh").args(["-c", &pasted]).spawn().unwrap();
+        let tunnel = Tunnel {
+            processes: [ssh, sshd],
+            port,
+        };
+        await_port(port);
+        tunnel
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn await_port(port: u16) {
+    eventually("somebody listens", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    port
 }
 
 /// A site of somebody else's; its port.

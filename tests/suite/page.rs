@@ -338,6 +338,16 @@ fn lists_are_filtered_and_turned_page_by_page() {
 }
 
 #[test]
+fn the_health_says_that_times_are_not_of_the_zone_that_was_meant() {
+    let shop = Shop::open();
+    for (zone, is_said) in [("Europe/Belrin", true), ("Europe/Berlin", false)] {
+        let health = shop.on_a_socket(&[("TZ", zone)]).get("/health").body;
+        let said = "TZ is no time zone that this machine knows";
+        assert_eq!(health.contains(said), is_said, "{health}");
+    }
+}
+
+#[test]
 fn the_browser_says_whether_it_is_english_or_french() {
     let shop = Shop::open();
     let page = shop.on_a_socket(&[]);
@@ -382,7 +392,7 @@ fn a_look_that_takes_two_seconds_is_ended_with_a_hint() {
         ended.body
     );
     let line = page.process.line_of(ended.request_id());
-    assert_eq!(line["errorCode"], "store_busy");
+    assert_eq!(line["errorCode"], "query_timeout");
 }
 
 #[test]
