@@ -344,7 +344,9 @@ fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
                 "configuration",
                 format!("{variable} is {wanted}, and {unit} listens on {listens}, which counts"),
                 "systemd hands its socket to the server, which listens on nothing else.",
-                format!("Set {variable} to the same, or change the unit: `systemctl edit {unit}`"),
+                format!(
+                    "Set {variable} to the same, or change the unit: `sudo systemctl edit {unit}`"
+                ),
             )
         })
     };

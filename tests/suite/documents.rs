@@ -75,7 +75,7 @@ fn needed(is_wanted: impl Fn(Need) -> bool) -> Vec<&'static str> {
 fn documents_and_manual_page_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let readme = include_str!("../../README.md");
-    let tarball = format!("paidup-{version}-x86_64.tar.gz");
+    let tarball = format!("paidup-{version}-x86_64-linux.tar.gz");
     assert!(readme.contains(&tarball), "README: {tarball}");
     let changes = include_str!("../../CHANGELOG.md");
     let newest = changes.lines().find_map(|line| line.strip_prefix("## "));
