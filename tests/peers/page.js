@@ -42,11 +42,14 @@ async function inColours(browser) {
 }
 
 async function narrow(browser) {
-  const page = await context(browser, { viewport: { width: 320, height: 640 } });
+  const page = await context(browser, {});
   for (const path of asked.paths) {
     await page.goto(url(path));
-    const width = await page.evaluate(() => document.documentElement.scrollWidth);
-    if (width > 320) seen.wide.push(`${path}: ${width}`);
+    for (const width of [320, 660, 760]) {
+      await page.setViewportSize({ width, height: 640 });
+      const needed = await page.evaluate(() => document.documentElement.scrollWidth);
+      if (needed > width) seen.wide.push(`${path}: ${needed} of ${width}`);
+    }
   }
   await page.context().close();
 }
