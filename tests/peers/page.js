@@ -99,7 +99,15 @@ async function fromAnotherSite(browser) {
     });
     const read = (mode) => fetch(target, { mode, credentials: 'include' })
       .then((answer) => `fetch ${mode}: ${answer.type}`, () => '');
-    return (await Promise.all([load('img', 'src'), load('script', 'src'), read('cors'), read('no-cors')]))
+    const style = document.createElement('link');
+    style.rel = 'stylesheet';
+    document.head.append(style);
+    const styled = new Promise((done) => {
+      style.onload = () => done('style loaded');
+      style.onerror = () => done('');
+      style.href = target;
+    });
+    return (await Promise.all([load('img', 'src'), load('script', 'src'), styled, read('cors'), read('no-cors')]))
       .filter((leak) => leak !== '');
   }, target);
   await page.evaluate((target) => new Promise((done) => {
@@ -111,6 +119,14 @@ async function fromAnotherSite(browser) {
   for (const frame of page.frames().slice(1)) {
     if ((await frame.content()).includes('paidup')) seen.leaks.push('frame');
   }
+  // One that opens us learns nothing of the window, not even how many frames it has.
+  const [popup] = await Promise.all([
+    page.waitForEvent('popup'),
+    page.evaluate((target) => { window.ours = window.open(target); }, target),
+  ]);
+  await popup.waitForLoadState();
+  if (!await page.evaluate(() => window.ours.closed)) seen.leaks.push('popup');
+  await popup.close();
   // A link is followed.
   await page.evaluate((target) => { location.href = target; }, target);
   await page.waitForURL(target);

@@ -13,6 +13,11 @@ use crate::harness::{Setup, changed, eventually, paid};
 use crate::tools;
 
 const PASSWORD: &str = "the-password-of-the-tests";
+/// What a stranger may make of an order's id.
+const HOSTILE: [&str; 2] = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)> ' onmouseover='alert(2) \u{202e}gnp.\nexe",
+];
 /// A picture in the README weighs less.
 const PICTURE_MAX_BYTES: u64 = 100 * 1024;
 
@@ -51,7 +56,7 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
         "paths": ["/", "/orders", "/orders?attention=1", "/orders/ord_1", "/orders/ord_2", "/orders/ord_held",
                   "/orders/ord_dinar", "/money",
                   "/money?by=month", "/health", "/nothing",
-                  "/orders/%3Cscript%3Ealert(1)%3C%2Fscript%3E"],
+                  order_path(HOSTILE[0]), order_path(HOSTILE[1])],
         "printed": "/orders/ord_1",
         "ports": [port.edge.port(), tunnel.port],
         "open": tunnel.port,
@@ -74,6 +79,11 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
             assert!(bytes < PICTURE_MAX_BYTES, "{}: {bytes}", picture.display());
         }
     }
+}
+
+fn order_path(id: &str) -> String {
+    let bytes: Vec<String> = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/orders/{}", bytes.concat())
 }
 
 /// Where a picture goes: those in docs/ are made anew with `PAIDUP_PICTURES=docs`.
@@ -190,13 +200,13 @@ fn tell_stories(setup: &Setup) {
         });
         serve.accepts(text, outcome);
     }
-    serve.accepts(
-        of("hostile", 60, &|session| {
+    for (name, id) in [("hostile", HOSTILE[0]), ("worse", HOSTILE[1])] {
+        let text = of(name, 60, &|session| {
             session["client_reference_id"] = Value::Null;
-            session["metadata"] = json!({"order_id": "<script>alert(1)</script>"});
-        }),
-        "applied",
-    );
+            session["metadata"] = json!({"order_id": id});
+        });
+        serve.accepts(text, "applied");
+    }
     for name in ["1", "2"] {
         serve.accepts(paid(name), "applied");
     }

@@ -347,6 +347,39 @@ fn the_health_says_that_times_are_not_of_the_zone_that_was_meant() {
     }
 }
 
+#[test]
+fn the_money_on_the_page_is_that_of_the_report() {
+    const DAY: i64 = 24 * 60 * 60;
+    let now = paidup::host::clock::Now::read().unix.0;
+    let sale = |name: &str, days: i64, amount: i64| {
+        changed(name, |event| {
+            event["created"] = json!(now - days * DAY);
+            event["data"]["object"]["amount_total"] = json!(amount);
+        })
+    };
+    let shop = Shop::with([sale("1", 0, 1_234), sale("2", 40, 200), sale("3", 400, 7)]);
+    let zone = ("TZ", "Asia/Kathmandu");
+    let page = shop.on_a_socket(&[zone]);
+    let (code, report) = shop.setup(&[zone]).run(&["report", "--csv"]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report.lines().count(), 4, "{report}");
+    assert_eq!(page.get("/money.csv?by=month").body, report);
+    for (path, amounts) in [
+        ("/money?by=month", &["12.34", "2.00", "0.07"][..]),
+        ("/money", &["12.34", "2.00"]),
+        ("/", &["12.34\u{a0}EUR", "1 order"]),
+    ] {
+        let body = page.get(path).body;
+        for amount in amounts {
+            assert!(body.contains(amount), "{path} {amount}: {body}");
+        }
+    }
+    assert!(
+        !page.get("/money").body.contains("0.07"),
+        "that is long ago"
+    );
+}
+
 /// Somebody paid, and no order says for what.
 #[test]
 fn a_payment_of_no_order_for_over_a_day_needs_somebody() {
