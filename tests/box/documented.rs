@@ -63,7 +63,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup demo --page", "tests/peers/page.rs"),
     (
         "ssh -N -L 4245:/run/paidup/page.sock HOST",
-        "tests/peers/page.rs, with a relay",
+        "tests/peers/page.rs",
     ),
     ("systemctl status paidup-page", "tests/box/shows.rs"),
     ("paidup notify", "tests/suite/notify.rs"),

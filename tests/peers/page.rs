@@ -13,6 +13,11 @@ use crate::harness::{Setup, changed, eventually, paid};
 use crate::tools;
 
 const PASSWORD: &str = "the-password-of-the-tests";
+/// What a stranger may make of an order's id.
+const HOSTILE: [&str; 2] = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)> ' onmouseover='alert(2) \u{202e}gnp.\nexe",
+];
 /// A picture in the README weighs less.
 const PICTURE_MAX_BYTES: u64 = 100 * 1024;
 
@@ -38,17 +43,20 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
         json!({"path": path, "file": picture_file(file), "options": options,
                "base": {"url": demo.url, "login": {"username": "paidup", "password": demo.key}}})
     };
-    let first_screen = json!({"viewport": {"width": 760, "height": 680}, "fullPage": false});
+    // Down to the end of a part.
+    let screen =
+        |height: u32| json!({"viewport": {"width": 760, "height": height}, "fullPage": false});
     let pictures = [
-        picture("/", "page.png", first_screen.clone()),
-        picture("/orders/ord_1001", "order.png", first_screen),
+        picture("/", "page.png", screen(835)),
+        picture("/orders/ord_1001", "order.png", screen(885)),
     ];
     let asked = json!({
         "base": format!("http://{}", port.edge),
         "login": login,
-        "paths": ["/", "/orders", "/orders?attention=1", "/orders/ord_1", "/orders/ord_2", "/money",
+        "paths": ["/", "/orders", "/orders?attention=1", "/orders/ord_1", "/orders/ord_2", "/orders/ord_held",
+                  "/orders/ord_dinar", "/money",
                   "/money?by=month", "/health", "/nothing",
-                  "/orders/%3Cscript%3Ealert(1)%3C%2Fscript%3E"],
+                  order_path(HOSTILE[0]), order_path(HOSTILE[1])],
         "printed": "/orders/ord_1",
         "ports": [port.edge.port(), tunnel.port],
         "open": tunnel.port,
@@ -71,6 +79,11 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
             assert!(bytes < PICTURE_MAX_BYTES, "{}: {bytes}", picture.display());
         }
     }
+}
+
+fn order_path(id: &str) -> String {
+    let bytes: Vec<String> = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/orders/{}", bytes.concat())
 }
 
 /// Where a picture goes: those in docs/ are made anew with `PAIDUP_PICTURES=docs`.
@@ -98,7 +111,11 @@ fn own_pictures(address: &str, login: &Value) -> Vec<Value> {
             ("home", "/"),
             ("orders", "/orders"),
             ("order", "/orders/ord_1"),
+            ("disputed", "/orders/ord_2"),
+            ("held", "/orders/ord_held"),
+            ("dinar", "/orders/ord_dinar"),
             ("money", "/money"),
+            ("months", "/money?by=month"),
             ("health", "/health"),
         ] {
             let file = format!("{folder}/{page}-{name}.png");
@@ -108,7 +125,7 @@ fn own_pictures(address: &str, login: &Value) -> Vec<Value> {
     pictures
 }
 
-/// Orders of every kind, one paid twice, one disputed, one with a hostile name.
+/// Orders of every status, one paid twice, one disputed, one with a hostile name, and a payment of nobody's.
 fn tell_stories(setup: &Setup) {
     let serve = setup.start();
     let now = paidup::host::clock::Now::read().unix.0;
@@ -129,20 +146,67 @@ fn tell_stories(setup: &Setup) {
         });
         serve.accepts(text, "applied");
     }
-    serve.accepts(
-        of("yen", DAY, &|session| {
-            session["currency"] = json!("jpy");
-            session["amount_total"] = json!(4_200);
-        }),
-        "applied",
-    );
-    serve.accepts(
-        of("hostile", 60, &|session| {
+    for (name, currency, amount) in [("yen", "jpy", 4_200), ("dinar", "kwd", 12_345)] {
+        let text = of(name, DAY, &|session| {
+            session["currency"] = json!(currency);
+            session["amount_total"] = json!(amount);
+        });
+        serve.accepts(text, "applied");
+    }
+    for (name, kind, status) in [
+        ("debit", "checkout.session.completed", "complete"),
+        (
+            "bounced",
+            "checkout.session.async_payment_failed",
+            "complete",
+        ),
+        ("late", "checkout.session.expired", "expired"),
+    ] {
+        let text = changed(name, |event| {
+            event["type"] = json!(kind);
+            event["created"] = json!(now - 120);
+            let session = &mut event["data"]["object"];
+            session["payment_status"] = json!("unpaid");
+            session["status"] = json!(status);
+        });
+        serve.accepts(text, "applied");
+    }
+    for (name, kind, status, ago, outcome) in [
+        (
+            "held",
+            "amount_capturable_updated",
+            "requires_capture",
+            90,
+            "applied",
+        ),
+        ("given_up", "canceled", "canceled", 90, "applied"),
+        (
+            "declined",
+            "payment_failed",
+            "requires_payment_method",
+            90,
+            "applied",
+        ),
+        ("nobodys", "succeeded", "succeeded", 2 * DAY, "parked"),
+    ] {
+        let text = changed(name, |event| {
+            event["type"] = json!(format!("payment_intent.{kind}"));
+            event["created"] = json!(now - ago);
+            event["data"]["object"] = json!({"id": format!("pi_{name}"), "object": "payment_intent",
+                "amount": 4_900, "amount_received": if outcome == "parked" { 4_900 } else { 0 },
+                "amount_capturable": if name == "held" { 4_900 } else { 0 }, "currency": "eur",
+                "created": now - ago, "status": status, "capture_method": "manual",
+                "metadata": if outcome == "parked" { json!({}) } else { json!({"order_id": format!("ord_{name}")}) }});
+        });
+        serve.accepts(text, outcome);
+    }
+    for (name, id) in [("hostile", HOSTILE[0]), ("worse", HOSTILE[1])] {
+        let text = of(name, 60, &|session| {
             session["client_reference_id"] = Value::Null;
-            session["metadata"] = json!({"order_id": "<script>alert(1)</script>"});
-        }),
-        "applied",
-    );
+            session["metadata"] = json!({"order_id": id});
+        });
+        serve.accepts(text, "applied");
+    }
     for name in ["1", "2"] {
         serve.accepts(paid(name), "applied");
     }
@@ -157,6 +221,11 @@ fn tell_stories(setup: &Setup) {
         "data": {"object": {"id": "re_1", "object": "refund", "amount": 500, "status": "succeeded",
             "currency": "eur", "created": now, "charge": "ch_1", "payment_intent": "pi_1"}}});
     serve.accepts(refund.to_string(), "applied");
+    let whole = json!({"id": "evt_whole", "object": "event", "type": "refund.created",
+        "created": now, "livemode": false, "api_version": "2026-10-28.endive",
+        "data": {"object": {"id": "re_2", "object": "refund", "amount": 12_345, "status": "pending",
+            "currency": "kwd", "created": now, "charge": "ch_3", "payment_intent": "pi_dinar"}}});
+    serve.accepts(whole.to_string(), "applied");
     let dispute = json!({"id": "evt_dispute", "object": "event", "type": "charge.dispute.created",
         "created": now, "livemode": false, "api_version": "2026-10-28.endive",
         "data": {"object": {"id": "du_1", "object": "dispute", "amount": 2500, "currency": "eur",
