@@ -142,6 +142,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     ("paidup uninstall", "tests/box/main.rs"),
+    ("paidup uninstall --purge", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where
