@@ -137,7 +137,7 @@ impl Files {
         }
     }
 
-    /// The service that reads them; each other shop of a machine has its own (docs/SECOND_SHOP.md).
+    /// The service that reads them; each other shop of a machine has its own (`docs/SECOND_SHOP.md`).
     fn unit(&self) -> String {
         let name = self.env_file.to_string_lossy();
         let shop = name.strip_prefix("/etc/paidup/shop-");
