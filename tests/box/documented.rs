@@ -45,10 +45,13 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "cargo install cargo-deb --locked && .ci/deb",
         "tests/box/package.rs",
     ),
-    ("sha256sum -c --ignore-missing SHA256SUMS", ".ci/tarballs"),
     (
-        "tar xf paidup-0.1.0-x86_64.tar.gz && cd paidup-0.1.0-x86_64",
-        ".ci/tarballs",
+        "sha256sum -c --ignore-missing SHA256SUMS",
+        "tests/box/way_in.rs",
+    ),
+    (
+        "tar xf paidup-0.1.0-x86_64-linux.tar.gz && cd paidup-0.1.0-x86_64-linux",
+        "tests/box/way_in.rs",
     ),
     ("./paidup demo", ".ci/tarballs"),
     ("cargo build --release", "by hand: it takes minutes"),
@@ -63,7 +66,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup demo --page", "tests/peers/page.rs"),
     (
         "ssh -N -L 4245:/run/paidup/page.sock HOST",
-        "tests/peers/page.rs, with a relay",
+        "tests/peers/page.rs",
     ),
     ("systemctl status paidup-page", "tests/box/shows.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
@@ -164,6 +167,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     ("paidup uninstall", "tests/box/main.rs"),
+    ("paidup uninstall --purge", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where

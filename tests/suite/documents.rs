@@ -54,6 +54,20 @@ fn documents_list_the_event_types_that_are_needed() {
     }
 }
 
+/// What is typed, and the key that Stripe's Dashboard gives.
+#[test]
+fn production_takes_at_most_eight_steps() {
+    let readme = include_str!("../../README.md");
+    let way = between(readme, "## Production in ten minutes", "## In an incident");
+    let blocks = way.split("```sh\n").skip(1);
+    let typed: Vec<&str> = blocks
+        .flat_map(|block| block.split("```").next().unwrap().lines())
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    assert!(typed.len() > 5, "{typed:#?}");
+    assert!(typed.len() < 8, "{typed:#?}");
+}
+
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     let (_, text) = text.split_once(from).unwrap();
     text.split_once(to).unwrap().0
@@ -75,7 +89,7 @@ fn needed(is_wanted: impl Fn(Need) -> bool) -> Vec<&'static str> {
 fn documents_and_manual_page_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let readme = include_str!("../../README.md");
-    let tarball = format!("paidup-{version}-x86_64.tar.gz");
+    let tarball = format!("paidup-{version}-x86_64-linux.tar.gz");
     assert!(readme.contains(&tarball), "README: {tarball}");
     let changes = include_str!("../../CHANGELOG.md");
     let newest = changes.lines().find_map(|line| line.strip_prefix("## "));
