@@ -17,7 +17,7 @@ use crate::config::notify::NotifyConfig;
 use crate::config::page::PageConfig;
 use crate::config::serve::{self, Config, look_alikes};
 use crate::config::stripe::{StripeConfig, webhook_url};
-use crate::config::{Address, ConfigError, ConfigWarning, Counted};
+use crate::config::{self, Address, ConfigError, ConfigWarning, Counted};
 use crate::host::files::{self, Unfit, folder_of};
 use crate::host::{ports, systemd};
 use crate::http::loopback;
@@ -83,6 +83,7 @@ pub(crate) fn findings(
     let mut findings: Vec<Finding> = environment.problems.iter().map(in_file).collect();
     findings.extend(configuration(config, is_installed(environment)));
     findings.extend(other_processes(environment, config));
+    findings.extend(zone(environment));
     findings.extend(
         config
             .iter()
@@ -170,6 +171,14 @@ fn other_processes(
         findings.extend(look_alikes(vars).iter().map(odd));
     }
     findings
+}
+
+/// Nothing fails without the zone that was meant; people only read other times than they think.
+pub(crate) fn zone(environment: &Environment) -> Option<Finding> {
+    let error = config::zone(&environment.vars).err()?;
+    let what = format!("{} {}", error.variable, error.problem);
+    let finding = Finding::warning("time zone", what, error.why, &error.remedy);
+    Some(finding)
 }
 
 fn odd(warning: &ConfigWarning) -> Finding {

@@ -207,6 +207,38 @@ pub(super) fn status(status: Status, lang: Lang) -> &'static str {
     }
 }
 
+/// What a status means for the shop, where the word alone does not say it.
+pub(super) fn status_means(status: Status, lang: Lang) -> &'static str {
+    match status {
+        Status::Pending => lang.of(
+            "Nothing is paid yet. The buyer can still pay.",
+            "Rien n’est encore payé. L’acheteur peut encore payer.",
+        ),
+        Status::Authorized => lang.of(
+            "The money is held, not taken. Capture or cancel the payment before the hold ends: Dashboard → Payments.",
+            "L’argent est retenu, pas encaissé. Capturez ou annulez le paiement avant la fin de la retenue : \
+             Dashboard → Paiements.",
+        ),
+        Status::Processing => lang.of(
+            "The money is on its way, which may take days, and may still fail. Wait before you ship.",
+            "L’argent est en route ; cela peut prendre des jours, et encore échouer. Attendez avant d’expédier.",
+        ),
+        Status::Failed => lang.of(
+            "No money was taken. The buyer has to pay again.",
+            "Rien n’a été encaissé. L’acheteur doit payer à nouveau.",
+        ),
+        Status::Canceled => lang.of(
+            "The payment was called off. No money was taken.",
+            "Le paiement a été annulé. Rien n’a été encaissé.",
+        ),
+        Status::Expired => lang.of(
+            "The buyer did not pay in time. No money was taken.",
+            "L’acheteur n’a pas payé à temps. Rien n’a été encaissé.",
+        ),
+        Status::Paid | Status::PartiallyRefunded | Status::Refunded => "",
+    }
+}
+
 /// The word for a dispute.
 pub(super) fn dispute(dispute: DisputeState, lang: Lang) -> &'static str {
     match dispute {

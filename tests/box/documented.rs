@@ -64,13 +64,25 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("paidup demo --page", "tests/peers/page.rs"),
     (
         "ssh -N -L 4245:/run/paidup/page.sock HOST",
-        "tests/peers/page.rs, with a relay",
+        "tests/peers/page.rs",
     ),
     ("systemctl status paidup-page", "tests/box/shows.rs"),
     ("paidup notify", "tests/suite/notify.rs"),
     (
         "paidup notify --env-file paidup.env",
         "tests/suite/notify.rs",
+    ),
+    (
+        "npm install standardwebhooks node-sqlite3-wasm && node receiver.mjs",
+        "tests/peers/notify.rs",
+    ),
+    (
+        "php -S 127.0.0.1:8000 receiver.php",
+        "tests/peers/notify.rs",
+    ),
+    (
+        "python3 -m venv venv && venv/bin/pip install standardwebhooks && venv/bin/python receiver.py",
+        "tests/peers/notify.rs",
     ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
@@ -79,6 +91,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify replay --all", "tests/suite/notify.rs"),
     ("paidup notify forget NAME", "tests/suite/notify.rs"),
     ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
