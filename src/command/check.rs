@@ -84,6 +84,7 @@ pub(crate) fn findings(
     let mut findings: Vec<Finding> = environment.problems.iter().map(in_file).collect();
     findings.extend(configuration(config, is_installed(environment)));
     findings.extend(other_processes(environment, config));
+    findings.extend(zone(environment));
     findings.extend(
         config
             .iter()
@@ -187,6 +188,14 @@ fn other_processes(
         findings.extend(look_alikes(vars).iter().map(odd));
     }
     findings
+}
+
+/// Nothing fails without the zone that was meant; people only read other times than they think.
+pub(crate) fn zone(environment: &Environment) -> Option<Finding> {
+    let error = config::zone(&environment.vars).err()?;
+    let what = format!("{} {}", error.variable, error.problem);
+    let finding = Finding::warning("time zone", what, error.why, &error.remedy);
+    Some(finding)
 }
 
 fn odd(warning: &ConfigWarning) -> Finding {
@@ -352,7 +361,9 @@ fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
                 "configuration",
                 format!("{variable} is {wanted}, and {unit} listens on {listens}, which counts"),
                 "systemd hands its socket to the server, which listens on nothing else.",
-                format!("Set {variable} to the same, or change the unit: `systemctl edit {unit}`"),
+                format!(
+                    "Set {variable} to the same, or change the unit: `sudo systemctl edit {unit}`"
+                ),
             )
         })
     };

@@ -544,7 +544,7 @@ fn last_backup(root: &Path) -> io::Result<()> {
         .stdout(Stdio::null())
         .status()?;
     if !status.success() {
-        return Err(io::Error::other("`paidup backup` says why"));
+        return Err(io::Error::other("it failed for the reason above"));
     }
     write_file(&within(root, LAST_BACKUP), 0o600, &fs::read(made)?)
 }

@@ -91,6 +91,7 @@ fn the_openapi_file_has_the_words_that_the_code_has() {
         "notify_tls",
         "notify_unreachable",
         "password_wrong",
+        "query_timeout",
         "queue_full",
         "store_stopping",
     ];
@@ -108,6 +109,20 @@ fn the_openapi_file_has_the_words_that_the_code_has() {
     assert_eq!(listed("    Status:\n"), statuses);
     let flags: BTreeSet<String> = Flag::ALL.iter().map(|it| it.as_str().to_owned()).collect();
     assert_eq!(listed("    Flags:\n"), flags);
+}
+
+/// What is typed, and the key that Stripe's Dashboard gives.
+#[test]
+fn production_takes_at_most_eight_steps() {
+    let readme = include_str!("../../README.md");
+    let way = between(readme, "## Production in ten minutes", "## In an incident");
+    let blocks = way.split("```sh\n").skip(1);
+    let typed: Vec<&str> = blocks
+        .flat_map(|block| block.split("```").next().unwrap().lines())
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    assert!(typed.len() > 5, "{typed:#?}");
+    assert!(typed.len() < 8, "{typed:#?}");
 }
 
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
@@ -131,7 +146,7 @@ fn needed(is_wanted: impl Fn(Need) -> bool) -> Vec<&'static str> {
 fn documents_and_manual_page_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let readme = include_str!("../../README.md");
-    let tarball = format!("paidup-{version}-x86_64.tar.gz");
+    let tarball = format!("paidup-{version}-x86_64-linux.tar.gz");
     assert!(readme.contains(&tarball), "README: {tarball}");
     let changes = include_str!("../../CHANGELOG.md");
     let newest = changes.lines().find_map(|line| line.strip_prefix("## "));

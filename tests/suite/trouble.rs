@@ -100,6 +100,19 @@ fn an_empty_file_is_no_new_shop() {
 
 // ── Settings ──────────────────────────────────────────────────────────────────────────────────────────
 
+/// Reports would be of other days than those that somebody means.
+#[test]
+fn a_time_zone_that_this_machine_does_not_know_is_found() {
+    let said = "warning  time zone: TZ is no time zone that this machine knows";
+    let (code, found) = Setup::new().set("TZ", "Europe/Belrin").run(&["check"]);
+    assert!(code == 0 && found.contains(said), "{code} {found}");
+    assert!(found.contains("/usr/share/zoneinfo"), "{found}");
+    for good in ["Europe/Berlin", ""] {
+        let (_, found) = Setup::new().set("TZ", good).run(&["check"]);
+        assert!(!found.contains("time zone"), "{good}: {found}");
+    }
+}
+
 /// What a start of any process refuses or ignores, `check` tells before it.
 #[test]
 fn check_tells_what_a_start_would_refuse_or_ignore() {
