@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::fake_stripe::{FakeStripe, KEY};
 use crate::load::deliver;
 use crate::machine::Machine;
-use crate::tells;
+use crate::{shows, tells};
 
 const DOCUMENT: &str = include_str!("../../docs/SECOND_SHOP.md");
 const ENV_FILE: &str = "/etc/paidup/shop-coffee.env";
@@ -56,8 +56,8 @@ pub(crate) fn opens_beside_the_first(machine: &Machine) {
     machine.until("its own shop is told", || {
         told.row("test_of_coffee") == "paid"
     });
-    let page = "curl -sS --unix-socket /run/paidup-coffee/page.sock http://localhost/orders";
-    assert!(machine.does(page).contains("test_of_coffee"));
+    let page = || shows::look_at("/run/paidup-coffee/page.sock", machine, "localhost").unwrap();
+    assert!(page().contains("test_of_coffee"));
     // Each has its own.
     assert_eq!(machine.property("MainPID"), pid);
     assert_eq!(deliver(machine, "ord_of_the_first"), 200);
@@ -67,7 +67,7 @@ pub(crate) fn opens_beside_the_first(machine: &Machine) {
         "{first}"
     );
     assert!(!of_coffee("orders list --json").contains("ord_of_the_first"));
-    assert!(!machine.does(page).contains("ord_of_the_first"));
+    assert!(!page().contains("ord_of_the_first"));
     assert_eq!(told.row("ord_of_the_first"), "");
 }
 
