@@ -145,6 +145,18 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     (
+        "sudo systemctl enable --now paidup-page@coffee.socket",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup-shop-notify@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl stop 'paidup*@coffee.*'",
+        "tests/box/second_shop.rs",
+    ),
+    (
         "systemctl reload paidup@coffee.service",
         "tests/box/second_shop.rs",
     ),
