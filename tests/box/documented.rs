@@ -53,9 +53,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tar xf paidup-0.1.0-x86_64-linux.tar.gz && cd paidup-0.1.0-x86_64-linux",
         "tests/box/way_in.rs",
     ),
-    ("./paidup demo", ".ci/tarballs"),
     ("cargo build --release", "by hand: it takes minutes"),
-    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -144,6 +142,18 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "sudo runuser -u paidup -- mkdir /var/lib/paidup-coffee/backup",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup-page@coffee.socket",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup-shop-notify@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl stop 'paidup*@coffee.*'",
         "tests/box/second_shop.rs",
     ),
     (
