@@ -159,6 +159,19 @@ fn the_runbooks_quote_what_is_printed() {
     assert!(count > 40, "{count}");
 }
 
+/// As the runbook promises; the box shows that no line of a burst is missing.
+#[test]
+fn the_journal_keeps_14_to_30_days_also_on_a_disk_that_is_nearly_full() {
+    let conf = include_str!("../../systemd/journald.conf");
+    let value = |name: &str| conf.lines().find_map(|line| line.strip_prefix(name));
+    let days = value("MaxRetentionSec=").and_then(|it| it.strip_suffix("day"));
+    assert!((14..=30).contains(&days.unwrap().parse::<u32>().unwrap()));
+    // Only whole files are deleted, and it is another day that is kept.
+    assert_eq!(value("MaxFileSec="), Some("1day"));
+    assert_eq!(value("SystemKeepFree="), Some("64M"));
+    assert_eq!(value("RateLimitBurst="), Some("0"));
+}
+
 /// All the code of a folder, with its strings of several lines in one.
 fn in_one_line(folder: &Path) -> String {
     let mut all = String::new();
