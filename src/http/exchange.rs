@@ -316,9 +316,11 @@ impl Http {
         fields.request_id = Some(id);
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
-        let message = match reply.message {
-            Message::RequestRefused => self.app.refused(request),
-            message => message,
+        let is_plain = reply.message == Message::RequestRefused;
+        let message = if is_plain {
+            self.app.refused(request)
+        } else {
+            reply.message
         };
         logger::write(message, &fields);
         stays

@@ -285,7 +285,7 @@ fn the_secret_may_be_a_credential() {
     assert!(!environment.contains(machine::SECRET));
 
     let settings = format!("--env-file {}", machine::ENV_FILE);
-    for command in ["check", "send-test", "rotate verify"] {
+    for command in ["check", "doctor", "send-test", "rotate verify"] {
         machine.does(&format!("paidup {command} {settings}"));
     }
     machine.shell(&format!(

@@ -2,6 +2,7 @@
 //! subscribe to the event types that the table of them names.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use paidup::truth::kind::{KINDS, Need};
@@ -123,6 +124,71 @@ fn production_takes_at_most_eight_steps() {
         .collect();
     assert!(typed.len() > 5, "{typed:#?}");
     assert!(typed.len() < 8, "{typed:#?}");
+}
+
+/// What the runbooks tell to look for is what the program says, letter by letter, and both have the same.
+#[test]
+fn the_runbooks_quote_what_is_printed() {
+    let code = in_one_line(Path::new("src")).replace("{file}", "DATABASE_PATH");
+    let quoted = |runbook: &'static str| {
+        let cells = runbook
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+        let quoted = cells.map(|cell| cell.split('`').skip(1).step_by(2).collect::<Vec<_>>());
+        quoted.collect::<Vec<_>>()
+    };
+    let english = quoted(include_str!("../../docs/RUNBOOK.md"));
+    assert_eq!(english, quoted(include_str!("../../docs/RUNBOOK.fr.md")));
+    // Of systemd and of alerts.yml; two have a mode or a kind in them.
+    let of_others = [
+        "Address already in use",
+        "Watchdog timeout",
+        "status=226/NAMESPACE",
+        "status=74/IOERR",
+        "status=78/CONFIG",
+        "the database is of live mode, and test and live never mix",
+        "PaidupShopNotTold",
+        "ignored (other_shop)",
+    ];
+    let mut count = 0;
+    for text in english.concat() {
+        let is_ours = !of_others.contains(&text);
+        assert!(!is_ours || code.contains(text), "{text}");
+        count += usize::from(is_ours);
+    }
+    assert!(count > 40, "{count}");
+}
+
+/// As the runbook promises; the box shows that no line of a burst is missing.
+#[test]
+fn the_journal_keeps_14_to_30_days_also_on_a_disk_that_is_nearly_full() {
+    let conf = include_str!("../../systemd/journald.conf");
+    let value = |name: &str| conf.lines().find_map(|line| line.strip_prefix(name));
+    let days = value("MaxRetentionSec=").and_then(|it| it.strip_suffix("day"));
+    assert!((14..=30).contains(&days.unwrap().parse::<u32>().unwrap()));
+    // Only whole files are deleted, and it is another day that is kept.
+    assert_eq!(value("MaxFileSec="), Some("1day"));
+    assert_eq!(value("SystemKeepFree="), Some("64M"));
+    assert_eq!(value("RateLimitBurst="), Some("0"));
+}
+
+/// All the code of a folder, with its strings of several lines in one.
+fn in_one_line(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all += &in_one_line(&path);
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            match line.strip_suffix('\\') {
+                Some(start) => all += start.trim_start(),
+                None => all += &format!("{}\n", line.trim_start()),
+            }
+        }
+    }
+    all
 }
 
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
