@@ -18,25 +18,21 @@
 mod load;
 #[path = "load/server.rs"]
 mod server;
+#[path = "load/shop.rs"]
+mod shop;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::base::id::UnixSeconds;
 use paidup::store::Store;
-use paidup::truth::delivery::Delivery;
-use paidup::truth::event::Event;
-use paidup::truth::reading::Reading;
 
-use load::{event, requests};
+use load::requests;
 use server::{PROGRAM, Server, command, millis, on_schedule, without_pause};
+use shop::{BATCH, fill};
 
 const ROUNDS: usize = 5;
 /// Of each throughput.
@@ -222,36 +218,6 @@ fn number_of_last(database: &Path) -> usize {
     let orders = Store::open(database).unwrap().orders(None, 1).unwrap();
     let name = orders[0].name.as_str();
     name.strip_prefix("ord_").unwrap().parse::<usize>().unwrap() - 100_000
-}
-
-const BATCH: usize = 1_000;
-
-/// Stores paid orders, an event each, as a server would with every client waiting.
-fn fill(database: &Path, numbers: Range<usize>) -> Duration {
-    let mut store = Store::open(database).unwrap();
-    let (give, take) = mpsc::sync_channel(4);
-    let began = Instant::now();
-    let reading = thread::spawn(move || {
-        let numbers: Vec<usize> = numbers.collect();
-        for batch in numbers.chunks(BATCH) {
-            let batch: Vec<Delivery> = batch.iter().map(|number| delivery(*number)).collect();
-            give.send(batch).unwrap();
-        }
-    });
-    for batch in take {
-        assert!(store.record(&batch).unwrap().iter().all(Result::is_ok));
-    }
-    reading.join().unwrap();
-    began.elapsed()
-}
-
-fn delivery(number: usize) -> Delivery {
-    Delivery {
-        event: Event::from_json(&event(number), &Reading::default()).unwrap(),
-        sha256: [7; 32],
-        request_id: None,
-        received: UnixSeconds(1_792_999_990),
-    }
 }
 
 fn scrape(server: &Server) -> f64 {

@@ -21,7 +21,7 @@ use crate::command::sample::{Details, Document, SamplePayment};
 use crate::command::send_test::{self, Target};
 use crate::command::serve::not_started;
 use crate::command::words::{CliOption, Command, does};
-use crate::command::{orders, page, show};
+use crate::command::{backup, orders, page, show};
 use crate::config::Address;
 use crate::config::page::PageConfig;
 use crate::config::serve::Config;
@@ -40,8 +40,8 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Show everything in a few seconds: no account, no configuration",
     details: "Starts a real server on free ports of 127.0.0.1 with a real SQLite file in a temporary folder\n\
               and a throw-away secret, sends it the life of two orders, and shows every answer and what\n\
-              became of the orders. Leaves nothing behind. With --page the orders stay to look at in a browser\n\
-              until SIGTERM or SIGINT (Ctrl-C).",
+              became of the orders. Leaves nothing behind. With --page it sells for a month before, and the\n\
+              orders stay to look at in a browser until SIGTERM or SIGINT (Ctrl-C).",
     options: &[CliOption {
         name: "page",
         value: "",
@@ -83,7 +83,10 @@ fn run(temporary: &Path, with_page: bool, out: &mut dyn Write) -> Result<Exit, F
     )?;
 
     let sender = Target::Here(Address::Tcp(address));
-    let is_as_expected = send_all(&sender, &secret, &config.api_version, &stop, out)?;
+    let mut is_as_expected = send_all(&sender, &secret, &config.api_version, &stop, out)?;
+    if with_page {
+        is_as_expected &= send_month(&sender, &secret, &config.api_version)?;
+    }
     let store = Store::open_existing(&database)?;
     show::read_in(Environment::read(None)?.zone());
     writeln!(
@@ -133,12 +136,19 @@ fn show_page(database: &Path, out: &mut dyn Write) -> Result<(), Failure> {
         let _ = hangup.forever().next();
         signal_hook::low_level::raise(SIGTERM)
     });
+    let copy = backup::Target::File {
+        path: database.with_extension("copy"),
+        may_replace: false,
+    };
+    backup::backup(database, &copy, Now::read().unix, &mut io::sink())?;
     let options = page::options(database, Environment::read(None)?.zone(), None);
     let tell = |line: &str| tell(&format!("  {line}"));
     process::run(config, Systemd::default(), options, &tell).map_err(not_started)?;
     Ok(())
 }
 
+/// The orders before them have smaller numbers.
+const PAID_BEFORE: i64 = 950;
 /// The orders: id, amount, currency.
 const PAID: (&str, i64, &str) = ("ord_1001", 2500, "eur");
 const EARLY: (&str, i64, &str) = ("ord_1002", 4200, "jpy");
@@ -248,6 +258,44 @@ fn send_all(
         }
     }
     Ok(is_as_expected)
+}
+
+/// Sells for a month, so that the pages have something to show: some sessions expire, some orders are given
+/// back, and one payment is disputed. Says whether each answer was as expected.
+fn send_month(sender: &Target, secret: &Secret, api_version: &str) -> Result<bool, Failure> {
+    const DAYS: i64 = 29;
+    const DAY: i64 = 24 * 60 * 60;
+    const PAYS: &str = "checkout.session.completed";
+    let now = Now::read().unix;
+    let secret = SigningSecret::new(secret);
+    let start = getrandom::u64().map_err(io::Error::from)? << 8;
+    let mut sent = 0;
+    let mut send = |order: i64, kind, ago: i64| -> Result<bool, Failure> {
+        let amount = 1_200 + order * 1_370 % 7_400;
+        let payment = SamplePayment::new(&format!("ord_{order}"), amount, "eur", api_version);
+        let at = UnixSeconds(now.0 - ago);
+        sent += 1;
+        let document = payment.event(kind, payment.usual(kind), at, start.wrapping_add(sent));
+        let answer = sender.post(&document, &secret.sign(document.text.as_bytes(), now))?;
+        Ok((answer.status, &*answer.word) == (200, "applied"))
+    };
+    let mut is_as_expected = true;
+    let mut order = PAID_BEFORE;
+    for day in (1..=DAYS).rev() {
+        for sale in 0..(day * 5 % 4) {
+            order += 1;
+            let ago = day * DAY - sale * DAY / 12;
+            let kind = match order % 9 {
+                4 => "checkout.session.expired",
+                _ => PAYS,
+            };
+            is_as_expected &= send(order, kind, ago)?;
+            if order % 11 == 5 {
+                is_as_expected &= send(order, "refund.created", ago - DAY / 2)?;
+            }
+        }
+    }
+    Ok(is_as_expected & send(order, "charge.dispute.created", DAY / 3)?)
 }
 
 impl Scene {

@@ -37,13 +37,17 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(env_file: Option<&Path>, leave_after: Option<Duration>) -> Result<Exit, Failure> {
-    let mut zone = Zone::default();
+    let (mut zone, mut odd) = (Zone::default(), None);
     let read = |environment: &Environment| {
         zone = environment.zone();
+        odd = check::zone(environment);
         environment.page()
     };
     let (config, systemd) = begin(env_file, read, |it| (&it.database, it.log_level))?;
-    let options = options(&config.database, zone, leave_after);
+    let mut options = options(&config.database, zone, leave_after);
+    let stored = options.sources.check;
+    options.sources.check =
+        Box::new(move |store| odd.iter().cloned().chain(stored(store)).collect());
     let why = process::run(config, systemd, options, &|line| tell(&line)).map_err(not_started)?;
     ended(why)
 }

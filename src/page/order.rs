@@ -2,15 +2,19 @@
 
 use super::moment::second;
 use super::texts;
-use super::views::{Advice, MoneyRow, OrderPage, Step, ToldView};
+use super::views::{Advice, MoneyRow, OrderPage, PaymentView, Step, ToldView};
 use super::visit::{Trouble, Visit, href, page, see};
 use crate::base::id::StripeId;
 use crate::base::log_line::{LogFields, LogText};
 use crate::base::plain;
 use crate::http::exchange::Reply;
 use crate::store::{Change, Destination, StoredOrder, Told};
-use crate::truth::order::{DisputeState, State, Status};
+use crate::truth::order::{DisputeState, Flag, State, Status};
+use crate::truth::payment::Payment;
 use crate::truth::reading::Mode;
+
+/// Payments of an order that was paid several times, at most.
+const PAYMENTS: usize = 50;
 
 impl Visit<'_> {
     pub(super) fn order(&self, id: &str, fields: &mut LogFields) -> Result<Reply, Trouble> {
@@ -21,12 +25,12 @@ impl Visit<'_> {
         }
         fields.order_id = Some(LogText::order(&order.name));
         let shown = store.at_one_moment(|store| {
-            let (changes, told, mode) = (
-                store.changes(&order)?,
-                store.told_of(&order)?,
-                store.mode()?,
-            );
-            Ok(self.order_page(&order, &changes, &told, mode))
+            let (changes, told) = (store.changes(&order)?, store.told_of(&order)?);
+            let payments = match order.state.flags.contains(&Flag::DoublePayment) {
+                true => store.few_payments(&order, PAYMENTS)?.unwrap_or_default(),
+                false => Vec::new(),
+            };
+            Ok(self.order_page(&order, &changes, &told, &payments, store.mode()?))
         })?;
         page(200, &shown)
     }
@@ -36,21 +40,24 @@ impl Visit<'_> {
         order: &StoredOrder,
         changes: &[Change],
         told: &[(Destination, Told)],
+        payments: &[Payment],
         mode: Option<Mode>,
     ) -> OrderPage {
         let state = &order.state;
         let name = plain::text(order.name.as_str());
         let t = self.lang.texts();
-        let text = |id: &Option<StripeId>| id.as_ref().map_or("", StripeId::as_str).to_owned();
-        let intent = text(&state.intent);
-        let test = match mode {
-            Some(Mode::Live) => "",
-            Some(Mode::Test) | None => "test/",
+        let only = |intent: &StripeId| payment_at(intent, String::new(), mode);
+        let payments = match payments {
+            [] => state.intent.iter().map(only).collect(),
+            several => several
+                .iter()
+                .filter_map(|payment| self.payment(payment, mode))
+                .collect(),
         };
-        let payment = || format!("https://dashboard.stripe.com/{test}payments/{intent}");
         OrderPage {
             frame: self.frame("/orders", format!("{} {name}", t.order), mode),
             status: self.status(state.status),
+            means: texts::status_means(state.status, self.lang),
             changed: self.minute(order.updated_at),
             advice: self.advice(state),
             money: self.money_of(state),
@@ -63,11 +70,25 @@ impl Visit<'_> {
                 .reference
                 .as_ref()
                 .map_or_else(String::new, |it| plain::text(it.as_str())),
-            session: text(&state.session),
-            dashboard: (!intent.is_empty()).then(payment),
-            intent,
+            session: state
+                .session
+                .as_ref()
+                .map_or_else(String::new, |it| it.as_str().to_owned()),
+            payments,
             name,
         }
+    }
+
+    /// One of several that took money, so that it can be found and be given back.
+    fn payment(&self, payment: &Payment, mode: Option<Mode>) -> Option<PaymentView> {
+        let id = payment
+            .intents()
+            .next()
+            .or_else(|| payment.charges().next())?;
+        let taken = payment.taken().or_else(|| payment.asked())?;
+        let back = payment.refunded(taken.minor).all;
+        let amounts = self.amounts(taken.minor, back, Some(&taken.currency));
+        payment.is_paid().then(|| payment_at(id, amounts, mode))
     }
 
     pub(super) fn advice(&self, state: &State) -> Vec<Advice> {
@@ -138,7 +159,7 @@ impl Visit<'_> {
         let step = |(change, before): (&Change, Option<&Change>)| Step {
             at: second(change.at, &self.site.sources.zone, self.lang),
             what: self.what(before, change),
-            amount: self.amounts(change, state),
+            amount: self.amounts(change.amount, change.refunded, state.currency.as_deref()),
             kind: plain::text(&change.event_type),
             event: plain::text(&change.event_id),
             request: match &change.request_id {
@@ -174,11 +195,15 @@ impl Visit<'_> {
         words
     }
 
-    fn amounts(&self, change: &Change, state: &State) -> String {
-        let all = self.amount(change.amount, state);
-        match change.refunded {
+    /// What was taken, and how much of it was given back.
+    fn amounts(&self, amount: i64, refunded: i64, currency: Option<&str>) -> String {
+        let all = self.amount_in(amount, currency);
+        match refunded {
             0 => all,
-            refunded => format!("{all}, −{}", self.amount(refunded, state)),
+            refunded => {
+                let back = self.lang.texts().back.to_lowercase();
+                format!("{all}, {} {back}", self.amount_in(refunded, currency))
+            }
         }
     }
 
@@ -196,5 +221,21 @@ impl Visit<'_> {
             why: plain::text(told.why.as_deref().unwrap_or_default()),
             next_try: told.next_try.map(|at| self.minute(at)),
         }
+    }
+}
+
+/// A payment, and where Stripe shows it.
+fn payment_at(id: &StripeId, amounts: String, mode: Option<Mode>) -> PaymentView {
+    let test = match mode {
+        Some(Mode::Live) => "",
+        Some(Mode::Test) | None => "test/",
+    };
+    PaymentView {
+        id: id.as_str().to_owned(),
+        amounts,
+        href: format!(
+            "https://dashboard.stripe.com/{test}payments/{}",
+            id.as_str()
+        ),
     }
 }

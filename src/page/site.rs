@@ -218,7 +218,7 @@ impl Visit<'_> {
             Refusal::Login => (401, ErrorCode::PasswordWrong, t.needs_login),
             Refusal::TooMany(_) => (429, ErrorCode::RateLimited, t.too_many),
         };
-        let mut reply = self.message(status, code, vec![text.to_owned()], false);
+        let mut reply = self.message(status, code, (vec![text], String::new()), false);
         match refusal {
             Refusal::TooMany(seconds) => reply.retry_after = Some(seconds),
             Refusal::Method => reply.allow = Some("GET, HEAD"),

@@ -184,8 +184,8 @@ texts! {
     no_event: "Stripe has sent nothing yet", "Stripe n’a encore rien envoyé";
     backup_old: "The last backup is old", "La dernière sauvegarde est ancienne";
     backup_none: "There is no backup yet", "Il n’y a pas encore de sauvegarde";
-    backup_next: "`systemctl status paidup-backup.timer paidup-backup.service` says why; `sudo paidup backup` makes one.",
-        "`systemctl status paidup-backup.timer paidup-backup.service` dit pourquoi ; `sudo paidup backup` en fait une.";
+    backup_next: "`systemctl status paidup-backup.timer paidup-backup.service` says why; `sudo systemctl start paidup-backup.service` makes one.",
+        "`systemctl status paidup-backup.timer paidup-backup.service` dit pourquoi ; `sudo systemctl start paidup-backup.service` en fait une.";
     disk: "The disk is filling up", "Le disque se remplit";
     disk_next: "Make room on the disk that holds DATABASE_PATH.", "Libérez de la place sur le disque de DATABASE_PATH.";
     free: "free", "libres";
@@ -204,6 +204,38 @@ pub(super) fn status(status: Status, lang: Lang) -> &'static str {
         Status::Failed => lang.of("failed", "échouée"),
         Status::Canceled => lang.of("canceled", "annulée"),
         Status::Expired => lang.of("expired", "expirée"),
+    }
+}
+
+/// What a status means for the shop, where the word alone does not say it.
+pub(super) fn status_means(status: Status, lang: Lang) -> &'static str {
+    match status {
+        Status::Pending => lang.of(
+            "Nothing is paid yet. The buyer can still pay.",
+            "Rien n’est encore payé. L’acheteur peut encore payer.",
+        ),
+        Status::Authorized => lang.of(
+            "The money is held, not taken. Capture or cancel the payment before the hold ends: Dashboard → Payments.",
+            "L’argent est retenu, pas encaissé. Capturez ou annulez le paiement avant la fin de la retenue : \
+             Dashboard → Paiements.",
+        ),
+        Status::Processing => lang.of(
+            "The money is on its way, which may take days, and may still fail. Wait before you ship.",
+            "L’argent est en route ; cela peut prendre des jours, et encore échouer. Attendez avant d’expédier.",
+        ),
+        Status::Failed => lang.of(
+            "No money was taken. The buyer has to pay again.",
+            "Rien n’a été encaissé. L’acheteur doit payer à nouveau.",
+        ),
+        Status::Canceled => lang.of(
+            "The payment was called off. No money was taken.",
+            "Le paiement a été annulé. Rien n’a été encaissé.",
+        ),
+        Status::Expired => lang.of(
+            "The buyer did not pay in time. No money was taken.",
+            "L’acheteur n’a pas payé à temps. Rien n’a été encaissé.",
+        ),
+        Status::Paid | Status::PartiallyRefunded | Status::Refunded => "",
     }
 }
 
@@ -297,12 +329,12 @@ pub(crate) fn flag_advice(flag: Flag, lang: Lang) -> (&'static str, &'static str
         Flag::NameConflict => (
             (
                 "A payment names two orders, or an order that another session was created for.",
-                "Check where the shop creates its sessions, and the other order; `paidup orders show` finds it by \
+                "Check where the shop creates its sessions, and the other order; `paidup orders show ID` finds it by \
                  that id.",
             ),
             (
                 "Un paiement nomme deux commandes, ou une commande créée pour une autre session.",
-                "Vérifiez où la boutique crée ses sessions, et l’autre commande ; `paidup orders show` la trouve \
+                "Vérifiez où la boutique crée ses sessions, et l’autre commande ; `paidup orders show ID` la trouve \
                  par cet identifiant.",
             ),
         ),

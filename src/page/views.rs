@@ -133,6 +133,15 @@ pub(super) struct Step {
     pub(super) request: String,
 }
 
+/// A payment at Stripe.
+pub(super) struct PaymentView {
+    pub(super) id: String,
+    /// What it took and what was given back; empty when there is no other.
+    pub(super) amounts: String,
+    /// Where Stripe shows it.
+    pub(super) href: String,
+}
+
 /// What one destination has heard of an order.
 pub(super) struct ToldView {
     pub(super) name: String,
@@ -148,6 +157,8 @@ pub(super) struct OrderPage {
     pub(super) frame: Frame,
     pub(super) name: String,
     pub(super) status: StatusView,
+    /// What the status means, where it does not say so itself.
+    pub(super) means: &'static str,
     pub(super) changed: Moment,
     pub(super) advice: Vec<Advice>,
     pub(super) money: Vec<MoneyRow>,
@@ -155,9 +166,7 @@ pub(super) struct OrderPage {
     pub(super) told: Vec<ToldView>,
     pub(super) reference: String,
     pub(super) session: String,
-    pub(super) intent: String,
-    /// Where Stripe shows the payment.
-    pub(super) dashboard: Option<String>,
+    pub(super) payments: Vec<PaymentView>,
 }
 
 /// A day or a month of one currency.
@@ -219,7 +228,9 @@ pub(super) struct HealthPage {
 #[template(path = "message.html", config = "src/page/askama.toml")]
 pub(super) struct MessagePage {
     pub(super) frame: Frame,
-    pub(super) lines: Vec<String>,
+    pub(super) lines: Vec<&'static str>,
+    /// What the store says, in English.
+    pub(super) said: String,
 }
 
 #[expect(unreachable_pub, reason = "the macro's own")]

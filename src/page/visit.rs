@@ -189,10 +189,12 @@ impl Visit<'_> {
     }
 
     pub(super) fn amount(&self, minor: i64, state: &State) -> String {
-        match &state.currency {
-            Some(currency) => {
-                texts::amount(&money::written(minor, Some(currency.as_ref())), self.lang)
-            }
+        self.amount_in(minor, state.currency.as_deref())
+    }
+
+    pub(super) fn amount_in(&self, minor: i64, currency: Option<&str>) -> String {
+        match currency {
+            Some(_) => texts::amount(&money::written(minor, currency), self.lang),
             None => "–".to_owned(),
         }
     }
@@ -201,33 +203,29 @@ impl Visit<'_> {
 
     pub(super) fn sorry(&self, trouble: &Trouble) -> Reply {
         let t = self.lang.texts();
-        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        let mut said = String::new();
         let (status, code, lines) = match trouble {
-            Trouble::NotFound => (404, ErrorCode::NotFound, lines(&[t.not_found])),
-            Trouble::NoSuchOrder => (404, ErrorCode::NotFound, lines(&[t.no_such_order])),
-            Trouble::BadQuery => (400, ErrorCode::FieldInvalid, lines(&[t.bad_query])),
+            Trouble::NotFound => (404, ErrorCode::NotFound, vec![t.not_found]),
+            Trouble::NoSuchOrder => (404, ErrorCode::NotFound, vec![t.no_such_order]),
+            Trouble::BadQuery => (400, ErrorCode::FieldInvalid, vec![t.bad_query]),
             Trouble::Store(error @ StoreError::TookLong) => {
-                (503, error.code(), lines(&[t.took_long, t.took_long_next]))
+                (503, error.code(), vec![t.took_long, t.took_long_next])
             }
-            Trouble::Store(error) => (
-                503,
-                error.code(),
-                vec![
-                    t.no_database.to_owned(),
-                    format!("{error}."),
-                    t.check_next.to_owned(),
-                ],
-            ),
-            Trouble::Failed => (500, ErrorCode::InternalError, lines(&[t.failed])),
+            Trouble::Store(error) => {
+                said = format!("{error}.");
+                (503, error.code(), vec![t.no_database, t.check_next])
+            }
+            Trouble::Failed => (500, ErrorCode::InternalError, vec![t.failed]),
         };
-        self.message(status, code, lines, true)
+        self.message(status, code, (lines, said), true)
     }
 
+    /// `lines` are in the reader's language, and what follows them in English.
     pub(super) fn message(
         &self,
         status: u16,
         code: ErrorCode,
-        lines: Vec<String>,
+        (lines, said): (Vec<&'static str>, String),
         is_in: bool,
     ) -> Reply {
         let shown = MessagePage {
@@ -236,6 +234,7 @@ impl Visit<'_> {
                 ..self.frame("", status.to_string(), None)
             },
             lines,
+            said,
         };
         let message = match status {
             500.. => Message::RequestFailed,

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::orders::{self, StoredOrder};
 use super::payments::{self, Assignment, StoredPayment};
 use super::sums::Sums;
-use super::{StoreError, checkout, ledger, object};
+use super::{StoreError, checkout, feed, ledger, object};
 use crate::base::id::{OrderId, UnixSeconds};
 use crate::base::log_line::Message;
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
@@ -287,14 +287,17 @@ impl Writes<'_> {
         self.update_state(before, state)
     }
 
-    /// Writes a known order's new state, if it is new, and tells of it.
+    /// Writes a known order's new state, if it is new here and everywhere, and tells of it.
     fn update_state(
         &mut self,
         before: StoredOrder,
         state: State,
     ) -> Result<StoredOrder, StoreError> {
         if before.state == state {
-            return Ok(before);
+            return match feed::was_undone(self.db, before.changed)? {
+                true => orders::show_as_changed(self.db, before.id, self.delivery.received),
+                false => Ok(before),
+            };
         }
         let after = StoredOrder {
             state,

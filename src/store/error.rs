@@ -96,9 +96,8 @@ impl StoreError {
     #[must_use]
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            StoreError::Busy | StoreError::BeingRestored | StoreError::TookLong => {
-                ErrorCode::StoreBusy
-            }
+            StoreError::Busy | StoreError::BeingRestored => ErrorCode::StoreBusy,
+            StoreError::TookLong => ErrorCode::QueryTimeout,
             StoreError::Full => ErrorCode::StoreFull,
             StoreError::Replaced => ErrorCode::StoreReplaced,
             StoreError::Panicked => ErrorCode::InternalError,

@@ -77,7 +77,7 @@ pub use lock::ServeLock;
 pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
-pub(crate) use readers::{Process, readers};
+pub(crate) use readers::{Process, readers, writer};
 pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};

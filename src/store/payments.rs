@@ -118,13 +118,14 @@ pub(super) fn write(
     facts: &Payment,
     to: &Assignment<'_>,
 ) -> Result<i64, StoreError> {
-    let facts = serde_json::to_string(facts).map_err(|_| StoreError::Unreadable)?;
     let share = to.order.map(|(_, share)| share);
+    let since = share.map(Share::since).or(facts.since);
+    let facts = serde_json::to_string(facts).map_err(|_| StoreError::Unreadable)?;
     let row = params![
         id,
         to.order.map(|(order, _)| order),
         share.map(|share| share.weight().rank()),
-        share.map(|share| share.since().0),
+        since.map(|since| since.0),
         share.map(Share::lead),
         to.is_of_other_shop,
         facts

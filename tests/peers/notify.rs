@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -152,15 +153,26 @@ fn source(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-fn receiver(name: &str, command: impl FnOnce(&Path, u16) -> Command) -> Copied {
+/// Started as the README says, on a free port, where `install` has put what it says to install.
+fn receiver(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> Copied {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(name);
-    fs::copy(source(name), &file).unwrap();
+    fs::copy(source(name), folder.path().join(name)).unwrap();
+    install(folder.path());
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let mut command = command(&file, port);
+    let readme = include_str!("../../README.md").lines();
+    let mut lines = readme.map(|line| line.split("   #").next().unwrap().trim());
+    let line = lines.find(|line| line.ends_with(&format!(" {name}")));
+    let line = line.unwrap();
+    for package in packages {
+        assert!(line.contains(&format!(" {package} ")), "{line}");
+    }
+    let last = line.rsplit(" && ").next().unwrap();
+    let own_port = format!("exec {}", last.replace("8000", &port.to_string()));
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &own_port])
         .current_dir(folder.path())
         .env("NOTIFY_SECRET", KEYS[0])
         .env("PORT", port.to_string())
@@ -194,10 +206,7 @@ fn rows(folder: &Path) -> String {
 /// A rename, a refund, and a message that comes too late.
 fn keeps_the_newest(copied: &Copied) {
     let setup = Setup::new()
-        .set(
-            "NOTIFY_URL",
-            &format!("http://127.0.0.1:{}/receiver.php", copied.port),
-        )
+        .set("NOTIFY_URL", &format!("http://127.0.0.1:{}", copied.port))
         .set("NOTIFY_SECRET", KEYS[0]);
     let server = setup.start();
     let _notify = notify(&setup);
@@ -259,32 +268,29 @@ fn node_modules(into: &Path) {
 
 #[test]
 fn the_node_receiver_keeps_the_newest() {
-    keeps_the_newest(&receiver("receiver.mjs", |file, _| {
-        node_modules(file.parent().unwrap());
-        let mut node = Command::new("node");
-        node.arg(file);
-        node
-    }));
+    let packages = ["standardwebhooks", "node-sqlite3-wasm"];
+    keeps_the_newest(&receiver("receiver.mjs", &packages, node_modules));
 }
 
 #[test]
 fn the_python_receiver_keeps_the_newest() {
-    let packages = tools::pypi("standardwebhooks", "1.1.0");
-    keeps_the_newest(&receiver("receiver.py", |file, _| {
-        let mut python = Command::new("python3");
-        python.arg(file).env("PYTHONPATH", packages);
-        python
+    let packages = ["standardwebhooks"];
+    keeps_the_newest(&receiver("receiver.py", &packages, |folder| {
+        let library = tools::pypi(packages[0], "1.1.0");
+        let python = folder.join("venv/bin/python");
+        fs::create_dir_all(python.parent().unwrap()).unwrap();
+        let ours = format!(
+            "#!/bin/sh\nPYTHONPATH={} exec python3 \"$@\"\n",
+            library.display()
+        );
+        fs::write(&python, ours).unwrap();
+        fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
     }));
 }
 
 #[test]
 fn the_php_receiver_keeps_the_newest() {
-    keeps_the_newest(&receiver("receiver.php", |file, port| {
-        let mut php = Command::new("php");
-        php.args(["-S", &format!("127.0.0.1:{port}"), "-t"])
-            .arg(file.parent().unwrap());
-        php
-    }));
+    keeps_the_newest(&receiver("receiver.php", &[], |_| {}));
 }
 
 #[test]

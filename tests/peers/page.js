@@ -42,11 +42,14 @@ async function inColours(browser) {
 }
 
 async function narrow(browser) {
-  const page = await context(browser, { viewport: { width: 320, height: 640 } });
+  const page = await context(browser, {});
   for (const path of asked.paths) {
     await page.goto(url(path));
-    const width = await page.evaluate(() => document.documentElement.scrollWidth);
-    if (width > 320) seen.wide.push(`${path}: ${width}`);
+    for (const width of [320, 660, 760]) {
+      await page.setViewportSize({ width, height: 640 });
+      const needed = await page.evaluate(() => document.documentElement.scrollWidth);
+      if (needed > width) seen.wide.push(`${path}: ${needed} of ${width}`);
+    }
   }
   await page.context().close();
 }
@@ -96,7 +99,15 @@ async function fromAnotherSite(browser) {
     });
     const read = (mode) => fetch(target, { mode, credentials: 'include' })
       .then((answer) => `fetch ${mode}: ${answer.type}`, () => '');
-    return (await Promise.all([load('img', 'src'), load('script', 'src'), read('cors'), read('no-cors')]))
+    const style = document.createElement('link');
+    style.rel = 'stylesheet';
+    document.head.append(style);
+    const styled = new Promise((done) => {
+      style.onload = () => done('style loaded');
+      style.onerror = () => done('');
+      style.href = target;
+    });
+    return (await Promise.all([load('img', 'src'), load('script', 'src'), styled, read('cors'), read('no-cors')]))
       .filter((leak) => leak !== '');
   }, target);
   await page.evaluate((target) => new Promise((done) => {
@@ -108,6 +119,14 @@ async function fromAnotherSite(browser) {
   for (const frame of page.frames().slice(1)) {
     if ((await frame.content()).includes('paidup')) seen.leaks.push('frame');
   }
+  // One that opens us learns nothing of the window, not even how many frames it has.
+  const [popup] = await Promise.all([
+    page.waitForEvent('popup'),
+    page.evaluate((target) => { window.ours = window.open(target); }, target),
+  ]);
+  await popup.waitForLoadState();
+  if (!await page.evaluate(() => window.ours.closed)) seen.leaks.push('popup');
+  await popup.close();
   // A link is followed.
   await page.evaluate((target) => { location.href = target; }, target);
   await page.waitForURL(target);

@@ -2,18 +2,22 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Setup, changed, paid};
+use crate::harness::{Setup, changed, eventually, paid};
 use crate::tools;
 
 const PASSWORD: &str = "the-password-of-the-tests";
+/// What a stranger may make of an order's id.
+const HOSTILE: [&str; 2] = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)> ' onmouseover='alert(2) \u{202e}gnp.\nexe",
+];
 /// A picture in the README weighs less.
 const PICTURE_MAX_BYTES: u64 = 100 * 1024;
 
@@ -32,28 +36,30 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
         .set("PAGE_ADDR", &address)
         .set("PAGE_PASSWORD", "");
     let _open = open.start_with(&["page"]);
-    // As `ssh -L` does it.
-    let relay = relay(path);
+    let tunnel = Tunnel::open(setup.folder(), &path);
     let demo = Demo::start(&setup);
     let login = json!({"username": "paidup", "password": PASSWORD});
     let picture = |path: &str, file: &str, options: Value| {
         json!({"path": path, "file": picture_file(file), "options": options,
                "base": {"url": demo.url, "login": {"username": "paidup", "password": demo.key}}})
     };
-    let first_screen = json!({"viewport": {"width": 760, "height": 680}, "fullPage": false});
+    // Down to the end of a part.
+    let screen =
+        |height: u32| json!({"viewport": {"width": 760, "height": height}, "fullPage": false});
     let pictures = [
-        picture("/", "page.png", first_screen.clone()),
-        picture("/orders/ord_1001", "order.png", first_screen),
+        picture("/", "page.png", screen(835)),
+        picture("/orders/ord_1001", "order.png", screen(885)),
     ];
     let asked = json!({
         "base": format!("http://{}", port.edge),
         "login": login,
-        "paths": ["/", "/orders", "/orders?attention=1", "/orders/ord_1", "/orders/ord_2", "/money",
+        "paths": ["/", "/orders", "/orders?attention=1", "/orders/ord_1", "/orders/ord_2", "/orders/ord_held",
+                  "/orders/ord_dinar", "/money",
                   "/money?by=month", "/health", "/nothing",
-                  "/orders/%3Cscript%3Ealert(1)%3C%2Fscript%3E"],
+                  order_path(HOSTILE[0]), order_path(HOSTILE[1])],
         "printed": "/orders/ord_1",
-        "ports": [port.edge.port(), relay],
-        "open": relay,
+        "ports": [port.edge.port(), tunnel.port],
+        "open": tunnel.port,
         "stranger": format!("http://stranger.example:{}/", stranger()),
         "pictures": pictures.iter().chain(&own_pictures(&port.edge.to_string(), &login)).collect::<Vec<_>>(),
     });
@@ -73,6 +79,11 @@ fn the_pages_are_for_everybody_and_for_nobody_elses_site() {
             assert!(bytes < PICTURE_MAX_BYTES, "{}: {bytes}", picture.display());
         }
     }
+}
+
+fn order_path(id: &str) -> String {
+    let bytes: Vec<String> = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/orders/{}", bytes.concat())
 }
 
 /// Where a picture goes: those in docs/ are made anew with `PAIDUP_PICTURES=docs`.
@@ -100,7 +111,11 @@ fn own_pictures(address: &str, login: &Value) -> Vec<Value> {
             ("home", "/"),
             ("orders", "/orders"),
             ("order", "/orders/ord_1"),
+            ("disputed", "/orders/ord_2"),
+            ("held", "/orders/ord_held"),
+            ("dinar", "/orders/ord_dinar"),
             ("money", "/money"),
+            ("months", "/money?by=month"),
             ("health", "/health"),
         ] {
             let file = format!("{folder}/{page}-{name}.png");
@@ -110,7 +125,7 @@ fn own_pictures(address: &str, login: &Value) -> Vec<Value> {
     pictures
 }
 
-/// Orders of every kind, one paid twice, one disputed, one with a hostile name.
+/// Orders of every status, one paid twice, one disputed, one with a hostile name, and a payment of nobody's.
 fn tell_stories(setup: &Setup) {
     let serve = setup.start();
     let now = paidup::host::clock::Now::read().unix.0;
@@ -131,20 +146,67 @@ fn tell_stories(setup: &Setup) {
         });
         serve.accepts(text, "applied");
     }
-    serve.accepts(
-        of("yen", DAY, &|session| {
-            session["currency"] = json!("jpy");
-            session["amount_total"] = json!(4_200);
-        }),
-        "applied",
-    );
-    serve.accepts(
-        of("hostile", 60, &|session| {
+    for (name, currency, amount) in [("yen", "jpy", 4_200), ("dinar", "kwd", 12_345)] {
+        let text = of(name, DAY, &|session| {
+            session["currency"] = json!(currency);
+            session["amount_total"] = json!(amount);
+        });
+        serve.accepts(text, "applied");
+    }
+    for (name, kind, status) in [
+        ("debit", "checkout.session.completed", "complete"),
+        (
+            "bounced",
+            "checkout.session.async_payment_failed",
+            "complete",
+        ),
+        ("late", "checkout.session.expired", "expired"),
+    ] {
+        let text = changed(name, |event| {
+            event["type"] = json!(kind);
+            event["created"] = json!(now - 120);
+            let session = &mut event["data"]["object"];
+            session["payment_status"] = json!("unpaid");
+            session["status"] = json!(status);
+        });
+        serve.accepts(text, "applied");
+    }
+    for (name, kind, status, ago, outcome) in [
+        (
+            "held",
+            "amount_capturable_updated",
+            "requires_capture",
+            90,
+            "applied",
+        ),
+        ("given_up", "canceled", "canceled", 90, "applied"),
+        (
+            "declined",
+            "payment_failed",
+            "requires_payment_method",
+            90,
+            "applied",
+        ),
+        ("nobodys", "succeeded", "succeeded", 2 * DAY, "parked"),
+    ] {
+        let text = changed(name, |event| {
+            event["type"] = json!(format!("payment_intent.{kind}"));
+            event["created"] = json!(now - ago);
+            event["data"]["object"] = json!({"id": format!("pi_{name}"), "object": "payment_intent",
+                "amount": 4_900, "amount_received": if outcome == "parked" { 4_900 } else { 0 },
+                "amount_capturable": if name == "held" { 4_900 } else { 0 }, "currency": "eur",
+                "created": now - ago, "status": status, "capture_method": "manual",
+                "metadata": if outcome == "parked" { json!({}) } else { json!({"order_id": format!("ord_{name}")}) }});
+        });
+        serve.accepts(text, outcome);
+    }
+    for (name, id) in [("hostile", HOSTILE[0]), ("worse", HOSTILE[1])] {
+        let text = of(name, 60, &|session| {
             session["client_reference_id"] = Value::Null;
-            session["metadata"] = json!({"order_id": "<script>alert(1)</script>"});
-        }),
-        "applied",
-    );
+            session["metadata"] = json!({"order_id": id});
+        });
+        serve.accepts(text, "applied");
+    }
     for name in ["1", "2"] {
         serve.accepts(paid(name), "applied");
     }
@@ -159,6 +221,11 @@ fn tell_stories(setup: &Setup) {
         "data": {"object": {"id": "re_1", "object": "refund", "amount": 500, "status": "succeeded",
             "currency": "eur", "created": now, "charge": "ch_1", "payment_intent": "pi_1"}}});
     serve.accepts(refund.to_string(), "applied");
+    let whole = json!({"id": "evt_whole", "object": "event", "type": "refund.created",
+        "created": now, "livemode": false, "api_version": "2026-10-28.endive",
+        "data": {"object": {"id": "re_2", "object": "refund", "amount": 12_345, "status": "pending",
+            "currency": "kwd", "created": now, "charge": "ch_3", "payment_intent": "pi_dinar"}}});
+    serve.accepts(whole.to_string(), "applied");
     let dispute = json!({"id": "evt_dispute", "object": "event", "type": "charge.dispute.created",
         "created": now, "livemode": false, "api_version": "2026-10-28.endive",
         "data": {"object": {"id": "du_1", "object": "dispute", "amount": 2500, "currency": "eur",
@@ -211,26 +278,87 @@ impl Drop for Demo {
     }
 }
 
-/// Forwards a port to the socket, as ssh does; the port.
-fn relay(path: PathBuf) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (here, there) = (stream.unwrap(), UnixStream::connect(&path).unwrap());
-            let (mut to, mut from) = (there.try_clone().unwrap(), here.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Write);
-            });
-            thread::spawn(move || {
-                let (mut here, mut there) = (here, there);
-                let _ = std::io::copy(&mut there, &mut here);
-                let _ = here.shutdown(Shutdown::Both);
-            });
+/// The README's `ssh -L` to the socket, through a server of this test's; both end when it goes out of scope.
+struct Tunnel {
+    processes: [Child; 2],
+    port: u16,
+}
+
+impl Tunnel {
+    fn open(folder: &Path, socket: &Path) -> Tunnel {
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        for name in ["host_key", "user_key"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+            keygen.arg(folder.join(name));
+            assert!(tools::run(keygen, "").status.success());
         }
+        let (server, port) = (free_port(), free_port());
+        let at = folder.display();
+        let settings = write(
+            "sshd_config",
+            format!(
+                "ListenAddress 127.0.0.1:{server}\nHostKey {at}/host_key\n\
+                 AuthorizedKeysFile {at}/user_key.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
+            ),
+        );
+        if rustix::process::geteuid().is_root() {
+            // Where root's sshd puts a process that is not let in yet.
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let sshd = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(settings)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        await_port(server);
+        let settings = write(
+            "ssh_config",
+            format!(
+                "Host HOST\nHostName 127.0.0.1\nPort {server}\nIdentityFile {at}/user_key\n\
+                 IdentitiesOnly yes\nStrictHostKeyChecking no\nLogLevel ERROR\nUserKnownHostsFile {at}/known\nBatchMode yes\n"
+            ),
+        );
+        let readme = include_str!("../../README.md");
+        let line = readme.lines().find(|line| line.contains("ssh -N -L"));
+        let (pasted, _) = line.unwrap().trim().split_once('#').unwrap();
+        let pasted = pasted
+            .replacen("ssh ", &format!("exec ssh -F {} ", settings.display()), 1)
+            .replace("4245", &port.to_string())
+            .replace("/run/paidup/page.sock", &socket.display().to_string());
+        let ssh = Command::new("sh").args(["-c", &pasted]).spawn().unwrap();
+        let tunnel = Tunnel {
+            processes: [ssh, sshd],
+            port,
+        };
+        await_port(port);
+        tunnel
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn await_port(port: u16) {
+    eventually("somebody listens", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    port
 }
 
 /// A site of somebody else's; its port.
