@@ -254,10 +254,15 @@ impl Shop {
                 .replace("{root}", root.to_str().unwrap())
                 .replace("{away}", away.to_str().unwrap())
         };
-        // A server that starts is asked to stop.
+        // A server that starts is asked to stop; the others end by themselves, on a busy machine late.
+        let seconds = if LONG_COMMANDS.contains(&words) {
+            "0.5"
+        } else {
+            "20"
+        };
         let mut command = Command::new("timeout");
         command
-            .arg("0.5")
+            .arg(seconds)
             .arg(program())
             .args(words.iter().map(placed))
             .env_clear()
