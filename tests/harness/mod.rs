@@ -2,6 +2,7 @@
 //! keeps every byte that it writes.
 
 #[path = "receiver.rs"]
+#[allow(dead_code, reason = "another test target uses the rest")]
 pub(crate) mod receiver;
 
 use std::fs::File;
