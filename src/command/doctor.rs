@@ -338,7 +338,7 @@ fn version(patient: &Patient<'_>, endpoint: Option<&str>) -> Finding {
             "version",
             format!("the endpoint is {version}, STRIPE_API_VERSION is {ours}"),
             "Events of another release are applied, and fields may have moved in them.",
-            "docs/DEPLOYMENT_CHECKLIST.md § 1: set STRIPE_API_VERSION, or make a new endpoint (an \
+            "Set STRIPE_API_VERSION to the endpoint's, or `paidup connect --roll` makes a new endpoint (an \
              endpoint's version cannot be changed)",
         ),
         None => Finding::warning(
