@@ -15,6 +15,8 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
+#[path = "load/fill.rs"]
+mod fill;
 mod load;
 #[path = "load/server.rs"]
 mod server;
@@ -22,19 +24,11 @@ mod server;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::base::id::UnixSeconds;
-use paidup::store::Store;
-use paidup::truth::delivery::Delivery;
-use paidup::truth::event::Event;
-use paidup::truth::reading::Reading;
-
+use fill::{BATCH, fill, number_of_last};
 use load::{event, requests};
 use server::{PROGRAM, Server, command, millis, on_schedule, without_pause};
 
@@ -119,7 +113,7 @@ impl Shop {
         if database.exists() {
             shop.next = number_of_last(database) + CLIENTS_MAX;
         } else if events > 0 {
-            let took = fill(database, 0..events);
+            let took = fill(database, 0..events, event);
             println!(
                 "{events} events stored in batches of {BATCH}: {:.0}/s",
                 events as f64 / took.as_secs_f64()
@@ -133,7 +127,7 @@ impl Shop {
             for ending in ["", "-wal", "-shm", ".in-use"] {
                 let _ = fs::remove_file(format!("{}{ending}", self.database.display()));
             }
-            fill(&self.database, self.next..self.next + 1);
+            fill(&self.database, self.next..self.next + 1, event);
             self.oldest = format!("ord_{}", 100_000 + self.next);
             self.next += 1;
         }
@@ -214,43 +208,6 @@ impl Shop {
             Some((_, values)) => values.push(value),
             None => self.figures.push((name, vec![value])),
         }
-    }
-}
-
-/// Of the order that was stored last.
-fn number_of_last(database: &Path) -> usize {
-    let orders = Store::open(database).unwrap().orders(None, 1).unwrap();
-    let name = orders[0].name.as_str();
-    name.strip_prefix("ord_").unwrap().parse::<usize>().unwrap() - 100_000
-}
-
-const BATCH: usize = 1_000;
-
-/// Stores paid orders, an event each, as a server would with every client waiting.
-fn fill(database: &Path, numbers: Range<usize>) -> Duration {
-    let mut store = Store::open(database).unwrap();
-    let (give, take) = mpsc::sync_channel(4);
-    let began = Instant::now();
-    let reading = thread::spawn(move || {
-        let numbers: Vec<usize> = numbers.collect();
-        for batch in numbers.chunks(BATCH) {
-            let batch: Vec<Delivery> = batch.iter().map(|number| delivery(*number)).collect();
-            give.send(batch).unwrap();
-        }
-    });
-    for batch in take {
-        assert!(store.record(&batch).unwrap().iter().all(Result::is_ok));
-    }
-    reading.join().unwrap();
-    began.elapsed()
-}
-
-fn delivery(number: usize) -> Delivery {
-    Delivery {
-        event: Event::from_json(&event(number), &Reading::default()).unwrap(),
-        sha256: [7; 32],
-        request_id: None,
-        received: UnixSeconds(1_792_999_990),
     }
 }
 
