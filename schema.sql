@@ -100,8 +100,9 @@ CREATE INDEX gone_by_became ON gone (became) WHERE became IS NOT NULL;
 -- When a server began to write this file. `after` is the last number that the file had given then. A
 -- number between the two is of a history that restoring an older backup has undone.
 CREATE TABLE history (
-    began INTEGER PRIMARY KEY,                   -- from the same numbers as orders.changed
-    after INTEGER NOT NULL
+    began    INTEGER PRIMARY KEY,                -- from the same numbers as orders.changed
+    after    INTEGER NOT NULL,
+    restored INTEGER NOT NULL                    -- 1: by `paidup restore`, so there are such numbers
 );
 
 -- The greatest number given so far.

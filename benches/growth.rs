@@ -15,11 +15,11 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
-#[path = "load/fill.rs"]
-mod fill;
 mod load;
 #[path = "load/server.rs"]
 mod server;
+#[path = "load/shop.rs"]
+mod shop;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use fill::{BATCH, fill, number_of_last};
 use load::{event, requests};
 use server::{PROGRAM, Server, command, millis, on_schedule, without_pause};
+use shop::{BATCH, fill, number_of_last};
 
 const ROUNDS: usize = 5;
 /// Of each throughput.

@@ -1,7 +1,9 @@
-//! What telling the shop costs the server: deliveries per second without `paidup notify`, and while it
-//! tells a receiver on the same machine of ten thousand orders, taking turns; and its memory.
+//! What telling the shop costs the server: deliveries without `paidup notify`, and while it tells a receiver
+//! on the same machine of ten thousand orders, taking turns; and its memory. First as many deliveries as 32
+//! clients get through, which leave it little of two processors; then 500 a second, beside which it tells
+//! all of them.
 //!
-//! `cargo bench --bench notify` takes two minutes; with a number behind `--`, so many rounds. The receiver
+//! `cargo bench --bench notify` takes three minutes; with a number behind `--`, so many rounds. The receiver
 //! answers 204 and does nothing else. It and `notify` have the unit's `Nice=10`.
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +22,9 @@ mod load;
 #[path = "load/server.rs"]
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod server;
+#[path = "load/shop.rs"]
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod shop;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,22 +36,19 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paidup::base::id::UnixSeconds;
 use paidup::store::Store;
-use paidup::truth::delivery::Delivery;
-use paidup::truth::event::Event;
-use paidup::truth::reading::Reading;
 use rustix::process::{Pid, nice, setpriority_process};
 
-use load::{event, requests};
-use server::{Server, command, millis, without_pause};
+use load::requests;
+use server::{Server, command, millis, on_schedule, without_pause};
 
 const ORDERS: usize = 10_000;
 /// Unless it is told another number.
 const ROUNDS: usize = 7;
 const CLIENTS: usize = 32;
 const WARM_UP: Duration = Duration::from_millis(500);
-const MEASURED: Duration = Duration::from_secs(4);
+/// Deliveries a second of the second part.
+const RATE: u32 = 500;
 /// More than a round uses up.
 const REQUESTS: usize = 80_000;
 /// `Nice=` of the unit.
@@ -57,19 +59,48 @@ fn main() {
     let rounds: usize = rounds.unwrap_or(ROUNDS);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let shop = folder.path().join("shop.db");
-    fill(&shop);
+    drop(Store::open(&shop).unwrap().begin_to_tell("shop").unwrap());
+    shop::fill(&shop, 0..ORDERS, load::event);
     let requests = requests(ORDERS..ORDERS + REQUESTS);
-    let cell = |is_told| {
-        let database = folder.path().join("bench.db");
-        for ending in ["", "-wal", "-shm", ".in-use", ".lock", ".notify-shop"] {
-            let _ = fs::remove_file(format!("{}{ending}", database.display()));
+    for load in [Load::WithoutPause, Load::OnSchedule] {
+        let cell = |is_told| {
+            let database = folder.path().join("bench.db");
+            for ending in ["", "-wal", "-shm", ".in-use", ".lock", ".notify-shop"] {
+                let _ = fs::remove_file(format!("{}{ending}", database.display()));
+            }
+            fs::copy(&shop, &database).unwrap();
+            Cell::measure(&database, &requests, load, is_told)
+        };
+        compare(load, rounds, cell);
+    }
+    alone(&shop);
+}
+
+/// How deliveries come.
+#[derive(Clone, Copy)]
+enum Load {
+    WithoutPause,
+    OnSchedule,
+}
+
+impl Load {
+    fn measured(self) -> Duration {
+        match self {
+            Load::WithoutPause => Duration::from_secs(4),
+            Load::OnSchedule => Duration::from_secs(6),
         }
-        fs::copy(&shop, &database).unwrap();
-        Cell::measure(&database, &requests, is_told)
-    };
+    }
+}
+
+/// Rounds of a cell without and one with it.
+fn compare(load: Load, rounds: usize, cell: impl Fn(bool) -> Cell) {
+    match load {
+        Load::WithoutPause => println!("{CLIENTS} clients without pause"),
+        Load::OnSchedule => println!("{RATE} deliveries a second"),
+    }
     println!(
-        "{:>9} {:>8} {:>8} {:>9} {:>7} {:>12}  ratio",
-        "without/s", "with/s", "p99 ms", "with, ms", "told/s", "memory MiB"
+        "{:>9} {:>8} {:>8} {:>9} {:>7} {:>10} {:>11}  ratio",
+        "without/s", "with/s", "p99 ms", "with, ms", "told/s", "left", "memory MiB"
     );
     let mut ratios = Vec::new();
     for round in 0..rounds {
@@ -83,12 +114,13 @@ fn main() {
         };
         let ratio = with.per_second / without.per_second;
         println!(
-            "{:>9.0} {:>8.0} {:>8.1} {:>9.1} {:>7.0} {:>12.1}  {ratio:.2}",
+            "{:>9.0} {:>8.0} {:>8.1} {:>9.1} {:>7.0} {:>10} {:>11.1}  {ratio:.2}",
             without.per_second,
             with.per_second,
             without.p99_ms,
             with.p99_ms,
             with.told_per_second,
+            with.left,
             with.memory_mib,
         );
         ratios.push(ratio);
@@ -100,7 +132,6 @@ fn main() {
         ratios[0],
         ratios[rounds - 1]
     );
-    alone(&shop);
 }
 
 /// One server for a few seconds.
@@ -108,28 +139,36 @@ struct Cell {
     per_second: f64,
     p99_ms: f64,
     told_per_second: f64,
+    /// Those of the ten thousand that were not told by then.
+    left: usize,
     memory_mib: f64,
 }
 
 impl Cell {
-    fn measure(database: &Path, requests: &[Vec<u8>], is_told: bool) -> Cell {
+    fn measure(database: &Path, requests: &[Vec<u8>], load: Load, is_told: bool) -> Cell {
         let used = AtomicUsize::new(0);
         let next = || &requests[used.fetch_add(1, Relaxed)];
         let server = Server::start(database);
         server.deliver_patiently(next());
-        let notify = is_told.then(|| Notify::start(database, &server));
         without_pause(&server, CLIENTS, WARM_UP, next);
+        let notify = is_told.then(|| Notify::start(database, &server));
         let told = || notify.as_ref().map_or(0, Notify::heard);
-        let before = told();
-        let times = without_pause(&server, CLIENTS, MEASURED, next);
-        let told = told() - before;
-        if let Some(notify) = &notify {
-            assert!(told > 0 && notify.heard() < ORDERS, "it is not at work");
-        }
+        let (began, before) = (Instant::now(), told());
+        let times = match load {
+            Load::WithoutPause => without_pause(&server, CLIENTS, load.measured(), next),
+            Load::OnSchedule => on_schedule(&server, CLIENTS, RATE, load.measured(), next),
+        };
+        let took = began.elapsed().as_secs_f64();
+        let all_told = told();
+        assert!(
+            !is_told || all_told > before,
+            "it was not at work meanwhile"
+        );
         Cell {
-            per_second: times.len() as f64 / MEASURED.as_secs_f64(),
+            per_second: times.len() as f64 / took,
             p99_ms: millis(times[times.len() * 99 / 100]),
-            told_per_second: told as f64 / MEASURED.as_secs_f64(),
+            told_per_second: (all_told - before) as f64 / took,
+            left: ORDERS.saturating_sub(all_told),
             memory_mib: notify.as_ref().map_or(0.0, Notify::memory_mib),
         }
     }
@@ -240,23 +279,4 @@ fn length_of_body(stream: &mut impl BufRead) -> Option<usize> {
         line.clear();
     }
     (length > 0).then_some(length)
-}
-
-/// A shop with so many paid orders that its receiver has not heard of.
-fn fill(database: &Path) {
-    let mut store = Store::open(database).unwrap();
-    store.begin_to_tell("shop").unwrap();
-    let deliveries: Vec<Delivery> = (0..ORDERS).map(delivery).collect();
-    for batch in deliveries.chunks(1_000) {
-        assert!(store.record(batch).unwrap().iter().all(Result::is_ok));
-    }
-}
-
-fn delivery(number: usize) -> Delivery {
-    Delivery {
-        event: Event::from_json(&event(number), &Reading::default()).unwrap(),
-        sha256: [7; 32],
-        request_id: None,
-        received: UnixSeconds(1_792_999_990),
-    }
 }

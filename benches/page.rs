@@ -16,12 +16,13 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
-#[path = "load/fill.rs"]
-mod fill;
 mod load;
 #[path = "load/server.rs"]
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod server;
+#[path = "load/shop.rs"]
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
+mod shop;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -34,9 +35,9 @@ use std::time::{Duration, Instant};
 
 use paidup::host::clock::Now;
 
-use fill::{fill, number_of_last};
 use load::{FIRST_SALE, SECONDS_BETWEEN_SALES, event, requests};
 use server::{PROGRAM, Server, millis, on_schedule, without_pause};
+use shop::{fill, number_of_last};
 
 const ROUNDS: usize = 6;
 /// On a fixed schedule, and the clients that keep to it.

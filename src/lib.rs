@@ -32,8 +32,3 @@ pub mod serve;
 pub mod store;
 pub mod stripe;
 pub mod truth;
-
-/// musl's own is slow under many threads; here, so that benchmarks have it as well.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

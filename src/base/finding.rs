@@ -39,11 +39,7 @@ impl Finding {
     /// All is well.
     #[must_use]
     pub(crate) fn good(subject: &'static str, what: impl Into<String>) -> Finding {
-        Finding::new(
-            Severity::Good,
-            subject,
-            [what.into(), String::new(), String::new()],
-        )
+        Finding::new(Severity::Good, subject, what, "", "")
     }
 
     /// Something to look at.
@@ -54,11 +50,7 @@ impl Finding {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Finding {
-        Finding::new(
-            Severity::Warning,
-            subject,
-            [what.into(), why.into(), next.into()],
-        )
+        Finding::new(Severity::Warning, subject, what, why, next)
     }
 
     /// Something to fix.
@@ -69,11 +61,7 @@ impl Finding {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Finding {
-        Finding::new(
-            Severity::Problem,
-            subject,
-            [what.into(), why.into(), next.into()],
-        )
+        Finding::new(Severity::Problem, subject, what, why, next)
     }
 
     /// The same, with the case of the runbook that it belongs to.
@@ -101,14 +89,19 @@ impl Finding {
         Finding { severity, ..self }
     }
 
-    fn new(severity: Severity, subject: &'static str, texts: [String; 3]) -> Finding {
-        let [what, why, next] = texts;
+    fn new(
+        severity: Severity,
+        subject: &'static str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Finding {
         Finding {
             severity,
             subject,
-            what,
-            why,
-            next,
+            what: what.into(),
+            why: why.into(),
+            next: next.into(),
             runbook: "",
             stops_a_start: false,
         }

@@ -105,6 +105,8 @@ pub enum Message {
     WebhookDuplicate,
     WebhookIgnored,
     WebhookParked,
+    /// Not a delivery as HTTP has it: too large, too slow, without a length.
+    WebhookRefused,
     ThinEventIgnored,
     OtherModeIgnored,
     NoSaleIgnored,
@@ -198,6 +200,7 @@ impl Message {
             Message::WebhookDuplicate => (Info, "Webhook duplicate"),
             Message::WebhookIgnored => (Info, "Webhook ignored"),
             Message::WebhookParked => (Info, "Webhook parked: its order is not known yet"),
+            Message::WebhookRefused => (Warn, "Webhook refused"),
             Message::ThinEventIgnored => (Warn, "Webhook ignored: thin event (thin_event_ignored)"),
             Message::OtherModeIgnored => (Warn, "Webhook ignored: other mode than STRIPE_MODE"),
             Message::NoSaleIgnored => (Info, "Webhook ignored: it sells nothing"),
@@ -486,6 +489,7 @@ mod tests {
                 "info",
                 "Webhook parked: its order is not known yet",
             ),
+            (Message::WebhookRefused, "warn", "Webhook refused"),
             (
                 Message::ThinEventIgnored,
                 "warn",

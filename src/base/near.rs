@@ -1,12 +1,17 @@
 //! What somebody may have meant who wrote a word that we do not know.
 
-/// `. Did you mean …?`, when one of `known` is only a slip or two away; else a full stop.
+/// `. Did you mean …?`, when one of `known` is only a slip or two away, or the only one that begins so;
+/// else a full stop.
 pub(crate) fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
+    let known: Vec<String> = known.collect();
     let slips_max = 1 + word.chars().count() / 4;
-    let near = known.map(|known| (distance(word, &known), known)).min();
-    match near {
-        Some((slips, known)) if slips <= slips_max => format!(". Did you mean {known}?"),
-        Some(_) | None => ".".to_owned(),
+    let near = known.iter().map(|known| (distance(word, known), known));
+    let near = near.filter(|(slips, _)| *slips <= slips_max).min();
+    let mut longer = known.iter().filter(|known| known.starts_with(word));
+    let only = longer.next().filter(|_| longer.next().is_none());
+    match near.map(|(_, known)| known).or(only) {
+        Some(known) => format!(". Did you mean {known}?"),
+        None => ".".to_owned(),
     }
 }
 
@@ -33,6 +38,21 @@ pub(crate) fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_or_an_only_beginning_is_meant() {
+        let known = ["--env-file", "--json", "--dry-run", "--dry"];
+        for (word, expected) in [
+            ("--env", ". Did you mean --env-file?"),
+            ("--jsn", ". Did you mean --json?"),
+            ("--dr", ". Did you mean --dry?"),
+            ("--port", "."),
+            ("--", "."),
+        ] {
+            let known = known.iter().map(ToString::to_string);
+            assert_eq!(nearest(word, known), expected, "{word}");
+        }
+    }
 
     #[test]
     fn the_distance_is_levenshteins() {

@@ -1,7 +1,6 @@
 //! `paidup check`: whether the server would start and work here, without starting it.
 
 use std::fs;
-use std::iter;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +21,9 @@ use crate::host::files::{self, Unfit, folder_of};
 use crate::host::{ports, systemd};
 use crate::http::loopback;
 use crate::serve::metrics::UNNAMED;
-use crate::store::{Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file};
+use crate::store::{
+    Process, Store, StoreError, StoredEvent, UseLock, readers, uses_another_file, writer,
+};
 use crate::truth::event::{Ignored, SAMPLE_EVENT};
 use crate::truth::reading::Mode;
 
@@ -93,8 +94,14 @@ pub(crate) fn findings(
     findings.extend(secret_files(environment));
     if let Ok(path) = serve::database_path(&environment.vars) {
         take_identity(&path)?;
-        findings.extend(config.iter().flat_map(sockets));
-        findings.extend(taken_ports(environment, config));
+        let listeners = listeners(environment, config);
+        findings.extend(listeners.iter().filter_map(socket));
+        findings.extend(taken_ports(&listeners));
+        findings.extend(
+            config
+                .iter()
+                .flat_map(|config| overridden(environment, config)),
+        );
         let mode = config.as_ref().ok().and_then(|config| config.reading.mode);
         findings.extend(database(&path, mode));
     }
@@ -165,6 +172,16 @@ fn other_processes(
     }
     if let Err(error) = webhook_url(vars) {
         look("", Err(vec![error]));
+    }
+    // Nothing stops for it: people then read in UTC.
+    if let Err(error) = config::zone(vars) {
+        let what = format!("{} {}", error.variable, error.problem);
+        findings.push(Finding::warning(
+            "configuration",
+            what,
+            error.why,
+            &error.remedy,
+        ));
     }
     // Said with the rest when there is no mistake.
     if config.is_err() {
@@ -250,16 +267,28 @@ fn secret_file(path: &Path, why: &str, replace: &str) -> Option<Finding> {
     })
 }
 
-fn sockets(config: &Config) -> Vec<Finding> {
-    let admin = config.admin.as_ref().map(|address| ("ADMIN_ADDR", address));
-    iter::once(("LISTEN_ADDR", &config.listen))
-        .chain(admin)
-        .filter_map(|(name, address)| socket(name, address))
-        .collect()
+/// Where the processes listen that are set up, with the variable that says so.
+fn listeners(
+    environment: &Environment,
+    config: &Result<Config, Vec<ConfigError>>,
+) -> Vec<(&'static str, Address)> {
+    let vars = &environment.vars;
+    let server = config.as_ref().ok();
+    let api = ApiConfig::is_wanted(vars).then(|| environment.api().ok());
+    let page = PageConfig::is_wanted(vars).then(|| environment.page().ok());
+    [
+        ("LISTEN_ADDR", server.map(|config| config.listen.clone())),
+        ("ADMIN_ADDR", server.and_then(|config| config.admin.clone())),
+        ("API_ADDR", api.flatten().map(|api| api.listen)),
+        ("PAGE_ADDR", page.flatten().map(|page| page.listen)),
+    ]
+    .into_iter()
+    .filter_map(|(variable, address)| Some((variable, address?)))
+    .collect()
 }
 
 /// A Unix socket may replace only another socket.
-fn socket(variable: &str, address: &Address) -> Option<Finding> {
+fn socket((variable, address): &(&'static str, Address)) -> Option<Finding> {
     let Address::Unix(path) = address else {
         return None;
     };
@@ -276,23 +305,12 @@ fn socket(variable: &str, address: &Address) -> Option<Finding> {
     })
 }
 
-/// Whether another program has a port that we are to listen on, and whether systemd has another one for us.
-fn taken_ports(
-    environment: &Environment,
-    config: &Result<Config, Vec<ConfigError>>,
-) -> Vec<Finding> {
-    let mut wanted = Vec::new();
-    if let Ok(config) = config {
-        wanted.push(("LISTEN_ADDR", Some(config.listen.clone())));
-        wanted.push(("ADMIN_ADDR", config.admin.clone()));
-    }
-    if let (true, Ok(api)) = (ApiConfig::is_wanted(&environment.vars), environment.api()) {
-        wanted.push(("API_ADDR", Some(api.listen)));
-    }
+/// Whether another program has a port that we are to listen on.
+fn taken_ports(listeners: &[(&'static str, Address)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = Vec::new();
-    for (variable, address) in wanted {
-        let Some(Address::Tcp(address)) = address else {
+    for (variable, address) in listeners {
+        let Address::Tcp(address) = address else {
             continue;
         };
         if address.port() != 0 && seen.contains(&address) {
@@ -306,7 +324,7 @@ fn taken_ports(
             ));
         }
         seen.push(address);
-        findings.extend(ports::other_holder(address).map(|program| {
+        findings.extend(ports::other_holder(*address).map(|program| {
             let what = format!("{variable}: {program} has the port {address}");
             let why = "The server, or systemd's socket, does not start while it does.";
             let next = format!(
@@ -315,11 +333,6 @@ fn taken_ports(
             Finding::problem("configuration", what, why, next)
         }));
     }
-    findings.extend(
-        config
-            .iter()
-            .flat_map(|config| overridden(environment, config)),
-    );
     findings
 }
 
@@ -332,10 +345,14 @@ fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
         .admin
         .as_ref()
         .map_or("off".to_owned(), Address::to_string);
-    let wanted = [
+    let mut wanted = vec![
         ("LISTEN_ADDR", "paidup.socket", config.listen.to_string()),
         ("ADMIN_ADDR", "paidup-admin.socket", admin),
     ];
+    // Whoever did not set it knows the socket's address from the README.
+    if let (Some(_), Ok(page)) = (environment.vars.get("PAGE_ADDR"), environment.page()) {
+        wanted.push(("PAGE_ADDR", "paidup-page.socket", page.listen.to_string()));
+    }
     let other = |(variable, unit, wanted): (&str, &str, String)| {
         let listens = systemd::listens_on(unit)?;
         let is_same = wanted.trim_start_matches("unix:") == listens;
@@ -344,7 +361,9 @@ fn overridden(environment: &Environment, config: &Config) -> Vec<Finding> {
                 "configuration",
                 format!("{variable} is {wanted}, and {unit} listens on {listens}, which counts"),
                 "systemd hands its socket to the server, which listens on nothing else.",
-                format!("Set {variable} to the same, or change the unit: `systemctl edit {unit}`"),
+                format!(
+                    "Set {variable} to the same, or change the unit: `sudo systemctl edit {unit}`"
+                ),
             )
         })
     };
@@ -418,6 +437,7 @@ pub(crate) fn stored(path: &Path, store: &Store, configured: Option<Mode>) -> Ve
     findings.extend([path, folder_of(path)].into_iter().find_map(unwritable));
     findings.extend(mode(store, configured));
     findings.extend(notify::findings(store));
+    findings.extend(writer(path).as_ref().map(busy));
     findings.extend(store.overlong_log().map(|bytes| long_log(path, bytes)));
     findings.extend(around(path));
     findings
@@ -522,12 +542,18 @@ fn mode(store: &Store, configured: Option<Mode>) -> Vec<Finding> {
     findings
 }
 
+/// Somebody has been writing for longer than any delivery takes.
+fn busy(writer: &Process) -> Finding {
+    Finding::problem(
+        "database",
+        format!("{writer} holds its write lock"),
+        "Deliveries wait 5 s and are then answered 503 store_busy; Stripe resends them.",
+        format!("End it, unless it ends by itself: `kill {}`", writer.pid),
+    )
+}
+
 /// Somebody has been reading for long, and may still be.
 fn long_log(path: &Path, bytes: i64) -> Finding {
-    let named = |reader: &Process| match &reader.program {
-        Some(program) => format!("{program} (process {})", reader.pid),
-        None => format!("process {}", reader.pid),
-    };
     let mib = bytes / (1024 * 1024);
     let readers = readers(path);
     let (who, next) = match readers.as_deref() {
@@ -536,7 +562,7 @@ fn long_log(path: &Path, bytes: i64) -> Finding {
             "No action needed: the next delivery cuts it".to_owned(),
         ),
         Ok(readers) => {
-            let readers: Vec<String> = readers.iter().map(named).collect();
+            let readers: Vec<String> = readers.iter().map(Process::to_string).collect();
             (
                 format!("read by {}", readers.join(", ")),
                 "End it, unless it ends by itself, as a backup or `paidup db check` does"

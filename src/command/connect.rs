@@ -556,7 +556,7 @@ impl Connection<'_> {
                 return Ok(true);
             }
             if Now::read().instant > until {
-                writeln!(out, "The new secret is {}", Verdict(&answer))?;
+                writeln!(out, "The new secret is {}", Verdict(&answer, self.files))?;
                 return Ok(false);
             }
             thread::sleep(PAUSE);

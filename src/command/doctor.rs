@@ -494,9 +494,12 @@ fn server(config: &Config) -> Vec<Finding> {
         let count = figures.sum(&format!("{REFUSED}{{reason=\"{reason}\"}}"));
         if count > 0.0 {
             let kind = reason.replace('_', " ");
-            let what = format!(
-                "{count} signatures were refused since it started: Invalid signature ({kind})"
-            );
+            let were = match count {
+                1.0 => "signature was",
+                _ => "signatures were",
+            };
+            let what =
+                format!("{count} {were} refused since it started: Invalid signature ({kind})");
             findings.push(Finding::warning("server", what, why, next).in_runbook(SIGNATURE));
         }
     }

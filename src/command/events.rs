@@ -107,7 +107,7 @@ pub(crate) fn list(
         )?,
         (true, Some(_)) => writeln!(
             out,
-            "None of its events is in the ledger. `paidup db prune` removes old ones."
+            "None of its events is in the ledger. Were old ones removed? `paidup help db prune`"
         )?,
         (false, _) => {}
     }

@@ -377,7 +377,7 @@ fn forget(env_file: Option<&Path>, name: &str, out: &mut dyn Write) -> Result<Ex
     let Some(_lock) = TellLock::take(&database, &name)? else {
         return Err(Failure::Other(format!(
             "{name} is being told now, and would begin anew. Stop its process first: `systemctl list-units \
-             'paidup-notify*'` shows its unit, `systemctl disable --now` stops it for good."
+             'paidup-notify*'` shows its unit, `sudo systemctl disable --now UNIT` stops it for good."
         )));
     };
     store.forget(&name)?;

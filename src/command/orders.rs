@@ -334,8 +334,9 @@ pub(crate) fn tone(status: Status) -> Tone {
         Status::Paid => Tone::Good,
         Status::Pending | Status::Authorized | Status::Processing => Tone::Open,
         Status::Failed => Tone::Problem,
-        Status::PartiallyRefunded | Status::Refunded => Tone::Back,
-        Status::Canceled | Status::Expired => Tone::Plain,
+        Status::PartiallyRefunded | Status::Refunded | Status::Canceled | Status::Expired => {
+            Tone::Plain
+        }
     }
 }
 

@@ -219,10 +219,12 @@ fn fetch_types(
         tally.read += page.data.len();
         let missing = missing(&page, context, tally)?;
         let receipts = store(options.dry_run, context.store, &missing)?;
+        // What is said now takes the line of the progress.
+        let _ = write!(context.progress, "\r\u{1b}[K");
         report(options, &missing, receipts, tally, out)?;
         let _ = write!(
             context.progress,
-            "\r{} read, {} fetched ",
+            "{} read, {} fetched ",
             counted(tally.read, "event"),
             tally.fetched
         );

@@ -135,7 +135,7 @@ fn tell(database: &Path, backup: &Path, summary: &Summary, out: &mut dyn Write) 
 /// an older file the server does this once it has migrated it.
 fn begin_history(database: &Path, now: UnixSeconds) -> Result<(), StoreError> {
     match Store::open_existing(database) {
-        Ok(mut store) => store.begin_history(now),
+        Ok(mut store) => store.begin_history(now, true),
         Err(StoreError::Older(_)) => Ok(()),
         Err(error) => Err(error),
     }

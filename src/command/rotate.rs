@@ -137,6 +137,16 @@ impl Files {
         }
     }
 
+    /// The service that reads them; each other shop of a machine has its own (`docs/SECOND_SHOP.md`).
+    fn unit(&self) -> String {
+        let name = self.env_file.to_string_lossy();
+        let shop = name.strip_prefix("/etc/paidup/shop-");
+        match shop.and_then(|rest| rest.strip_suffix(".env")) {
+            Some(shop) => format!("paidup@{}", plain::text(shop)),
+            None => "paidup".to_owned(),
+        }
+    }
+
     /// What a command for these files needs to say, so that it can be pasted.
     pub(super) fn option(&self) -> String {
         match self.env_file == Path::new(USUAL_ENV_FILE) {
@@ -184,8 +194,9 @@ fn add(
     reload_and_verify(files, has_to_reload, out, |out| {
         writeln!(
             out,
-            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): `paidup rotate \
-             finish`"
+            "Then, when the old secret has expired (Dashboard → Webhooks → your endpoint): `sudo paidup rotate \
+             finish{}`",
+            files.option()
         )
     })
 }
@@ -229,7 +240,7 @@ fn verify(files: &Files, out: &mut dyn Write) -> Result<Exit, Failure> {
             out,
             "secret {number} of {}: {}",
             secrets.len(),
-            Verdict(&answer)
+            Verdict(&answer, files)
         )?;
         if !matches!(answer, Ok(200)) {
             exit = Exit::Failed;
@@ -256,7 +267,7 @@ fn finish(files: &Files, has_to_reload: bool, out: &mut dyn Write) -> Result<Exi
         if !matches!(answer, Ok(200)) {
             return Err(Failure::Other(format!(
                 "The newest secret is {}\nThe old ones stay until it is accepted.",
-                Verdict(&answer)
+                Verdict(&answer, files)
             )));
         }
         kept.write(files, &[newest])?;
@@ -278,25 +289,28 @@ fn reload_and_verify(
 ) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     if has_to_reload {
-        reload()?;
+        reload(&files.unit())?;
         writeln!(
             out,
-            "systemctl reload paidup: the server has read the file."
+            "systemctl reload {}: the server has read the file.",
+            files.unit()
         )?;
         exit = verify(files, out)?;
     } else {
         writeln!(
             out,
-            "Next: `systemctl reload paidup`, then `paidup rotate verify`"
+            "Next: `sudo systemctl reload {}`, then `sudo paidup rotate verify{}`",
+            files.unit(),
+            files.option()
         )?;
     }
     tell_next(out)?;
     Ok(exit)
 }
 
-fn reload() -> Result<(), Failure> {
+fn reload(unit: &str) -> Result<(), Failure> {
     let status = process::Command::new("systemctl")
-        .args(["reload", "paidup.service"])
+        .args(["reload", &format!("{unit}.service")])
         .status();
     let what = match status {
         Ok(status) if status.success() => return Ok(()),
@@ -304,8 +318,8 @@ fn reload() -> Result<(), Failure> {
         Err(error) => error.to_string(),
     };
     Err(Failure::Other(format!(
-        "systemctl reload paidup did not work ({what}). The file is changed and valid; a running server \
-         goes on with the secrets that it has. Look at `journalctl --namespace=paidup -u paidup -u paidup-check -n 50`."
+        "systemctl reload {unit} did not work ({what}). The file is changed and valid; a running server goes on with \
+         the secrets that it has. Look at `journalctl --namespace=paidup -u {unit} -u paidup-check -n 50`."
     )))
 }
 
@@ -519,17 +533,21 @@ pub(super) fn ask(address: &Address, secret: &Secret) -> io::Result<u16> {
 }
 
 /// What an answer means for the secret.
-pub(super) struct Verdict<'a>(pub(super) &'a io::Result<u16>);
+pub(super) struct Verdict<'a>(pub(super) &'a io::Result<u16>, pub(super) &'a Files);
 
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Ok(200) => f.write_str("accepted"),
-            Ok(400) => f.write_str(
-                "REFUSED (400): the running server does not have it. `systemctl reload paidup` makes it read \
+            Ok(400) => write!(
+                f,
+                "REFUSED (400): the running server does not have it. `sudo systemctl reload {}` makes it read \
                  the file",
+                self.1.unit()
             ),
-            Ok(429) => f.write_str("not known (429): too many requests in this minute. Ask again in one"),
+            Ok(429) => {
+                f.write_str("not known (429): too many requests in this minute. Ask again in one")
+            }
             Ok(status) => write!(
                 f,
                 "not known ({status}): the server cannot store events, or something else answers there. `paidup check`"
@@ -538,6 +556,27 @@ impl fmt::Display for Verdict<'_> {
                 f,
                 "not known: nobody answers at LISTEN_ADDR ({error}). `systemctl status paidup.socket paidup`"
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_shop_that_the_file_is_of() {
+        for (file, unit, option) in [
+            ("/etc/paidup/paidup.env", "paidup", ""),
+            (
+                "/etc/paidup/shop-coffee.env",
+                "paidup@coffee",
+                " --env-file /etc/paidup/shop-coffee.env",
+            ),
+            ("paidup.env", "paidup", " --env-file paidup.env"),
+        ] {
+            let files = Files::named(Some(Path::new(file)), None);
+            assert_eq!((&*files.unit(), &*files.option()), (unit, option));
         }
     }
 }

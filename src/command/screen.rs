@@ -44,7 +44,8 @@ impl Color {
     }
 }
 
-/// What a colour says. They are of the eight that every terminal has in a shade for its background.
+/// What a colour says. Yellow is none of them: on a white ground nobody reads it. What needs somebody is bold as
+/// well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// As it should be.
@@ -55,8 +56,6 @@ pub(crate) enum Tone {
     Warning,
     /// Somebody must act.
     Problem,
-    /// Given back.
-    Back,
     /// Nothing to say.
     Plain,
     /// A heading.
@@ -81,9 +80,8 @@ pub(crate) fn painted(text: &str, tone: Tone) -> String {
         Tone::Plain => return text.to_owned(),
         Tone::Good => "32",
         Tone::Open => "36",
-        Tone::Warning => "33",
+        Tone::Warning => "1;35",
         Tone::Problem => "1;31",
-        Tone::Back => "35",
         Tone::Head => "1",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
@@ -184,7 +182,8 @@ const COMMANDS: [&str; 6] = [
 ];
 
 /// The line in lines of that width. What follows stands below the second column, if the line has one near its
-/// beginning, or below the first. Never inside of `...`, JSON or a command that stands alone.
+/// beginning, or below the first, behind its mark if it has one ("! "). A column is kept whole where a line has
+/// room for it. Never inside of `...`, JSON or a command that stands alone.
 fn folded(line: &str, width: usize) -> String {
     let text = line.trim_start();
     let indent = line.len() - text.len();
@@ -196,16 +195,25 @@ fn folded(line: &str, width: usize) -> String {
         let start = text.split_at(end).1.trim_start();
         columns(line) - columns(start)
     });
+    let mark = text.split(' ').next();
+    let mark = mark.filter(|word| word.contains('!') && columns(word) == 1);
     let hang = match second {
         Some(second) if second <= width / 2 => second,
         Some(_) => indent + 2,
+        None if mark.is_some() => indent + 2,
         None => indent,
     };
     let mut folded = " ".repeat(indent);
     let mut used = indent;
-    for word in words(text.trim_end()) {
+    let words = words(text.trim_end());
+    for (place, word) in words.iter().enumerate() {
         let (gap, text) = word.split_at(word.len() - word.trim_start().len());
-        if used + columns(word) > width && used > hang {
+        let begins_column = gap.len() > 1;
+        let rest = words.iter().skip(place + 1);
+        let rest = rest.take_while(|word| begins_column && !word.starts_with("  "));
+        let column = columns(text) + rest.map(|word| columns(word)).sum::<usize>();
+        let is_for_a_line = used + gap.len() + column > width && hang + column <= width;
+        if used > hang && (used + columns(word) > width || begins_column && is_for_a_line) {
             folded.push('\n');
             folded.push_str(&" ".repeat(hang));
             folded.push_str(text);
@@ -278,6 +286,14 @@ mod tests {
             (
                 "\u{1b}[32mok\u{1b}[0m  it has twenty col\n",
                 "\u{1b}[32mok\u{1b}[0m  it has twenty\n    col\n",
+            ),
+            (
+                "  a  b c  42.00 EUR back\n",
+                "  a  b c\n     42.00 EUR back\n",
+            ),
+            (
+                "  \u{1b}[1;35m!\u{1b}[0m a flag and what it means\n",
+                "  \u{1b}[1;35m!\u{1b}[0m a flag and what\n    it means\n",
             ),
         ] {
             assert_eq!(folded(line, 19), expected);

@@ -326,6 +326,10 @@ const UNTRUSTED: &str = "its certificate is not trusted by this machine. For a t
     own making: copy the one that signed it to /usr/local/share/ca-certificates/NAME.crt and run \
     `sudo update-ca-certificates`";
 
+/// The same about one whose signer is known, or of which nothing was seen.
+const BROKEN_TLS: &str = "TLS with it fails, and Stripe's would as well: look at the names and the dates of its \
+    certificate, and whether TLS is spoken there at all";
+
 fn post_to_url(
     agent: &ureq::Agent,
     url: &str,
@@ -342,7 +346,10 @@ fn post_to_url(
         if matches!(error, ureq::Error::Timeout(_)) {
             io::ErrorKind::TimedOut.into()
         } else if cause(&error) == Cause::Unreachable(Unreachable::Tls) {
-            io::Error::other(format!("{UNTRUSTED} ({error})"))
+            let text = error.to_string();
+            let is_unknown = text.contains("UnknownIssuer");
+            let what = if is_unknown { UNTRUSTED } else { BROKEN_TLS };
+            io::Error::other(format!("{what} ({text})"))
         } else {
             error.into_io()
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use crate::base::near::nearest;
 use crate::base::plain;
 use crate::command::exit::{Exit, Failure};
 use crate::command::screen::{Color, Tone, flowing, painted};
@@ -109,8 +110,7 @@ const HELP: Command = Command {
     run: |words| {
         let name = words.arguments().join(" ");
         if help(&name).is_empty() {
-            let (first, second) = name.split_once(' ').unwrap_or((&name, ""));
-            return Err(wrong::word(first, second, &commands().collect::<Vec<_>>()));
+            return Err(wrong::topic(&name, &commands().collect::<Vec<_>>()));
         }
         does(move |_, out| {
             out.write_all(help(&name).as_bytes())?;
@@ -264,7 +264,19 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
         Ok(Some(Arg::Short('v' | 'V') | Arg::Long("version"))) => {
             return Ok(Start::Done(Words::of(&version::COMMAND, GROUPS)));
         }
-        Ok(Some(Arg::Short(_) | Arg::Long(_))) => {
+        Ok(Some(Arg::Long(name))) => {
+            let name = format!("--{name}");
+            let near = nearest(
+                &name,
+                ["--help", "--version"].map(str::to_owned).into_iter(),
+            );
+            let name = plain::text(&name);
+            return Err(general(&match near.as_str() {
+                "." => format!("an option stands after its command, {name} too"),
+                _ => format!("there is no option {name}{near}"),
+            }));
+        }
+        Ok(Some(Arg::Short(_))) => {
             return Err(general("an option stands after its command"));
         }
         Ok(None) => return Ok(Start::Done(help_on(""))),
@@ -306,12 +318,7 @@ fn command_of(parser: &mut Parser) -> Result<Start, UsageError> {
         }
         Ok(Some(Arg::Short('h') | Arg::Long("help"))) => Ok(Start::Done(help_on(&first))),
         Ok(Some(Arg::Short(_) | Arg::Long(_)) | None) | Err(_) => {
-            let names: Vec<String> = commands()
-                .filter(|command| command.is_meant_by(group))
-                .map(|command| format!("paidup {}", command.name))
-                .collect();
-            let what = format!("a word is missing: {}", names.join(" or "));
-            Err(UsageError::new(what, group))
+            Err(wrong::word(group, "", &commands().collect::<Vec<_>>()))
         }
     }
 }
@@ -401,7 +408,7 @@ mod tests {
             (
                 "orders lst",
                 "\"orders lst\". Did you mean `paidup orders list`?",
-                "paidup help",
+                "paidup help orders",
             ),
             (
                 "bananas",
@@ -410,18 +417,24 @@ mod tests {
             ),
             (
                 "help sendtest",
-                "Did you mean `paidup send-test`?",
+                "Did you mean `paidup help send-test`?",
                 "paidup help",
             ),
-            (
-                "orders",
-                "paidup orders list or paidup orders show",
-                "paidup help orders",
-            ),
+            ("orders", "  paidup orders list  ", "paidup help orders"),
             (
                 "--json orders list",
                 "an option stands after its command",
                 "paidup help",
+            ),
+            (
+                "--verison",
+                "no option --verison. Did you mean --version?",
+                "paidup help",
+            ),
+            (
+                "serve --port 80",
+                "no option --port. Settings, such as LISTEN_ADDR, are",
+                "paidup help serve",
             ),
             (
                 "orders list --jsn",

@@ -129,7 +129,32 @@ pub(crate) const FILES: &[(&str, &str, &str)] = &[
         "its time of day",
     ),
     (
+        "/usr/local/lib/systemd/system/paidup-shop-notify@.service",
+        include_str!("../../systemd/paidup-shop-notify@.service"),
+        "tells it of changed orders",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-page@.socket",
+        include_str!("../../systemd/paidup-page@.socket"),
+        "where one looks at its orders",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-page@.service",
+        include_str!("../../systemd/paidup-page@.service"),
+        "shows them",
+    ),
+    (
         "/usr/local/lib/systemd/system/paidup@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-shop-notify@.service.d/20-shop.conf",
+        include_str!("../../systemd/shop.conf"),
+        "what that shop has of its own",
+    ),
+    (
+        "/usr/local/lib/systemd/system/paidup-page@.service.d/20-shop.conf",
         include_str!("../../systemd/shop.conf"),
         "what that shop has of its own",
     ),

@@ -200,7 +200,16 @@ impl Words {
         let known = self.command.options.iter().chain([&COLOR]);
         let near = nearest(word, known.map(|option| format!("--{}", option.name)));
         let word = plain::text(word);
-        self.error(format!("there is no option {word}{near}"))
+        let has_settings = self
+            .command
+            .options
+            .iter()
+            .any(|it| it.name == ENV_FILE.name);
+        let more = match near.as_str() {
+            "." if has_settings => " Settings, such as LISTEN_ADDR, are environment variables.",
+            _ => "",
+        };
+        self.error(format!("there is no option {word}{near}{more}"))
     }
 }
 

@@ -139,6 +139,13 @@ const OTHERS: &[(&[&str], Hints)] = &[
         ],
     ),
     (
+        &["login", "auth", "account", "register", "subscribe"],
+        &[(
+            "paidup help connect",
+            "makes the endpoint at Stripe, and stores its secret",
+        )],
+    ),
+    (
         &["secret", "secrets", "roll", "key", "keys"],
         &[(
             "paidup help rotate",
@@ -150,11 +157,17 @@ const OTHERS: &[(&[&str], Hints)] = &[
         &[("paidup gen-token", "a token for `paidup api`")],
     ),
     (
-        &["dump", "export", "snapshot", "save"],
-        &[(
-            "paidup help backup",
-            "a verified copy while the server runs",
-        )],
+        &["dump", "export", "snapshot", "save", "csv"],
+        &[
+            (
+                "paidup orders export",
+                "every movement of money, as JSON or CSV",
+            ),
+            (
+                "paidup help backup",
+                "a verified copy while the server runs",
+            ),
+        ],
     ),
     (
         &["database", "vacuum", "fsck", "sqlite"],
@@ -188,49 +201,59 @@ const OTHERS: &[(&[&str], Hints)] = &[
 pub(crate) fn word(first: &str, second: &str, known: &[&'static Command]) -> UsageError {
     let name = [first, second].join(" ");
     let name = name.trim_end();
-    let mut what = format!("there is no command {:?}", plain::text(name));
     // `order list` is a slip of `orders list`, although `order` alone is one of the other words.
-    let slip = nearest(name, known).filter(|_| !second.is_empty());
+    let names = || known.iter().map(|command| command.name);
+    let slip = nearest(name, names()).filter(|_| !second.is_empty());
     let others = OTHERS.iter().find(|(words, _)| words.contains(&first));
-    let group: Vec<(String, &str)> = known
-        .iter()
-        .filter(|command| command.group() == Some(first))
-        .map(|command| (format!("paidup {}", command.name), command.summary))
+    let of_group = || known.iter().filter(|it| it.group() == Some(first));
+    let about = of_group().find_map(|command| command.group());
+    let group: Vec<(String, &str)> = of_group()
+        .map(|it| {
+            let line = format!("paidup {} {}", it.name, it.arguments);
+            (line.trim_end().to_owned(), it.summary)
+        })
         .collect();
+    let mut what = match (about, second) {
+        (Some(group), "") => format!("a word is missing after {group:?}"),
+        (Some(_) | None, _) => format!("there is no command {:?}", plain::text(name)),
+    };
     if let Some(command) = slip {
-        what.push_str(&meant(command.name));
+        what.push_str(&meant(command));
     } else if let Some(hint) = id_of(first, second) {
         what.push_str(&meant(&hint));
     } else if !group.is_empty() {
-        list(
-            group
-                .iter()
-                .map(|(command, does)| (command.as_str(), *does)),
-            &mut what,
-        );
+        list(&group, &mut what);
     } else if let Some((_, hints)) = others {
-        list(hints.iter().copied(), &mut what);
-    } else if let Some(command) = nearest(name, known).or_else(|| nearest(first, known)) {
-        what.push_str(&meant(command.name));
+        list(hints, &mut what);
+    } else if let Some(command) = nearest(name, names()).or_else(|| nearest(first, names())) {
+        what.push_str(&meant(command));
     } else {
         what.push('.');
     }
-    UsageError::new(what, "")
+    UsageError::new(what, about.unwrap_or_default())
+}
+
+/// `name` is what somebody wants help on.
+pub(crate) fn topic(name: &str, known: &[&'static Command]) -> UsageError {
+    let names = known.iter().flat_map(|it| [Some(it.name), it.group()]);
+    if let Some(near) = nearest(name, names.flatten()) {
+        let (name, near) = (plain::text(name), meant(&format!("help {near}")));
+        return UsageError::new(format!("there is no command {name:?}{near}"), "");
+    }
+    let (first, second) = name.split_once(' ').unwrap_or((name, ""));
+    word(first, second, known)
 }
 
 fn meant(command: &str) -> String {
     format!(". Did you mean `paidup {command}`?")
 }
 
-fn list<'a>(hints: impl Iterator<Item = (&'a str, &'a str)>, what: &mut String) {
+fn list(hints: &[(impl AsRef<str>, &str)], what: &mut String) {
     what.push_str(". There is:");
-    let hints: Vec<(&str, &str)> = hints.collect();
-    let width = hints
-        .iter()
-        .map(|(command, _)| command.len())
-        .max()
-        .unwrap_or_default();
+    let widths = hints.iter().map(|(command, _)| command.as_ref().len());
+    let width = widths.max().unwrap_or_default();
     for (command, does) in hints {
+        let command = command.as_ref();
         what.push_str(&format!("\n  {command:<width$}  # {does}"));
     }
 }
@@ -253,14 +276,13 @@ fn id_of(first: &str, second: &str) -> Option<String> {
     }
 }
 
-/// The command whose name is only a slip or two away.
-fn nearest(word: &str, known: &[&'static Command]) -> Option<&'static Command> {
-    let slips_max = 1 + word.chars().count() / 4;
-    let near = known
-        .iter()
-        .map(|command| (distance(word, command.name), *command));
-    let nearest = near.min_by_key(|(slips, _)| *slips)?;
-    (nearest.0 <= slips_max).then_some(nearest.1)
+/// The name that is only a slip or two away.
+fn nearest(word: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let word = word.to_lowercase();
+    let slips_max = (1 + word.chars().count() / 4).min(3);
+    let near = names.map(|name| (distance(&word, name), name));
+    let (slips, name) = near.min_by_key(|(slips, _)| *slips)?;
+    (slips <= slips_max).then_some(name)
 }
 
 #[cfg(test)]
@@ -273,7 +295,16 @@ mod tests {
         for (line, expected) in [
             ("order list", "Did you mean `paidup orders list`?"),
             ("order", "paidup orders list "),
-            ("orders", "paidup orders list or paidup orders show"),
+            (
+                "orders",
+                "missing after \"orders\". There is:\n  paidup orders list     # ",
+            ),
+            ("orders --list", "Read: paidup help orders"),
+            ("ORDERS LIST", "Did you mean `paidup orders list`?"),
+            ("payments list", "  paidup orders list  "),
+            ("help order", "Did you mean `paidup help orders`?"),
+            ("help orders lst", "Did you mean `paidup help orders list`?"),
+            ("help login", "  paidup help connect  "),
             ("orders bananas", "  paidup orders list "),
             ("orders lst", "Did you mean `paidup orders list`?"),
             (
@@ -283,7 +314,7 @@ mod tests {
             ("event evt_1", "Did you mean `paidup events show evt_1`?"),
             ("pi_1", "Did you mean `paidup orders show pi_1`?"),
             ("docter", "Did you mean `paidup doctor`?"),
-            ("rotate", "paidup rotate add or paidup rotate verify"),
+            ("rotate", "  paidup rotate add  "),
             ("orders \"ord_1;rm", "  paidup orders list "),
         ] {
             let words = line.split(' ').map(Into::into);

@@ -238,10 +238,17 @@ pub(super) fn webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
     }
 }
 
-/// What examples show in place of a secret: `whsec_…`, `sk_test_...`, or the beginning alone.
+/// What examples show in place of a secret: `whsec_…`, `sk_test_...`, `whsec_xxx`, `whsec_YOUR_SECRET`, or the
+/// beginning alone. What follows the beginning has no `_` in a real one.
 fn is_placeholder(secret: &str) -> bool {
     let starts = ["whsec_", "sk_live_", "sk_test_", "rk_live_", "rk_test_"];
-    starts.contains(&secret) || secret.contains('…') || secret.contains("...")
+    let rest = starts.iter().find_map(|start| secret.strip_prefix(start));
+    let is_blank =
+        rest.is_some_and(|rest| rest.bytes().all(|byte| matches!(byte, b'x' | b'X' | b'*')));
+    is_blank
+        || ["…", "...", "<", "your_", "YOUR_"]
+            .iter()
+            .any(|mark| secret.contains(mark))
 }
 
 /// A secret or restricted key, with the mode that it says:

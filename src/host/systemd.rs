@@ -92,7 +92,7 @@ impl fmt::Display for PassedError {
             f,
             "FileDescriptorName= must be `{EDGE}` in paidup.socket and `{ADMIN}` in \
              paidup-admin.socket, and `{PAGE}` in paidup-page.socket: `systemctl cat 'paidup*.socket'` \
-             shows the names, `systemctl revert` undoes changes"
+             shows the names, `sudo systemctl revert UNIT` undoes changes"
         )
     }
 }

@@ -343,6 +343,7 @@ impl Drop for Staying<'_> {
 impl<'s> Connection<'s> {
     fn new(shared: &'s Shared, stream: Socket) -> Connection<'s> {
         let accepted = Now::read().instant;
+        let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
         Connection {
             shared,
             stream,
@@ -448,7 +449,6 @@ impl<'s> Connection<'s> {
     /// Writes an answer, which fits into the socket's buffer. A client that has gone does not get it,
     /// and nothing else follows from that.
     fn send(&self, bytes: &[u8]) {
-        let _ = self.stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let _ = (&self.stream).write_all(bytes);
     }
 

@@ -203,6 +203,11 @@ pub trait App: Send + Sync {
     /// [`OTHER`](crate::http::metrics::OTHER).
     fn route(&self, path: &str) -> &'static str;
 
+    /// What the log says of a request that is refused without further words, by the edge or by the app.
+    fn refused(&self, _request: &Request<'_>) -> Message {
+        Message::RequestRefused
+    }
+
     /// Answers one request. `fields` are those of its log line, with the request id in place. A panic
     /// in here becomes a 500 and nothing worse.
     fn answer(&self, request: &Request<'_>, now: Now, fields: &mut LogFields) -> Reply;
@@ -311,7 +316,13 @@ impl Http {
         fields.request_id = Some(id);
         fields.status = Some(reply.status);
         fields.error_code = reply.error_code;
-        logger::write(reply.message, &fields);
+        let is_plain = reply.message == Message::RequestRefused;
+        let message = if is_plain {
+            self.app.refused(request)
+        } else {
+            reply.message
+        };
+        logger::write(message, &fields);
         stays
     }
 

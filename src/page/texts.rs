@@ -184,8 +184,8 @@ texts! {
     no_event: "Stripe has sent nothing yet", "Stripe n’a encore rien envoyé";
     backup_old: "The last backup is old", "La dernière sauvegarde est ancienne";
     backup_none: "There is no backup yet", "Il n’y a pas encore de sauvegarde";
-    backup_next: "`systemctl status paidup-backup.timer paidup-backup.service` says why; `sudo paidup backup` makes one.",
-        "`systemctl status paidup-backup.timer paidup-backup.service` dit pourquoi ; `sudo paidup backup` en fait une.";
+    backup_next: "`systemctl status paidup-backup.timer paidup-backup.service` says why; `sudo systemctl start paidup-backup.service` makes one.",
+        "`systemctl status paidup-backup.timer paidup-backup.service` dit pourquoi ; `sudo systemctl start paidup-backup.service` en fait une.";
     disk: "The disk is filling up", "Le disque se remplit";
     disk_next: "Make room on the disk that holds DATABASE_PATH.", "Libérez de la place sur le disque de DATABASE_PATH.";
     free: "free", "libres";
@@ -329,12 +329,12 @@ pub(crate) fn flag_advice(flag: Flag, lang: Lang) -> (&'static str, &'static str
         Flag::NameConflict => (
             (
                 "A payment names two orders, or an order that another session was created for.",
-                "Check where the shop creates its sessions, and the other order; `paidup orders show` finds it by \
+                "Check where the shop creates its sessions, and the other order; `paidup orders show ID` finds it by \
                  that id.",
             ),
             (
                 "Un paiement nomme deux commandes, ou une commande créée pour une autre session.",
-                "Vérifiez où la boutique crée ses sessions, et l’autre commande ; `paidup orders show` la trouve \
+                "Vérifiez où la boutique crée ses sessions, et l’autre commande ; `paidup orders show ID` la trouve \
                  par cet identifiant.",
             ),
         ),

@@ -172,7 +172,7 @@ impl Metrics {
 
     fn write_store(&self, text: &mut String) {
         let name = "paidup_backup_last_timestamp_seconds";
-        let help = "When `paidup backup` last made a verified copy of this database; 0: never.";
+        let help = "When the last verified backup of this database was made; 0: never.";
         let at = self.last_backup.load(Relaxed);
         single(text, name, "gauge", help, at);
 

@@ -221,7 +221,7 @@ fn open_writer(
     if let Some(mode) = config.reading.mode {
         store.settle_mode(mode).map_err(StartError::database)?;
     }
-    match store.begin_history(Now::read().unix) {
+    match store.begin_history(Now::read().unix, false) {
         Err(error) if error.is_fatal() => return Err(StartError::database(error)),
         // On a full or busy database this is skipped: the numbers of changes follow the clock anyway.
         Ok(()) | Err(_) => {}

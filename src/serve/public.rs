@@ -1,6 +1,6 @@
 //! What strangers can ask for: the routes of the edge.
 
-use crate::base::log_line::LogFields;
+use crate::base::log_line::{LogFields, Message};
 use crate::host::clock::Now;
 use crate::http::exchange::{App, HEALTH, Reply, Request};
 use crate::http::metrics::OTHER;
@@ -25,6 +25,16 @@ impl App for Public {
             Route::Health => HEALTH,
             Route::CheckoutStatus(_) => CHECKOUT_STATUS,
             Route::Other => OTHER,
+        }
+    }
+
+    /// Whoever counts the log's lines about deliveries counts what the metrics count.
+    fn refused(&self, request: &Request<'_>) -> Message {
+        match Route::of(request.path) {
+            Route::Webhook if request.method == "POST" => Message::WebhookRefused,
+            Route::Webhook | Route::Health | Route::CheckoutStatus(_) | Route::Other => {
+                Message::RequestRefused
+            }
         }
     }
 

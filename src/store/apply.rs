@@ -7,7 +7,8 @@ use rusqlite::Connection;
 
 use super::orders::{self, StoredOrder};
 use super::payments::{self, Assignment, StoredPayment};
-use super::{StoreError, checkout, ledger, object};
+use super::sums::Sums;
+use super::{StoreError, checkout, feed, ledger, object};
 use crate::base::id::{OrderId, UnixSeconds};
 use crate::base::log_line::Message;
 use crate::truth::delivery::{Delivery, News, Outcome, Receipt};
@@ -17,16 +18,15 @@ use crate::truth::names::Belongs;
 use crate::truth::order::{Flag, State};
 use crate::truth::payment::Payment;
 use crate::truth::reading::Mode;
-use crate::truth::takings::Quarters;
 use crate::truth::totals::{Share, Totals};
 
 /// Records one delivery. `mode` is that of the file: the first event that has one settles it. What it
-/// changes of the takings is added to `quarters`.
+/// changes of the sums is added to `sums`.
 pub(super) fn record_one(
     db: &Connection,
     delivery: &Delivery,
     mode: &mut Option<Mode>,
-    quarters: &mut Quarters,
+    sums: &mut Sums,
 ) -> Result<Receipt, StoreError> {
     let event = &delivery.event;
     let known = ledger::find(db, &event.id)?;
@@ -41,7 +41,7 @@ pub(super) fn record_one(
                 *mode = event.mode;
                 settle_mode(db, event.mode)?;
             }
-            apply(db, delivery, seq, fact, quarters)
+            apply(db, delivery, seq, fact, sums)
         }
         Meaning::Ignored(why) if seq.is_none() => ignore(db, delivery, None, *why),
         Meaning::Fact(_) | Meaning::Ignored(_) => Ok(receipt(Outcome::Duplicate, None)),
@@ -121,7 +121,7 @@ fn apply(
     delivery: &Delivery,
     seq: Option<i64>,
     fact: &Fact,
-    quarters: &mut Quarters,
+    sums: &mut Sums,
 ) -> Result<Receipt, StoreError> {
     let touched = payments::touched_by(db, fact)?;
     let joined = join(&touched, fact);
@@ -147,7 +147,7 @@ fn apply(
         seq,
         touched: &touched,
         news: Vec::new(),
-        quarters,
+        sums,
     };
     let order = writes.write(fact, &joined, &home)?;
     Ok(Receipt {
@@ -181,8 +181,8 @@ struct Writes<'a> {
     touched: &'a [StoredPayment],
     /// What the log will say.
     news: Vec<News>,
-    /// What changes of the takings.
-    quarters: &'a mut Quarters,
+    /// What changes of the sums.
+    sums: &'a mut Sums,
 }
 
 impl Writes<'_> {
@@ -196,12 +196,12 @@ impl Writes<'_> {
         // What moved counts while it is an order's, whichever that is.
         let counted = self.touched.iter();
         for payment in counted.filter(|payment| payment.order_id.is_some()) {
-            self.quarters.count_payment(&payment.facts, -1);
+            self.sums.quarters.count_payment(&payment.facts, -1);
         }
         let order = match home {
             Home::Order(name) => {
                 let share = Share::of(joined, name);
-                self.quarters.count_payment(joined, 1);
+                self.sums.quarters.count_payment(joined, 1);
                 Some((self.write_order(name, &share)?, share))
             }
             Home::Unknown | Home::OtherShop => None,
@@ -243,9 +243,11 @@ impl Writes<'_> {
         if let Some(before) = before {
             return self.update_order(before, state, &rest.totals, counted);
         }
-        self.quarters
+        self.sums
+            .quarters
             .count_order(counted, state.currency.as_deref(), 1);
         let order = orders::insert(self.db, name, state, counted, self.delivery.received)?;
+        self.sums.count_status(None, Some(order.state.status));
         self.tell(&order, None)?;
         Ok(order)
     }
@@ -278,27 +280,33 @@ impl Writes<'_> {
             orders::update_sums(self.db, before.id, totals.as_deref(), counted)?;
         }
         let currency = before.state.currency.as_deref();
-        self.quarters.count_order(before.counted, currency, -1);
-        self.quarters
+        self.sums.quarters.count_order(before.counted, currency, -1);
+        self.sums
+            .quarters
             .count_order(counted, state.currency.as_deref(), 1);
         self.update_state(before, state)
     }
 
-    /// Writes a known order's new state, if it is new, and tells of it.
+    /// Writes a known order's new state, if it is new here and everywhere, and tells of it.
     fn update_state(
         &mut self,
         before: StoredOrder,
         state: State,
     ) -> Result<StoredOrder, StoreError> {
         if before.state == state {
-            return Ok(before);
+            return match feed::was_undone(self.db, before.changed)? {
+                true => orders::show_as_changed(self.db, before.id, self.delivery.received),
+                false => Ok(before),
+            };
         }
         let after = StoredOrder {
             state,
             updated_at: self.delivery.received,
             ..before.clone()
         };
-        let after = orders::update(self.db, after, before.state.status)?;
+        let after = orders::update(self.db, after)?;
+        self.sums
+            .count_status(Some(before.state.status), Some(after.state.status));
         self.tell(&after, Some(&before.state))?;
         Ok(after)
     }
@@ -356,9 +364,10 @@ impl Writes<'_> {
             }
             (None, Some(to)) if !checkout::is_asked_for(self.db, &order.name)? => {
                 let currency = order.state.currency.as_deref();
-                self.quarters.count_order(order.counted, currency, -1);
+                self.sums.quarters.count_order(order.counted, currency, -1);
                 orders::show_as_changed(self.db, to.id, self.delivery.received)?;
                 orders::absorb(self.db, &order, to)?;
+                self.sums.count_status(Some(order.state.status), None);
                 self.news.push(renamed(to));
                 return Ok(());
             }

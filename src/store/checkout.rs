@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::connect::begin;
 use super::error::UNREADABLE;
+use super::sums::Sums;
 use super::{Store, StoreError, ledger, orders};
 use crate::base::id::{OrderId, RequestId, StripeId, UnixSeconds};
 use crate::truth::delivery::{Delivery, Outcome};
@@ -303,6 +304,9 @@ fn begin_order(db: &Connection, ask: &Ask<'_>) -> Result<(), StoreError> {
         None,
         ask.now,
     )?;
+    let mut sums = Sums::default();
+    sums.count_status(None, Some(order.state.status));
+    sums.write(db)?;
     let mut digest = hex::encode(ask.sha256);
     digest.truncate(16);
     let id = format!("asked_{digest}_{}", order.changed);

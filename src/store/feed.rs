@@ -47,9 +47,13 @@ impl Store {
     /// A number between the last one given and the one that this takes can only be of a history that
     /// is not in the file. The current second counts, as there may have been changes in it.
     ///
+    /// Where it is known to be a backup, `is_restored`, others may have been told what nobody tells this
+    /// file again: a refund began, which has failed since. So an order counts as changed when the first
+    /// event after that says something of it, even if the order stands as it stood: [`was_undone`].
+    ///
     /// # Errors
     /// [`StoreError`] as [`Store::record`].
-    pub fn begin_history(&mut self, now: UnixSeconds) -> Result<(), StoreError> {
+    pub fn begin_history(&mut self, now: UnixSeconds, is_restored: bool) -> Result<(), StoreError> {
         let transaction = begin(&mut self.connection)?;
         let began = next_change(&transaction, UnixSeconds(now.0.saturating_add(1)))?;
         let given: i64 = transaction.query_row(
@@ -59,8 +63,10 @@ impl Store {
             |row| row.get(0),
         )?;
         // If no number was given since the last beginning, this one replaces it.
-        transaction.execute("DELETE FROM history WHERE began > ?1", [given])?;
-        transaction.execute("INSERT INTO history VALUES (?1, ?2)", [began, given])?;
+        let replaced = "DELETE FROM history WHERE began > ?1 AND NOT restored";
+        transaction.execute(replaced, [given])?;
+        let begins = "INSERT INTO history VALUES (?1, ?2, ?3)";
+        transaction.execute(begins, params![began, given, is_restored])?;
         Ok(transaction.commit()?)
     }
 
@@ -114,6 +120,12 @@ impl Store {
         found.has_more = read == READ_MAX;
         Ok(Some(found))
     }
+}
+
+/// Whether a restore may have undone changes that came after the one with the number `changed`.
+pub(super) fn was_undone(db: &Connection, changed: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM history WHERE began > ?1 AND restored";
+    Ok(db.prepare_cached(sql)?.exists([changed])?)
 }
 
 /// An empty page of changes, at the cursor or, where that is of an undone history, at the beginning.

@@ -25,6 +25,7 @@
 //! apply     what one delivery does to the tables
 //! checkout  one Checkout Session for each request of the shop
 //! payments, object, orders, ledger, takings    the rows of one table each, or of a few
+//! sums      what a batch changes of the sums that are kept
 //! connect   connects to the file, and refuses one that is not ours
 //! wal       when the log is moved into the file
 //! watch     whether the open files are still the ones at these names
@@ -58,6 +59,7 @@ mod payments;
 mod read;
 mod readers;
 mod record;
+mod sums;
 mod takings;
 mod told;
 mod upkeep;
@@ -75,7 +77,7 @@ pub use lock::ServeLock;
 pub(crate) use lock::{TellLock, UseLock, uses_another_file};
 pub use orders::{Change, StoredOrder};
 pub use read::Figures;
-pub(crate) use readers::{Process, readers};
+pub(crate) use readers::{Process, readers, writer};
 pub use takings::Period;
 pub use told::{Destination, Told, Unheard};
 pub(crate) use told::{Due, Tale};

@@ -179,7 +179,6 @@ pub(super) fn insert(
         state.reference.as_ref().map(OrderId::as_str),
         counted.map(|at| at.0),
     ])?;
-    count(db, state.status, 1)?;
     Ok(StoredOrder {
         id,
         name: name.clone(),
@@ -191,20 +190,8 @@ pub(super) fn insert(
     })
 }
 
-/// Counts so many more orders of this status.
-fn count(db: &Connection, status: Status, more: i64) -> Result<(), StoreError> {
-    let sql = "INSERT INTO tally VALUES (?1, ?2) ON CONFLICT DO UPDATE SET orders = orders + ?2";
-    let mut count = db.prepare_cached(sql)?;
-    count.execute(params![status.as_str(), more])?;
-    Ok(())
-}
-
 /// Writes the order's new state, and returns it with the number of this change.
-pub(super) fn update(
-    db: &Connection,
-    order: StoredOrder,
-    from: Status,
-) -> Result<StoredOrder, StoreError> {
+pub(super) fn update(db: &Connection, order: StoredOrder) -> Result<StoredOrder, StoreError> {
     let mut statement = db.prepare_cached(
         "UPDATE orders SET status = ?2, dispute = ?3, amount = ?4, refunded = ?5, currency = ?6,
                            flags = ?7, session = ?8, intent = ?9, created = ?10, updated_at = ?11,
@@ -231,10 +218,6 @@ pub(super) fn update(
         state.lost,
         state.reference.as_ref().map(OrderId::as_str),
     ])?;
-    if state.status != from {
-        count(db, from, -1)?;
-        count(db, state.status, 1)?;
-    }
     Ok(StoredOrder { changed, ..order })
 }
 
@@ -292,7 +275,6 @@ pub(super) fn absorb(
         .execute([order.id])?;
     db.prepare_cached("DELETE FROM orders WHERE id = ?1")?
         .execute([order.id])?;
-    count(db, order.state.status, -1)?;
     // A trigger has just written the row of `gone`, without what the order became.
     let sql = "UPDATE gone SET became = ?2 WHERE changed = (SELECT max(changed) FROM gone)
                AND name = ?1";

@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::apply::{record_one, settle_mode};
 use super::connect::begin;
-use super::{BUSY_TIMEOUT, Store, StoreError, takings};
+use super::sums::Sums;
+use super::{BUSY_TIMEOUT, Store, StoreError};
 use crate::base::id::UnixSeconds;
 use crate::truth::delivery::{Delivery, Receipt};
 use crate::truth::reading::Mode;
-use crate::truth::takings::Quarters;
 
 /// What each delivery of a batch comes back with.
 pub(super) type Answers = Vec<Result<Receipt, StoreError>>;
@@ -72,8 +72,8 @@ impl Store {
         if let Some(watch) = &self.watch {
             watch.look_closely(&transaction)?;
         }
-        // Many of a batch are in the same quarter of an hour: that is written once.
-        let mut quarters = Quarters::default();
+        // Many of a batch have the same status, and are in the same quarter of an hour.
+        let mut sums = Sums::default();
         let answers = match batch {
             // One delivery alone needs no savepoint: when it fails, the transaction is undone.
             [delivery] => {
@@ -81,12 +81,12 @@ impl Store {
                     &transaction,
                     delivery,
                     &mut mode,
-                    &mut quarters,
+                    &mut sums,
                 )?)]
             }
-            batch => record_each(&mut transaction, batch, mode, &mut quarters)?,
+            batch => record_each(&mut transaction, batch, mode, &mut sums)?,
         };
-        takings::add(&transaction, &quarters)?;
+        sums.write(&transaction)?;
         Ok((transaction, answers))
     }
 
@@ -148,15 +148,15 @@ fn record_each(
     transaction: &mut Transaction<'_>,
     batch: &[Delivery],
     mut mode: Option<Mode>,
-    quarters: &mut Quarters,
+    sums: &mut Sums,
 ) -> Result<Answers, StoreError> {
-    if let Ok(receipts) = record_part(transaction, batch, &mut mode, quarters)? {
+    if let Ok(receipts) = record_part(transaction, batch, &mut mode, sums)? {
         return Ok(receipts.into_iter().map(Ok).collect());
     }
     let mut answers = Vec::with_capacity(batch.len());
     for delivery in batch {
         let part = slice::from_ref(delivery);
-        match record_part(transaction, part, &mut mode, quarters)? {
+        match record_part(transaction, part, &mut mode, sums)? {
             Ok(receipts) => answers.extend(receipts.into_iter().map(Ok)),
             Err(error) => answers.push(Err(error)),
         }
@@ -170,17 +170,17 @@ fn record_part(
     transaction: &mut Transaction<'_>,
     part: &[Delivery],
     mode: &mut Option<Mode>,
-    quarters: &mut Quarters,
+    sums: &mut Sums,
 ) -> Result<Result<Vec<Receipt>, StoreError>, StoreError> {
     let savepoint = transaction.savepoint()?;
     let mut settled = *mode;
-    let mut its_quarters = Quarters::default();
-    let record = |delivery| record_one(&savepoint, delivery, &mut settled, &mut its_quarters);
+    let mut its_sums = Sums::default();
+    let record = |delivery| record_one(&savepoint, delivery, &mut settled, &mut its_sums);
     let recorded: Result<Vec<_>, StoreError> = part.iter().map(record).collect();
     match &recorded {
         Ok(_) => {
             *mode = settled;
-            quarters.join(its_quarters);
+            sums.join(its_sums);
             savepoint.commit()?;
         }
         // Some errors end the whole transaction, and with it the savepoint.

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rusqlite::{Connection, params};
-
 use super::{Store, StoreError};
 use crate::base::id::UnixSeconds;
 use crate::base::time::{Date, rfc3339};
@@ -120,25 +118,4 @@ impl Store {
         };
         Ok(differences.changed().map(problem).collect())
     }
-}
-
-/// Adds the differences.
-pub(super) fn add(db: &Connection, differences: &Quarters) -> Result<(), StoreError> {
-    let mut add = db.prepare_cached(
-        "INSERT INTO takings (quarter, currency, orders, taken, refunded, lost)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET orders = orders + excluded.orders, taken = taken + excluded.taken,
-             refunded = refunded + excluded.refunded, lost = lost + excluded.lost",
-    )?;
-    for (quarter, currency, by) in differences.changed() {
-        add.execute(params![
-            quarter.0,
-            currency,
-            by.orders,
-            by.taken,
-            by.refunded,
-            by.lost
-        ])?;
-    }
-    Ok(())
 }

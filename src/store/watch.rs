@@ -20,7 +20,9 @@ use crate::host::files;
 const LOG_MAGIC: u32 = 0x377f_0682;
 const HEADER_BYTES: usize = 32;
 /// Before each page in the log.
-const FRAME_HEADER_BYTES: usize = 24;
+const FRAME_HEADER_BYTES: u64 = 24;
+/// Where in that the log's salt is.
+const FRAME_SALT_AT: u64 = 8;
 /// How often the header is read: another process may be writing it at this very moment.
 const READS: usize = 3;
 
@@ -159,7 +161,8 @@ impl Log {
     fn look(&self, is_closely: bool) -> Result<bool, StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the salt: if that is still the same then, nobody has emptied the file meanwhile.
-        let is_cut = self.is_cut(*seen)?;
+        let end = self.file.metadata().map_err(failed)?.len();
+        let is_cut = self.is_cut(*seen, end)?;
         let Some(header) = self.header()? else {
             // A checkpoint may empty it, and a full disk may leave less than a header.
             return Ok(false);
@@ -172,7 +175,6 @@ impl Log {
         // Without the write lock, another process may be beginning the log anew and shortening it: then
         // its length waits for the next close look.
         if is_closely || is_same {
-            let end = self.file.metadata().map_err(failed)?.len();
             *seen = LogState { salt, page, end };
         }
         Ok(is_same)
@@ -194,16 +196,17 @@ impl Log {
 
     /// Whether the frame that was the last in the file is no longer there. What a full disk has left
     /// of a frame does not count, and a frame never has the salt zero.
-    fn is_cut(&self, seen: LogState) -> Result<bool, StoreError> {
-        let frame = FRAME_HEADER_BYTES + seen.page as usize;
+    fn is_cut(&self, seen: LogState, end: u64) -> Result<bool, StoreError> {
+        let frame = FRAME_HEADER_BYTES + u64::from(seen.page);
         let header = HEADER_BYTES as u64;
-        let frames = seen.end.saturating_sub(header) / frame as u64;
+        let frames = seen.end.saturating_sub(header) / frame;
         let Some(before) = frames.checked_sub(1) else {
             return Ok(false);
         };
-        let mut last = vec![0; frame];
-        let read = self.read(&mut last, header + before * frame as u64)?;
-        Ok(read < frame || last.get(8..16).is_none_or(|salt| salt == [0; 8]))
+        let last = header + before * frame;
+        let mut salt = [0; 8];
+        self.read(&mut salt, last + FRAME_SALT_AT)?;
+        Ok(end < last + frame || salt == [0; 8])
     }
 
     /// How many bytes were read; fewer than asked for where the file ends before.
@@ -268,7 +271,7 @@ mod tests {
     /// Wherever it is cut: what is written behind the hole, the next start would not find.
     #[test]
     fn a_log_that_was_cut_off_is_told_before_the_next_write_is_acknowledged() {
-        let frame = FRAME_HEADER_BYTES as u64 + 2048;
+        let frame = FRAME_HEADER_BYTES + 2048;
         let (_folder, log, _store) = store();
         let last = fs::metadata(log).unwrap().len() - frame;
         let into_the_last = [0, 8, 23, 24, 25, 2071].map(|bytes| last + bytes);

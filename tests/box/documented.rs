@@ -45,14 +45,15 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "cargo install cargo-deb --locked && .ci/deb",
         "tests/box/package.rs",
     ),
-    ("sha256sum -c --ignore-missing SHA256SUMS", ".ci/tarballs"),
     (
-        "tar xf paidup-0.1.0-x86_64.tar.gz && cd paidup-0.1.0-x86_64",
-        ".ci/tarballs",
+        "sha256sum -c --ignore-missing SHA256SUMS",
+        "tests/box/way_in.rs",
     ),
-    ("./paidup demo", ".ci/tarballs"),
+    (
+        "tar xf paidup-0.1.0-x86_64-linux.tar.gz && cd paidup-0.1.0-x86_64-linux",
+        "tests/box/way_in.rs",
+    ),
     ("cargo build --release", "by hand: it takes minutes"),
-    ("cargo install --path .", "by hand: it takes minutes"),
     (
         "sudo apt-get install ./target/debian/paidup_*.deb",
         "tests/box/package.rs",
@@ -71,6 +72,18 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "paidup notify --env-file paidup.env",
         "tests/suite/notify.rs",
     ),
+    (
+        "npm install standardwebhooks node-sqlite3-wasm && node receiver.mjs",
+        "tests/peers/notify.rs",
+    ),
+    (
+        "php -S 127.0.0.1:8000 receiver.php",
+        "tests/peers/notify.rs",
+    ),
+    (
+        "python3 -m venv venv && venv/bin/pip install standardwebhooks && venv/bin/python receiver.py",
+        "tests/peers/notify.rs",
+    ),
     ("paidup notify test", "tests/suite/notify.rs"),
     (
         "sudo paidup notify test --env-file /etc/paidup/paidup.env",
@@ -78,6 +91,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("paidup notify retry", "tests/suite/notify.rs"),
     ("paidup notify replay --since 3d", "tests/suite/notify.rs"),
+    ("paidup notify replay --all", "tests/suite/notify.rs"),
     ("paidup notify forget NAME", "tests/suite/notify.rs"),
     ("paidup notify forget phone", "tests/suite/notify.rs"),
     ("paidup orders follow", "tests/suite/notify.rs"),
@@ -131,6 +145,18 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     (
+        "sudo systemctl enable --now paidup-page@coffee.socket",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "sudo systemctl enable --now paidup-shop-notify@coffee.service",
+        "tests/box/second_shop.rs",
+    ),
+    (
+        "systemctl stop 'paidup*@coffee.*'",
+        "tests/box/second_shop.rs",
+    ),
+    (
         "systemctl reload paidup@coffee.service",
         "tests/box/second_shop.rs",
     ),
@@ -139,6 +165,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
         "tests/box/second_shop.rs",
     ),
     ("paidup uninstall", "tests/box/main.rs"),
+    ("paidup uninstall --purge", "tests/box/main.rs"),
 ];
 
 /// The others, in an order in which they make sense: as documented, and what is typed for it where

@@ -127,8 +127,8 @@ fn the_units_are_valid_and_shut_in() {
     let services = units.lines().filter(|unit| unit.ends_with(".service"));
     for path in services {
         let unit = path.rsplit('/').next().unwrap();
-        let goes_out = ["paidup-api", "paidup-reconcile", "paidup-notify"];
-        let goes_out = goes_out.iter().any(|one| unit.starts_with(one));
+        let goes_out = ["-api", "-reconcile", "-notify"];
+        let goes_out = goes_out.iter().any(|one| unit.contains(one));
         let unit = &unit.replace("@.", "@box.");
         let report = machine.does(&format!("systemd-analyze security --offline=true {unit}"));
         let (_, rest) = report.rsplit_once("exposure level for").unwrap();
@@ -285,7 +285,7 @@ fn the_secret_may_be_a_credential() {
     assert!(!environment.contains(machine::SECRET));
 
     let settings = format!("--env-file {}", machine::ENV_FILE);
-    for command in ["check", "send-test", "rotate verify"] {
+    for command in ["check", "doctor", "send-test", "rotate verify"] {
         machine.does(&format!("paidup {command} {settings}"));
     }
     machine.shell(&format!(

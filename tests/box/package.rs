@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::load::{EDGE, Load, deliver};
 use crate::machine::{ENV_FILE, Machine, SECRET, said};
+use crate::way_in;
 use crate::{NO_LIMIT, assert_all_on_disk, order_status, private_mode};
 
 #[test]
@@ -107,7 +108,7 @@ fn a_package_installs_upgrades_removes_and_purges() {
     assert!(!refused.status.success());
     assert!(said(&refused).contains("/usr/local/bin/paidup uninstall"));
     machine.does("/usr/local/bin/paidup uninstall");
-    machine.does("dpkg -i /root/paidup_0.1.1-1_amd64.deb");
+    way_in::walk_from_package(&machine, "/root/paidup_0.1.1-1_amd64.deb");
     let packaged = machine.does("dpkg -L paidup");
     for path in local {
         let path = path.replace("zsh/site-functions", "zsh/vendor-completions");

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use crate::fake_stripe::{FakeStripe, KEY};
 use crate::load::deliver;
 use crate::machine::Machine;
+use crate::{shows, tells};
 
 const DOCUMENT: &str = include_str!("../../docs/SECOND_SHOP.md");
 const ENV_FILE: &str = "/etc/paidup/shop-coffee.env";
@@ -14,7 +16,13 @@ const ENV_FILE: &str = "/etc/paidup/shop-coffee.env";
 pub(crate) fn opens_beside_the_first(machine: &Machine) {
     let stripe = machine.inside(FakeStripe::start).join().unwrap();
     let settings = block("```ini\n");
-    let settings = format!("{settings}STRIPE_API_BASE={}\n", stripe.base());
+    let told = Arc::default();
+    let _receiver = tells::receiver(machine, "127.0.0.1:8002", &told);
+    let settings = format!(
+        "{settings}STRIPE_API_BASE={}\nNOTIFY_URL=http://127.0.0.1:8002/\nNOTIFY_SECRET={}\n",
+        stripe.base(),
+        tells::KEY
+    );
     fs::write(machine.path(ENV_FILE), settings).unwrap();
     fs::set_permissions(machine.path(ENV_FILE), PermissionsExt::from_mode(0o600)).unwrap();
     let pid = machine.property("MainPID");
@@ -33,13 +41,23 @@ pub(crate) fn opens_beside_the_first(machine: &Machine) {
     assert_eq!(orders.matches("\"status\":\"paid\"").count(), 1, "{orders}");
     machine.does("systemctl reload paidup@coffee.service");
     machine.does("systemctl start paidup-backup@coffee.service");
-    machine.does("ls /var/lib/paidup-coffee/backup");
+    machine.shell("systemctl stop 'paidup*@coffee.*'");
+    of_coffee("restore /var/lib/paidup-coffee/backup");
+    machine.does(
+        "systemctl start paidup@coffee.socket paidup-admin@coffee.socket paidup-page@coffee.socket",
+    );
+    machine.does("systemctl start paidup@coffee.service paidup-shop-notify@coffee.service");
     of_coffee("rotate verify");
     of_coffee("send-test --order test_of_coffee");
     let log = "journalctl --namespace=paidup -o cat -u paidup@coffee.service";
     machine.until("it is in the log", || {
         machine.does(log).contains("test_of_coffee")
     });
+    machine.until("its own shop is told", || {
+        told.row("test_of_coffee") == "paid"
+    });
+    let page = || shows::look_at("/run/paidup-coffee/page.sock", machine, "localhost").unwrap();
+    assert!(page().contains("test_of_coffee"));
     // Each has its own.
     assert_eq!(machine.property("MainPID"), pid);
     assert_eq!(deliver(machine, "ord_of_the_first"), 200);
@@ -49,6 +67,8 @@ pub(crate) fn opens_beside_the_first(machine: &Machine) {
         "{first}"
     );
     assert!(!of_coffee("orders list --json").contains("ord_of_the_first"));
+    assert!(!page().contains("ord_of_the_first"));
+    assert_eq!(told.row("ord_of_the_first"), "");
 }
 
 fn block(start: &str) -> String {

@@ -124,7 +124,12 @@ fn pid(machine: &Machine) -> String {
 }
 
 fn look(machine: &Machine, host: &str) -> Option<String> {
-    let mut stream = UnixStream::connect(machine.path(PAGE)).ok()?;
+    look_at(PAGE, machine, host)
+}
+
+/// What one sees at the page's socket.
+pub(crate) fn look_at(socket: &str, machine: &Machine, host: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(machine.path(socket)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();

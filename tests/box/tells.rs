@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::machine::{self, Machine};
 use crate::receiver::{Receiver, Reply, Shop};
 
-const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A receiver on the machine itself.
-fn receiver(machine: &Machine, address: &'static str, shop: &Arc<Shop>) -> Receiver {
+pub(crate) fn receiver(machine: &Machine, address: &'static str, shop: &Arc<Shop>) -> Receiver {
     let listener = machine.inside(move || TcpListener::bind(address).unwrap());
     Receiver::on(listener.join().unwrap(), Arc::clone(shop), |_| {
         Reply::Status(204)

@@ -1,6 +1,7 @@
-//! The way in, on a machine that has never heard of paidup: the binary, a proxy with TLS, the account at
-//! Stripe, and a delivery that comes through. What is typed is counted.
+//! The way in, on a machine that has never heard of paidup: a tarball or a package, a proxy with
+//! TLS, the account at Stripe, and a delivery that comes through. What is typed is counted.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -20,38 +21,16 @@ const HOST: &str = "hooks.example.com";
 /// From nothing to a delivery behind each proxy. The commands are those of the README; what a stand-in
 /// and certificates without an authority need on top is not counted.
 pub(crate) fn walk(machine: &Machine) {
-    let began = Instant::now();
-    let mut typed = 0;
-    let mut types = |line: &str| {
-        typed += 1;
-        machine.shell(line)
-    };
-    let shown = types(&format!("/root/paidup install --host {HOST}"));
-    assert!(shown.contains("sudo paidup connect"), "{shown}");
-    let installed = began.elapsed();
-
-    // The proxy: nginx is in the tree already, and certbot cannot be asked.
-    certificate(machine);
-    types("cp /etc/paidup/proxy/nginx.conf /etc/nginx/conf.d/paidup.conf");
-    // Its unit is masked in the box, so this stands for `systemctl reload nginx`.
-    machine.does("systemd-run -q --unit=proxy --service-type=forking nginx");
-
-    let stripe = machine.inside(FakeStripe::start).join().unwrap();
-    let settings = fs::read_to_string(machine.path(ENV_FILE)).unwrap();
-    let more = format!("STRIPE_API_BASE={}\n", stripe.base());
-    fs::write(machine.path(ENV_FILE), settings + &more).unwrap();
-    let told = types(&format!("STRIPE_SECRET_KEY={KEY} paidup connect --yes"));
-    assert!(told.contains("accepts the new secret"), "{told}");
-    let endpoint = stripe.objects("webhook_endpoint")[0].clone();
-    let secret = stripe.secret_of(endpoint["id"].as_str().unwrap());
-    assert!(!told.contains(&secret), "{told}");
-    let url = endpoint["url"].as_str().unwrap();
-    assert_eq!(deliver(machine, url, &secret, 1), "200");
-    eprintln!(
-        "from nothing to a delivery through nginx: {typed} commands, {:.1} s, of which install {:.1} s",
-        began.elapsed().as_secs_f64(),
-        installed.as_secs_f64()
+    pack(machine);
+    let mut typed = Typed::begin(machine, "a tarball");
+    typed.types("cd /root && sha256sum -c --ignore-missing SHA256SUMS");
+    let name = format!(
+        "paidup-{}-{}-linux",
+        env!("CARGO_PKG_VERSION"),
+        env::consts::ARCH
     );
+    typed.types(&format!("cd /root && tar xf {name}.tar.gz"));
+    let (url, secret) = typed.walks(&format!("cd /root/{name} && ./paidup"));
     machine.does("systemctl stop proxy");
 
     for (number, program, file) in [
@@ -73,7 +52,7 @@ pub(crate) fn walk(machine: &Machine) {
         );
         let version = machine.does("caddy version");
         machine.until("Caddy has a certificate, and delivers", || {
-            deliver(machine, url, &secret, number) == "200"
+            deliver(machine, &url, &secret, number) == "200"
         });
         eprintln!("and through Caddy {}", version.trim());
         machine.does("systemctl stop proxy");
@@ -81,6 +60,90 @@ pub(crate) fn walk(machine: &Machine) {
     for number in 1..=3 {
         let shown = machine.does(&format!("paidup orders show way_{number}"));
         assert!(shown.contains("is paid"), "{shown}");
+    }
+}
+
+/// What the package has put in place is a server, by the same steps.
+pub(crate) fn walk_from_package(machine: &Machine, file: &str) {
+    let mut typed = Typed::begin(machine, "a package");
+    typed.types(&format!("dpkg -i {file}"));
+    typed.walks("paidup");
+    machine.does("systemctl stop proxy");
+}
+
+/// The tarball of the program under test and its checksum, in root's home.
+fn pack(machine: &Machine) {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tarball");
+    let packed = Command::new(".ci/tarballs")
+        .args(["--of", env!("CARGO_BIN_EXE_paidup")])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", &target)
+        .output()
+        .unwrap();
+    assert!(packed.status.success(), "{}", said(&packed));
+    for file in fs::read_dir(target.join("dist")).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        fs::copy(file.path(), machine.path(&format!("/root/{name}"))).unwrap();
+    }
+}
+
+/// What a person types, counted.
+struct Typed<'a> {
+    machine: &'a Machine,
+    from: &'static str,
+    began: Instant,
+    count: u32,
+}
+
+impl Typed<'_> {
+    fn begin<'a>(machine: &'a Machine, from: &'static str) -> Typed<'a> {
+        Typed {
+            machine,
+            from,
+            began: Instant::now(),
+            count: 0,
+        }
+    }
+
+    fn types(&mut self, line: &str) -> String {
+        self.count += 1;
+        self.machine.shell(line)
+    }
+
+    /// From the program to a delivery through nginx; gives the endpoint's URL and secret.
+    fn walks(&mut self, program: &str) -> (String, String) {
+        let machine = self.machine;
+        let shown = self.types(&format!("{program} install --host {HOST}"));
+        assert!(shown.contains("sudo paidup connect"), "{shown}");
+        let installed = self.began.elapsed();
+
+        // The proxy: nginx is in the tree already, and certbot cannot be asked.
+        certificate(machine);
+        self.types("cp /etc/paidup/proxy/nginx.conf /etc/nginx/conf.d/paidup.conf");
+        // Its unit is masked in the box, so this stands for `systemctl reload nginx`.
+        machine.does("systemd-run -q --unit=proxy --service-type=forking nginx");
+
+        let stripe = machine.inside(FakeStripe::start).join().unwrap();
+        let settings = fs::read_to_string(machine.path(ENV_FILE)).unwrap();
+        let more = format!("STRIPE_API_BASE={}\n", stripe.base());
+        fs::write(machine.path(ENV_FILE), settings + &more).unwrap();
+        let told = self.types(&format!("STRIPE_SECRET_KEY={KEY} paidup connect --yes"));
+        assert!(told.contains("accepts the new secret"), "{told}");
+        self.types("paidup send-test");
+        let endpoint = stripe.objects("webhook_endpoint")[0].clone();
+        let secret = stripe.secret_of(endpoint["id"].as_str().unwrap());
+        assert!(!told.contains(&secret), "{told}");
+        let url = endpoint["url"].as_str().unwrap().to_owned();
+        assert_eq!(deliver(machine, &url, &secret, 1), "200");
+        eprintln!(
+            "from {} to a delivery through nginx: {} commands, {:.1} s, {:.1} s of them until it is installed",
+            self.from,
+            self.count,
+            self.began.elapsed().as_secs_f64(),
+            installed.as_secs_f64()
+        );
+        (url, secret)
     }
 }
 

@@ -27,14 +27,17 @@ const GONE_ON_WITH: usize = 4;
 /// Its place in `ENDINGS`.
 const LOG: usize = 1;
 
+fn setup(receiver: &Receiver) -> Setup {
+    Setup::new()
+        .set("ADMIN_ADDR", "off")
+        .set("NOTIFY_URL", &receiver.url())
+        .set("NOTIFY_SECRET", KEY)
+}
+
 #[test]
 fn what_is_not_on_disk_is_not_told() {
     let receiver = Receiver::start(|_| Reply::Status(200));
-    let setup = Setup::new()
-        .set("ADMIN_ADDR", "off")
-        .set("NOTIFY_URL", &receiver.url())
-        .set("NOTIFY_SECRET", KEY);
-    let (disk, setup) = Disk::under(setup, true);
+    let (disk, setup) = Disk::under(setup(&receiver), true);
     let on_another_disk = setup.again().set("LD_PRELOAD", "");
     let mut server = setup.start();
     let mut notify = on_another_disk.start_with(&["notify"]);
@@ -81,11 +84,7 @@ fn what_is_not_on_disk_is_not_told() {
 #[test]
 fn while_the_disk_is_full_nothing_more_is_told_and_then_all_of_it_once() {
     let receiver = Receiver::start(|_| Reply::Status(200));
-    let setup = Setup::new()
-        .set("ADMIN_ADDR", "off")
-        .set("NOTIFY_URL", &receiver.url())
-        .set("NOTIFY_SECRET", KEY);
-    let (disk, full) = Disk::under(setup.again(), false);
+    let (disk, full) = Disk::under(setup(&receiver), false);
     let server = full.again().set("LD_PRELOAD", "").start();
     let notify = full.start_with(&["notify"]);
     disk.arm(
@@ -139,17 +138,10 @@ fn after_a_power_cut_all_that_was_told_is_there_and_all_that_was_not_is_told() {
                 }
             }
         }
-        match step {
-            Step::Message(text) => told.take(text),
-            Step::Write(..)
-            | Step::Truncate(..)
-            | Step::Sync(_)
-            | Step::Make(_)
-            | Step::Unlink(_)
-            | Step::Rename(..)
-            | Step::SyncFolder => files.take(step),
-            Step::Answer(_) => {}
+        if let Step::Message(text) = step {
+            told.take(text);
         }
+        files.take(step);
     }
     assert!(told.messages.len() >= 2 * ORDERS, "{}", told.messages.len());
     eprintln!("{} steps, {} messages", steps.len(), told.messages.len());
@@ -158,11 +150,7 @@ fn after_a_power_cut_all_that_was_told_is_there_and_all_that_was_not_is_told() {
 /// What a server and a `notify` do to the disk while one of them is killed now and then.
 fn recorded() -> Vec<Step> {
     let receiver = Receiver::start(|_| Reply::Status(200));
-    let setup = Setup::new()
-        .set("ADMIN_ADDR", "off")
-        .set("NOTIFY_URL", &receiver.url())
-        .set("NOTIFY_SECRET", KEY);
-    let (disk, setup) = Disk::under(setup, true);
+    let (disk, setup) = Disk::under(setup(&receiver), true);
     let mut server = setup.start();
     let mut notify = setup.start_with(&["notify"]);
     for number in 0..ORDERS {
@@ -247,10 +235,7 @@ impl Told {
     /// The real program tells the rest.
     fn goes_on(&self, database: &Path, case: &str) {
         let receiver = Receiver::start(|_| Reply::Status(200));
-        let setup = Setup::new()
-            .set("DATABASE_PATH", database.to_str().unwrap())
-            .set("NOTIFY_URL", &receiver.url())
-            .set("NOTIFY_SECRET", KEY);
+        let setup = setup(&receiver).set("DATABASE_PATH", database.to_str().unwrap());
         let mut notify = setup.start_with(&["notify"]);
         let store = Store::open(database).unwrap();
         eventually("all is told", || store.unheard().unwrap()[0].waiting == 0);

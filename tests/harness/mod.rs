@@ -61,6 +61,12 @@ impl Setup {
         }
     }
 
+    /// The same in a folder of its own, as on another machine.
+    pub(crate) fn elsewhere(mut self) -> Setup {
+        self.folder = Arc::new(tempfile::tempdir().unwrap());
+        self
+    }
+
     /// One variable more, or another value for one.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Setup {
         self.variables.push((name.to_owned(), value.to_owned()));

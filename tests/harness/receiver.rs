@@ -15,6 +15,8 @@ use serde_json::Value;
 #[derive(Clone)]
 pub(crate) enum Reply {
     Status(u16),
+    /// Exactly these bytes, and the connection is closed.
+    Bytes(Vec<u8>),
     /// Waits, then stores it all the same, and answers nothing.
     Late(Duration),
     /// Exactly these bytes, and then again and again what follows, as long as somebody reads.
@@ -181,6 +183,10 @@ fn serve(mut stream: TcpStream, shop: &Shop, behave: &Behave, over: &AtomicBool)
                 if stream.write_all(answer.as_bytes()).is_err() {
                     return;
                 }
+            }
+            Reply::Bytes(bytes) => {
+                let _ = stream.write_all(&bytes);
+                return;
             }
             Reply::Late(pause) => {
                 thread::sleep(pause);

@@ -2,15 +2,16 @@
 //! that shops may copy.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::harness::receiver::{Heard, Receiver, Reply};
-use crate::harness::{Service, Setup, changed, eventually, paid};
-use crate::tools;
+use crate::harness::{Service, Setup, changed, eventually, get, paid};
+use crate::{openapi, tools};
 
 const KEYS: [&str; 2] = [
     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -152,15 +153,26 @@ fn source(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-fn receiver(name: &str, command: impl FnOnce(&Path, u16) -> Command) -> Copied {
+/// Started as the README says, on a free port, where `install` has put what it says to install.
+fn receiver(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> Copied {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(name);
-    fs::copy(source(name), &file).unwrap();
+    fs::copy(source(name), folder.path().join(name)).unwrap();
+    install(folder.path());
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let mut command = command(&file, port);
+    let readme = include_str!("../../README.md").lines();
+    let mut lines = readme.map(|line| line.split("   #").next().unwrap().trim());
+    let line = lines.find(|line| line.ends_with(&format!(" {name}")));
+    let line = line.unwrap();
+    for package in packages {
+        assert!(line.contains(&format!(" {package} ")), "{line}");
+    }
+    let last = line.rsplit(" && ").next().unwrap();
+    let own_port = format!("exec {}", last.replace("8000", &port.to_string()));
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &own_port])
         .current_dir(folder.path())
         .env("NOTIFY_SECRET", KEYS[0])
         .env("PORT", port.to_string())
@@ -194,10 +206,7 @@ fn rows(folder: &Path) -> String {
 /// A rename, a refund, and a message that comes too late.
 fn keeps_the_newest(copied: &Copied) {
     let setup = Setup::new()
-        .set(
-            "NOTIFY_URL",
-            &format!("http://127.0.0.1:{}/receiver.php", copied.port),
-        )
+        .set("NOTIFY_URL", &format!("http://127.0.0.1:{}", copied.port))
         .set("NOTIFY_SECRET", KEYS[0]);
     let server = setup.start();
     let _notify = notify(&setup);
@@ -259,56 +268,50 @@ fn node_modules(into: &Path) {
 
 #[test]
 fn the_node_receiver_keeps_the_newest() {
-    keeps_the_newest(&receiver("receiver.mjs", |file, _| {
-        node_modules(file.parent().unwrap());
-        let mut node = Command::new("node");
-        node.arg(file);
-        node
-    }));
+    let packages = ["standardwebhooks", "node-sqlite3-wasm"];
+    keeps_the_newest(&receiver("receiver.mjs", &packages, node_modules));
 }
 
 #[test]
 fn the_python_receiver_keeps_the_newest() {
-    let packages = tools::pypi("standardwebhooks", "1.1.0");
-    keeps_the_newest(&receiver("receiver.py", |file, _| {
-        let mut python = Command::new("python3");
-        python.arg(file).env("PYTHONPATH", packages);
-        python
+    let packages = ["standardwebhooks"];
+    keeps_the_newest(&receiver("receiver.py", &packages, |folder| {
+        let library = tools::pypi(packages[0], "1.1.0");
+        let python = folder.join("venv/bin/python");
+        fs::create_dir_all(python.parent().unwrap()).unwrap();
+        let ours = format!(
+            "#!/bin/sh\nPYTHONPATH={} exec python3 \"$@\"\n",
+            library.display()
+        );
+        fs::write(&python, ours).unwrap();
+        fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
     }));
 }
 
 #[test]
 fn the_php_receiver_keeps_the_newest() {
-    keeps_the_newest(&receiver("receiver.php", |file, port| {
-        let mut php = Command::new("php");
-        php.args(["-S", &format!("127.0.0.1:{port}"), "-t"])
-            .arg(file.parent().unwrap());
-        php
-    }));
+    keeps_the_newest(&receiver("receiver.php", &[], |_| {}));
 }
 
-#[test]
-fn who_asks_keeps_a_copy_as_well() {
-    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-    let setup = Setup::new()
-        .set("API_ADDR", "127.0.0.1:0")
-        .set("API_TOKEN", TOKEN)
-        .set("STRIPE_SECRET_KEY", "sk_test_of_nobody");
-    let server = setup.start();
-    let api = setup.start_with(&["api"]);
-    let packages = tools::npm("node-sqlite3-wasm", "0.8.60");
-    let folders = ["ask.py", "ask.php", "ask.mjs"].map(|name| {
-        let folder = tempfile::tempdir().unwrap();
-        fs::copy(source(name), folder.path().join(name)).unwrap();
-        std::os::unix::fs::symlink(
-            packages.join("node_modules"),
-            folder.path().join("node_modules"),
-        )
-        .unwrap();
-        (name, folder)
-    });
-    let ask = |expected: &str| {
-        for (name, folder) in &folders {
+/// Those that ask, each in the shop's folder.
+struct Askers(Vec<(&'static str, tempfile::TempDir)>);
+
+impl Askers {
+    fn new() -> Askers {
+        let packages = tools::npm("node-sqlite3-wasm", "0.8.60");
+        let all = ["ask.py", "ask.php", "ask.mjs"].map(|name| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::copy(source(name), folder.path().join(name)).unwrap();
+            let modules = folder.path().join("node_modules");
+            std::os::unix::fs::symlink(packages.join("node_modules"), modules).unwrap();
+            (name, folder)
+        });
+        Askers(all.into())
+    }
+
+    /// Once; then each has these rows.
+    fn ask(&self, api: SocketAddr, expected: &str) {
+        for (name, folder) in &self.0 {
             let program = match name.rsplit('.').next().unwrap() {
                 "py" => "python3",
                 "php" => "php",
@@ -319,12 +322,26 @@ fn who_asks_keeps_a_copy_as_well() {
                 .arg(name)
                 .current_dir(folder.path())
                 .env("API_TOKEN", TOKEN)
-                .env("PAIDUP_API", format!("http://{}", api.edge));
+                .env("PAIDUP_API", format!("http://{api}"));
             let output = tools::run(command, "");
             assert!(output.status.success(), "{name}: {output:?}");
             assert_eq!(rows(folder.path()), expected, "{name}");
         }
-    };
+    }
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn who_asks_keeps_a_copy_as_well_and_asks_what_is_documented() {
+    let setup = Setup::new()
+        .set("API_ADDR", "127.0.0.1:0")
+        .set("API_TOKEN", TOKEN)
+        .set("STRIPE_SECRET_KEY", "sk_test_of_nobody");
+    let server = setup.start();
+    let api = setup.start_with(&["api"]);
+    let askers = Askers::new();
+    let ask = |expected: &str| askers.ask(api.edge, expected);
     let unnamed = changed("a", |event| {
         event["data"]["object"]["client_reference_id"] = Value::Null;
     });
@@ -333,4 +350,43 @@ fn who_asks_keeps_a_copy_as_well() {
     server.accepts(refunded("a"), "applied");
     ask("cs_test_a||ord_a\nord_a|refunded|\n");
     ask("cs_test_a||ord_a\nord_a|refunded|\n");
+
+    // In two pages, from somebody who writes down what is asked.
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let request = get("/orders").replace("Connection", &format!("{token}Connection"));
+    let mut page = api.ask(request).json();
+    page["reset"] = json!(true);
+    let answer = |page: &Value| json!({"kind": "answer", "method": "GET", "route": "/orders", "status": 200, "body": page.to_string()});
+    let mut lines = vec![answer(&page).to_string()];
+    let recorder = Receiver::start(move |heard| {
+        let mut page = page.clone();
+        page["hasMore"] = json!(!heard.head.contains("cursor="));
+        let page = page.to_string();
+        let head = format!(
+            "HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            page.len()
+        );
+        Reply::Bytes((head + &page).into())
+    });
+    Askers::new().ask(recorder.address, "cs_test_a||ord_a\nord_a|refunded|\n");
+    let asked = recorder.shop.heard();
+    assert_eq!(asked.len(), 2 * askers.0.len(), "{asked:?}");
+    for heard in asked {
+        assert_eq!(heard.header("authorization"), format!("Bearer {TOKEN}"));
+        let mut words = heard.head.split(' ');
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        let question = json!({"kind": "question", "method": method, "target": target});
+        lines.push(question.to_string());
+    }
+    let undocumented = |lines: &[String]| -> Vec<Value> {
+        let verdict = openapi::validate(&lines.join("\n"));
+        let problems = verdict["problems"].as_array().unwrap().iter();
+        let is_known = |problem: &&Value| problem.as_str().unwrap().ends_with("was never seen");
+        problems.filter(|one| !is_known(one)).cloned().collect()
+    };
+    assert_eq!(undocumented(&lines), [""; 0]);
+    let odd =
+        |target: &str| json!({"kind": "question", "method": "GET", "target": target}).to_string();
+    let odd = ["/order", "/orders?limit=101", "/orders?page=2"].map(odd);
+    assert_eq!(undocumented(&odd).len(), odd.len());
 }

@@ -1,5 +1,7 @@
-# Holds docs/openapi.yaml against what was answered: each answer validates, and each documented answer was seen.
+# Holds docs/openapi.yaml against what was asked and answered: each question and answer is documented, and each
+# documented answer was seen.
 import json, sys
+from urllib.parse import parse_qsl, urlsplit
 import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
@@ -24,6 +26,23 @@ def check(path, body, what):
 def escaped(path):
     return path.replace("~", "~0").replace("/", "~1")
 
+def check_question(question):
+    target = urlsplit(question["target"])
+    what = f"{question['method']} {question['target']}"
+    place = f"/paths/{escaped(target.path)}/{question['method'].lower()}"
+    try:
+        operation = pointer(place)
+    except KeyError:
+        problems.append(f"{what} is not documented")
+        return
+    query = dict(parse_qsl(target.query))
+    for number, parameter in enumerate(operation.get("parameters", [])):
+        if parameter["in"] == "query" and parameter["name"] in query:
+            value = query.pop(parameter["name"])
+            value = int(value) if parameter["schema"].get("type") == "integer" else value
+            check(f"{place}/parameters/{number}/schema", value, what)
+    problems.extend(f"{what}: {name} is not documented" for name in query)
+
 seen = set()
 for line in sys.stdin:
     answer = json.loads(line)
@@ -31,6 +50,9 @@ for line in sys.stdin:
         path = "/webhooks/order.changed/post/requestBody/content/application~1json/schema"
         check(path, answer["body"], "order.changed")
         seen.add("order.changed")
+        continue
+    if answer["kind"] == "question":
+        check_question(answer)
         continue
     method, route, status = answer["method"].lower(), answer["route"], str(answer["status"])
     what = f"{method} {route} {status}"

@@ -129,7 +129,7 @@ fn the_openapi_file_says_what_the_api_answers_and_nothing_else() {
     );
 }
 
-fn validate(lines: &str) -> Value {
+pub(crate) fn validate(lines: &str) -> Value {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let library = tools::pypi("openapi-spec-validator", "0.9.0");
     let mut python = Command::new("python3");

@@ -100,6 +100,30 @@ fn a_cursor_of_what_was_undone_is_told_everything_anew_and_one_of_the_future_not
     assert!(reset.is_reset && reset.orders.len() == 2);
 }
 
+/// What was undone may have been told to a shop, and only what counts as changed is told again.
+#[test]
+fn after_a_restore_the_first_word_of_an_order_is_a_change_even_if_it_stands_as_it_stood() {
+    let shop = Shop::open(3);
+    let says_nothing_new = |n: u64, at: i64| {
+        let before = shop.store().last_number().unwrap();
+        shop.record(&charge(n, None, "pi_1"), at);
+        shop.store().last_number().unwrap() == before
+    };
+    let restarts = |at: i64| {
+        let mut store = shop.store();
+        store.begin_history(UnixSeconds(at), false).unwrap();
+    };
+    shop.record(&session(1, Some("ord_1"), "pi_1"), NOW);
+    restarts(NOW + 10);
+    assert!(says_nothing_new(1, NOW + 20), "a restart undoes nothing");
+    let backup = shop.backup();
+    shop.restore(&backup, NOW + 30);
+    restarts(NOW + 40);
+    restarts(NOW + 50);
+    assert!(!says_nothing_new(2, NOW + 60));
+    assert!(says_nothing_new(3, NOW + 70), "once is enough");
+}
+
 // ── The shop ────────────────────────────────────────────────────────────────────────────────────
 
 struct Shop {
@@ -175,7 +199,9 @@ impl Shop {
                 "restore"
             }
             2 => {
-                self.store().begin_history(UnixSeconds(self.now)).unwrap();
+                self.store()
+                    .begin_history(UnixSeconds(self.now), false)
+                    .unwrap();
                 "restart"
             }
             _ => {

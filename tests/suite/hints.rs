@@ -1,5 +1,6 @@
 //! Every hint that a command prints can be pasted as it stands: the tests of commands give what they saw
-//! to [`paste`], which runs each command in it in a shop of its own.
+//! to [`paste`], which runs each command in it in a shop of its own. Those that no test meets are taken
+//! from the source.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ static PASTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 pub(crate) fn paste(said: &str) {
     for hint in hints(said) {
         let mut pasted = PASTED.lock().unwrap_or_else(PoisonError::into_inner);
-        if pasted.insert(hint.clone()) {
+        if pasted.insert(hint.trim_start_matches("sudo ").to_owned()) {
             drop(pasted);
             check(&hint);
         }
@@ -58,6 +59,7 @@ fn hints(said: &str) -> Vec<String> {
 
 fn check(hint: &str) {
     let line = hint.trim_start_matches("sudo ");
+    let (line, _reader) = line.split_once(" | ").unwrap_or((line, ""));
     match line.split_once(' ').unwrap() {
         ("paidup", words) => run(hint, words),
         ("systemctl", words) => of_systemd(hint, words),
@@ -87,6 +89,10 @@ fn of_systemd(hint: &str, words: &str) {
         "reload-or-restart",
         "enable",
         "cat",
+        "edit",
+        "revert",
+        "disable",
+        "list-units",
     ];
     assert!(verbs.contains(&verb), "{hint}");
     for unit in words.filter(|word| !word.starts_with("--")) {
@@ -94,7 +100,15 @@ fn of_systemd(hint: &str, words: &str) {
         let is_ours = |name: &str| folder.join(name).exists();
         let is_known = is_ours(unit)
             || is_ours(&format!("{unit}.service"))
-            || ["paidup-notify*", "systemd-journald@paidup.service"].contains(&unit);
+            || [
+                "paidup-notify*",
+                "paidup*.socket",
+                "UNIT",
+                "caddy",
+                "nginx",
+                "systemd-journald@paidup.service",
+            ]
+            .contains(&unit);
         assert!(is_known, "{unit}: {hint}");
     }
 }
@@ -138,6 +152,11 @@ fn run(hint: &str, words: &str) {
         assert_eq!(setup.run(&["backup", backup.to_str().unwrap()]).0, 0);
         drop(service);
     }
+    if words.starts_with("notify ") {
+        // It knows its destination once it has run.
+        let once = setup.again().under(&["timeout", "--preserve-status", "1"]);
+        once.run(&["notify"]);
+    }
     let is_of_events = words.starts_with("events");
     let mut before = String::new();
     let mut words: Vec<String> = words_of(&words)
@@ -164,6 +183,7 @@ fn run(hint: &str, words: &str) {
     }
     words.retain(|word| word != "--restart");
     if ["connect", "install", "uninstall"].contains(&&*words[0]) {
+        words.retain(|word| word != "--dry-run");
         words.push("--dry-run".to_owned());
     }
     // Those that go on are asked to stop.
@@ -238,4 +258,76 @@ fn hints_are_found_and_one_that_does_not_work_is_noticed() {
         let noticed = std::panic::catch_unwind(|| paste(wrong));
         assert!(noticed.is_err(), "{wrong}");
     }
+}
+
+/// In what the source prints: its texts, with what is filled in left out.
+#[test]
+fn hints_that_no_test_meets_work_too() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut seen = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                let mut text = texts(&fs::read_to_string(&path).unwrap());
+                // What other words mean here: each text that is a command is printed as one.
+                if path.ends_with("command/wrong.rs") {
+                    text = text.replace('"', "`");
+                }
+                seen.extend(hints(&text));
+            }
+        }
+    }
+    // What was meant, and what there is: src/command/wrong.rs.
+    seen.retain(|hint| !hint.starts_with("paidup {"));
+    assert!(seen.len() > 80, "{seen:#?}");
+    assert!(seen.contains("sudo paidup check"), "lines of a text");
+    let hints: Vec<String> = seen
+        .iter()
+        .map(|hint| format!("`{}`", filled(hint)))
+        .collect();
+    let fails = |hint: &&String| std::panic::catch_unwind(|| paste(hint)).is_err();
+    let failed: Vec<&String> = std::thread::scope(|threads| {
+        let parts = hints.chunks(hints.len() / 4 + 1);
+        let tried: Vec<_> = parts
+            .map(|part| threads.spawn(move || part.iter().filter(fails).collect::<Vec<_>>()))
+            .collect();
+        tried
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// A source file without its comments and tests, each text on one line.
+fn texts(source: &str) -> String {
+    let (code, _tests) = source
+        .split_once("#[cfg(test)]\nmod ")
+        .unwrap_or((source, ""));
+    let mut text = String::new();
+    for line in code.lines() {
+        let goes_on = !text.is_empty() && !text.ends_with('\n');
+        let line = if goes_on { line.trim_start() } else { line };
+        match line.strip_suffix('\\') {
+            _ if line.trim_start().starts_with("//") => {}
+            Some(more) => text.push_str(more),
+            None => text.push_str(&format!("{}\n", line.trim_end_matches(['"', ',']))),
+        }
+    }
+    text
+}
+
+/// Of a hint with `{name}` in it: an option behind a word is left out, and a word of its own is an id.
+fn filled(hint: &str) -> String {
+    let words = hint.split(' ').map(|word| match word.split_once('{') {
+        Some(("", "name}")) => "shop",
+        Some(("", _)) if hint.contains("systemctl") => "paidup.service",
+        Some(("", _)) => "ord_1",
+        Some((word, _)) => word,
+        None => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -2,13 +2,17 @@
 //! Only root can give a process an `/etc` of its own.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::harness::{SECRET, Setup, paid};
+use crate::harness::{SECRET, Setup, eventually, paid};
 
 /// An empty `/etc`, in which the file of the settings has this mode.
 const ETC: &str = "mount -t tmpfs tmpfs /etc && mkdir /etc/paidup && cp \"$0\" /etc/paidup/paidup.env && \
@@ -43,6 +47,8 @@ fn every_command_uses_the_settings_of_the_installed_service_and_says_so() {
             "{words}: {stderr}"
         );
         assert!(!stdout.contains("Settings"), "{stdout}");
+        let better = "Better: RATE_LIMIT_WEBHOOK_COUNT=unverified";
+        assert_eq!(stdout.contains(better), *words == "check", "{stdout}");
     }
     let (_, stdout, _) = machine.run("600", &[], "orders show ord_1 --json");
     assert!(stdout.contains("\"status\":\"paid\""), "{stdout}");
@@ -90,6 +96,59 @@ fn who_may_not_read_the_settings_gets_the_command_to_paste() {
     assert_eq!((code, stderr.as_str()), (0, ""));
 }
 
+#[test]
+fn send_test_trusts_the_certificates_that_the_machine_trusts() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let trusting =
+        "mkdir -p /etc/ssl/certs && cp signer.crt /etc/ssl/certs/ca-certificates.crt && exec $0 $@";
+    for (name, script, expected) in [
+        (
+            "IP:127.0.0.1",
+            "exec $0 $@",
+            "is not trusted by this machine",
+        ),
+        ("IP:127.0.0.1", trusting, " 200 "),
+        (
+            "DNS:elsewhere.example",
+            trusting,
+            "names and the dates of its certificate",
+        ),
+    ] {
+        let server = machine.tls_server(name);
+        let url = format!("https://127.0.0.1:{}/stripe/webhook", server.port);
+        let program = machine.folder.path().join("paidup");
+        let program = program.to_str().unwrap();
+        let words = [
+            "600",
+            "sh",
+            "-c",
+            script,
+            program,
+            "send-test",
+            "--url",
+            &url,
+        ];
+        let (code, stdout, stderr) = machine.within(&words);
+        assert_eq!(code == 0, expected == " 200 ", "{stdout}{stderr}");
+        assert!(stdout.contains(expected), "{stdout}{stderr}");
+    }
+}
+
+/// Answers each request with 200, over TLS.
+struct TlsServer {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 struct Machine {
     _setup: Setup,
     /// With the program, where everybody can reach it.
@@ -117,6 +176,48 @@ impl Machine {
             _setup: setup,
             folder,
         })
+    }
+
+    /// A server whose certificate has that name, and is signed with `signer.crt`.
+    fn tls_server(&self, name: &str) -> TlsServer {
+        let make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=Signer -keyout signer.key -out signer.crt \
+                    -addext basicConstraints=critical,CA:TRUE && \
+                    openssl req -newkey rsa:2048 -nodes -subj /CN=host -keyout host.key -out host.csr && \
+                    openssl x509 -req -in host.csr -CA signer.crt -CAkey signer.key -CAcreateserial -days 2 \
+                    -extfile names -out host.crt";
+        let folder = self.folder.path();
+        fs::write(folder.join("names"), format!("subjectAltName={name}\n")).unwrap();
+        let made = Command::new("sh")
+            .args(["-c", make])
+            .current_dir(folder)
+            .output();
+        assert!(made.unwrap().status.success());
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let process = Command::new("openssl")
+            .args([
+                "s_server", "-quiet", "-cert", "host.crt", "-key", "host.key", "-accept",
+            ])
+            .arg(format!("127.0.0.1:{port}"))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = process.unwrap();
+        // It sends what it reads to whoever is connected by then.
+        let mut answers = process.stdin.take().unwrap();
+        thread::spawn(move || {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+            while answers.write_all(answer).is_ok() {
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        eventually("openssl listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        TlsServer { process, port }
     }
 
     fn run(&self, mode: &str, wrapper: &[&str], words: &str) -> (i32, String, String) {

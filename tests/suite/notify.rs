@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use paidup::base::id::UnixSeconds;
 use paidup::base::webhook_key::WebhookKey;
+use paidup::host::clock::unix_millis;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::fake_stripe::{FakeStripe, KEY as KEY_OF_STRIPE, Target};
 use crate::harness::receiver::{Receiver, Reply};
-use crate::harness::{Service, Setup, changed, document, eventually, get, paid, refunded};
+use crate::harness::{SECRET, Service, Setup, changed, document, eventually, get, paid, refunded};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW_KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
@@ -216,10 +219,14 @@ fn killed_at_any_step_it_loses_nothing_and_repeats_under_the_same_id() {
         Reply::Status(200)
     });
     let setup = setup(&receiver.url());
-    let server = setup.start();
+    let mut server = setup.start();
     let mut running = notify(&setup);
     for order in 0..60 {
         server.accepts(paid(&order.to_string()), "applied");
+        if order % 20 == 15 {
+            server.kill();
+            server = setup.start();
+        }
         if order % 10 == 9 {
             // In its first second, within a message, between two writes.
             thread::sleep(Duration::from_millis(300 * (order / 10)));
@@ -230,17 +237,12 @@ fn killed_at_any_step_it_loses_nothing_and_repeats_under_the_same_id() {
     eventually("all are told", || {
         receiver.shop.rows.lock().unwrap().len() == 120
     });
-    let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    let mut of_state: BTreeMap<(String, i64), String> = BTreeMap::new();
-    for heard in receiver.shop.heard() {
-        let id = heard.header("webhook-id").to_owned();
-        let state = (heard.order(), heard.version());
-        assert_eq!(of_state.entry(state).or_insert_with(|| id.clone()), &id);
-        assert_eq!(
-            ids.entry(id).or_insert_with(|| heard.body.clone()),
-            &heard.body
-        );
+    let rows = receiver.shop.rows.lock().unwrap().clone();
+    for stored in server.store().orders(None, 100).unwrap() {
+        let state = (stored.changed, stored.state.status.as_str().to_owned());
+        assert_eq!(rows[stored.name.as_str()], state);
     }
+    no_id_stands_for_two_contents(&receiver);
 }
 
 #[test]
@@ -330,56 +332,257 @@ fn an_order_that_takes_its_real_name_is_one_order_at_the_shop() {
 }
 
 #[test]
-fn after_an_older_backup_was_restored_the_shop_comes_to_know_what_we_know() {
-    let receiver = Receiver::start(|_| Reply::Status(200));
-    let setup = setup(&receiver.url());
-    let mut server = setup.start();
-    let mut running = notify(&setup);
-    server.accepts(paid("a"), "applied");
-    eventually("it is told", || receiver.shop.row("ord_a") == "paid");
-    let backup = setup.folder().join("backup.db");
-    let (code, said) = setup.run(&["backup", backup.to_str().unwrap()]);
-    assert_eq!(code, 0, "{said}");
-    server.accepts(paid("b"), "applied");
-    server.accepts(refunded("a"), "applied");
-    eventually("both are told", || {
-        receiver.shop.row("ord_b") == "paid" && receiver.shop.row("ord_a") == "refunded"
-    });
-    for process in [&mut server, &mut running] {
+fn after_an_older_backup_and_reconcile_the_shop_has_every_order_as_we_have_it() {
+    the_shop_equals_us_after_a_restore(Setup::again, true);
+}
+
+#[test]
+fn and_so_it_has_when_the_backup_goes_on_on_another_machine() {
+    the_shop_equals_us_after_a_restore(|setup| setup.again().elsewhere(), false);
+}
+
+/// A shop's life, whose second part the backup does not have.
+fn the_shop_equals_us_after_a_restore(place: impl Fn(&Setup) -> Setup, is_told_at_once: bool) {
+    let mut life = Life::new();
+    let stripe = Arc::clone(&life.stripe);
+    let order = |name: &str| stripe.create_session(name, 2500);
+    let (server, running) = life.begins();
+    let ids = ["kept", "refunded", "failed", "disputed"].map(order);
+    let [_, refunded, failed, disputed] = &ids;
+    ids.iter().for_each(|session| stripe.pay(session));
+    for name in ["named", "merged"] {
+        stripe.put_event(&of_today(&changed(name, |event| {
+            event["data"]["object"]["client_reference_id"] = Value::Null;
+        })));
+    }
+    stripe.put_event(&of_today(&charge("merged", "alone", false)));
+    life.delivers(&server);
+    life.is_told();
+    stripe.pay(&order("told_later"));
+    life.delivers(&server);
+    let backup = life.backup();
+
+    stripe.refund(refunded, Some(1000));
+    stripe.refund(refunded, None);
+    let refund = stripe.refund_pending(failed, None);
+    let dispute = stripe.open_dispute(disputed);
+    stripe.pay(&order("new"));
+    stripe.refund(&order_paid(&stripe, "new_and_refunded"), None);
+    for name in ["named", "merged"] {
+        stripe.put_event(&of_today(&charge(name, "joined", true)));
+    }
+    life.delivers(&server);
+    life.is_told();
+    for (order, status) in [
+        ("refunded", "refunded"),
+        ("failed", "refunded"),
+        ("new_and_refunded", "refunded"),
+        ("ord_named", "refunded"),
+        ("cs_test_merged", "is ord_merged"),
+    ] {
+        assert_eq!(life.receiver.shop.row(order), status, "{order}");
+    }
+    ends([server, running]);
+    // What nobody is there to hear.
+    stripe.fail_refund(&refund);
+    stripe.close_dispute(&dispute, true);
+    stripe.pay(&order("missed"));
+    life.delivered = stripe.events().len();
+
+    let elsewhere = place(&life.setup);
+    let _its_folder = std::mem::replace(&mut life.setup, elsewhere);
+    life.succeeds(&["restore", backup.to_str().unwrap()]);
+    let server = life.setup.start();
+    let mut running = is_told_at_once.then(|| notify(&life.setup));
+    life.succeeds(&["reconcile", "--since", "30d"]);
+    running.get_or_insert_with(|| notify(&life.setup));
+    stripe.refund(&order_paid(&stripe, "afterwards"), Some(1));
+    life.delivers(&server);
+    life.is_told();
+    assert_eq!(life.the_shop_equals_us(), 11);
+    assert_eq!(life.receiver.shop.row("failed"), "paid");
+    assert_eq!(life.receiver.shop.row("cs_test_named"), "is ord_named");
+}
+
+#[test]
+fn what_stripe_no_longer_lists_after_a_restore_is_told_once_it_is_asked_for() {
+    let mut life = Life::new();
+    let stripe = Arc::clone(&life.stripe);
+    let (server, running) = life.begins();
+    let session = order_paid(&stripe, "failed");
+    life.delivers(&server);
+    life.is_told();
+    let backup = life.backup();
+    let refund = stripe.refund_pending(&session, None);
+    life.delivers(&server);
+    life.is_told();
+    assert_eq!(life.receiver.shop.row("failed"), "refunded");
+    ends([server, running]);
+    stripe.fail_refund(&refund);
+    stripe.move_time(31 * 24 * 3600);
+    life.succeeds(&["restore", backup.to_str().unwrap()]);
+    let _running = life.begins();
+    let said = life.succeeds(&["reconcile", "--since", "30d"]);
+    assert!(said.starts_with("0 events read."), "{said}");
+    thread::sleep(Duration::from_secs(2));
+    life.is_told();
+    assert_eq!(life.receiver.shop.row("failed"), "refunded");
+    life.succeeds(&["reconcile", "--order", "failed"]);
+    life.is_told();
+    assert_eq!(life.the_shop_equals_us(), 1);
+    assert_eq!(life.receiver.shop.row("failed"), "paid");
+}
+
+/// Stripe, paidup and a shop that is told.
+struct Life {
+    stripe: Arc<FakeStripe>,
+    receiver: Receiver,
+    setup: Setup,
+    /// So many of Stripe's events.
+    delivered: usize,
+}
+
+impl Life {
+    fn new() -> Life {
+        let receiver = Receiver::start(|_| Reply::Status(200));
+        let stripe = Arc::new(FakeStripe::start());
+        let setup = setup(&receiver.url())
+            .set("STRIPE_SECRET_KEY", KEY_OF_STRIPE)
+            .set("STRIPE_API_BASE", &stripe.base());
+        Life {
+            stripe,
+            receiver,
+            setup,
+            delivered: 0,
+        }
+    }
+
+    fn begins(&self) -> (Service, Service) {
+        (self.setup.start(), notify(&self.setup))
+    }
+
+    fn succeeds(&self, words: &[&str]) -> String {
+        let (code, said) = self.setup.run(words);
+        assert_eq!(code, 0, "{said}");
+        said
+    }
+
+    fn backup(&self) -> PathBuf {
+        let backup = self.setup.folder().join("backup.db");
+        self.succeeds(&["backup", backup.to_str().unwrap()]);
+        backup
+    }
+
+    /// What is new at Stripe.
+    fn delivers(&mut self, server: &Service) {
+        let target = Target {
+            address: server.edge,
+            path: "/stripe/webhook".to_owned(),
+            secret: SECRET.to_owned(),
+        };
+        for event in self.stripe.events().iter().skip(self.delivered) {
+            assert_eq!(self.stripe.deliver(&event.id, &target).unwrap(), 200);
+            self.delivered += 1;
+        }
+    }
+
+    fn is_told(&self) {
+        let all = "shop: has heard everything\n";
+        let status = || self.setup.run(&["notify", "status"]).1;
+        eventually("all is told", || status() == all);
+    }
+
+    /// Order by order, as JSON. How many there are.
+    fn the_shop_equals_us(&self) -> usize {
+        let (theirs, ours) = (orders_at(&self.receiver), our_orders(&self.setup));
+        assert!(theirs.keys().eq(ours.keys()), "{:?}", theirs.keys());
+        for (name, order) in &ours {
+            assert_eq!(theirs[name], *order);
+        }
+        no_id_stands_for_two_contents(&self.receiver);
+        ours.len()
+    }
+}
+
+fn ends(processes: [Service; 2]) {
+    for mut process in processes {
         process.signal(Signal::TERM);
         assert!(process.wait().success());
     }
-    let (code, said) = setup.run(&["restore", backup.to_str().unwrap()]);
-    assert_eq!(code, 0, "{said}");
-    let server = setup.start();
-    let _running = notify(&setup);
-    // What Stripe would answer today.
-    server.accepts(
-        changed("b", |event| {
-            event["data"]["object"]["amount_total"] = json!(900);
-        }),
-        "applied",
-    );
-    server.accepts(refunded("a"), "applied");
-    let count = receiver.shop.heard().len();
-    eventually("both are told again", || {
-        receiver.shop.heard().len() >= count + 2
-    });
-    for order in ["ord_a", "ord_b"] {
-        let stored = server.store().order(order).unwrap().unwrap();
-        let rows = receiver.shop.rows.lock().unwrap();
-        assert_eq!(
-            rows[order],
-            (stored.changed, stored.state.status.as_str().to_owned())
-        );
+}
+
+fn order_paid(stripe: &FakeStripe, name: &str) -> String {
+    let session = stripe.create_session(name, 900);
+    stripe.pay(&session);
+    session
+}
+
+/// A refunded charge that names its order, with its payment or without.
+fn charge(name: &str, id: &str, has_intent: bool) -> String {
+    let mut charge: Value = serde_json::from_str(&refunded(name)).unwrap();
+    charge["id"] = json!(format!("evt_{name}_{id}"));
+    charge["data"]["object"]["metadata"] = json!({"order_id": format!("ord_{name}")});
+    if !has_intent {
+        charge["data"]["object"]["payment_intent"] = Value::Null;
     }
-    let mut contents = BTreeMap::new();
+    charge.to_string()
+}
+
+/// An event that Stripe still lists.
+fn of_today(event: &str) -> String {
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    event["created"] = json!(unix_millis().div_euclid(1000));
+    event.to_string()
+}
+
+/// What a shop has that stores as the README says: each order's JSON.
+fn orders_at(receiver: &Receiver) -> BTreeMap<String, Value> {
+    let mut rows: BTreeMap<String, (i64, Option<Value>)> = BTreeMap::new();
+    for heard in receiver.shop.heard() {
+        let (version, data) = (heard.version(), &heard.json()["data"]);
+        let mut upsert = |name: &Value, order: Option<Value>| {
+            let row = rows.entry(name.as_str().unwrap().to_owned()).or_default();
+            if row.0 < version {
+                *row = (version, order);
+            }
+        };
+        for name in data["alsoKnownAs"].as_array().unwrap() {
+            upsert(name, None);
+        }
+        upsert(&data["order"]["orderId"], Some(data["order"].clone()));
+    }
+    let orders = rows.into_iter();
+    orders
+        .filter_map(|(name, (_, order))| Some((name, order?)))
+        .collect()
+}
+
+/// All orders as `GET /orders/ID` has them.
+fn our_orders(setup: &Setup) -> BTreeMap<String, Value> {
+    let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let (_, listed) = setup.run(&["orders", "list", "--json"]);
+    let of = |line: &str| {
+        let name = json(line)["orderId"].as_str().unwrap().to_owned();
+        let mut order = json(&setup.run(&["orders", "show", &name, "--json"]).1);
+        order.as_object_mut().unwrap().remove("told");
+        (name, order)
+    };
+    listed.lines().map(of).collect()
+}
+
+fn no_id_stands_for_two_contents(receiver: &Receiver) {
+    let (mut by_id, mut by_version) = (BTreeMap::new(), BTreeMap::new());
     for heard in receiver.shop.heard() {
         let id = heard.header("webhook-id").to_owned();
-        assert_eq!(
-            contents.entry(id).or_insert_with(|| heard.body.clone()),
-            &heard.body
-        );
+        let version = (heard.order(), heard.version());
+        for known in [
+            by_id.entry(id).or_insert_with(|| heard.body.clone()),
+            by_version
+                .entry(version)
+                .or_insert_with(|| heard.body.clone()),
+        ] {
+            assert_eq!(*known, heard.body);
+        }
     }
 }
 

@@ -583,6 +583,18 @@ fn a_healthy_endpoint_has_no_problems() {
         let finding: Value = serde_json::from_str(line).unwrap();
         assert_ne!(finding["severity"], "problem", "{finding}");
     }
+    // A key that only systemd may read, and gives to the service as a credential.
+    std::fs::write(shop.folder.path().join("stripe_key"), KEY).unwrap();
+    let mut doctor = shop.command(&["doctor"]);
+    doctor
+        .env_remove("STRIPE_SECRET_KEY")
+        .env("STRIPE_SECRET_KEY_FILE", "/nowhere/stripe_key");
+    let without = doctor.output().unwrap();
+    assert!(text(&without).contains("STRIPE_SECRET_KEY_FILE names a file that cannot be read"));
+    let with = doctor.env("CREDENTIALS_DIRECTORY", shop.folder.path());
+    let with = with.output().unwrap();
+    assert!(with.status.success(), "{}", text(&with));
+    assert!(text(&with).contains("ok       key: Stripe accepts the key"));
 }
 
 #[test]
@@ -695,6 +707,10 @@ fn an_endpoint_that_is_not_in_the_list_may_be_one_of_workbench() {
     let output = shop.run(&["doctor"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output).contains("/v2/core/event_destinations"));
+    // Nothing is undelivered where nothing is delivered to.
+    let told = "warning  deliveries: Stripe has no endpoint";
+    assert!(text(&output).contains(told), "{}", text(&output));
+    assert!(!text(&output).contains("has delivered every event"));
     let event = r#"{"id":"evt_1","type":"customer.created","created":5,"livemode":false,
         "data":{"object":{"id":"cus_1"}}}"#;
     let delivery = Delivery {
@@ -745,7 +761,7 @@ fn doctor_asks_a_server_whose_admin_address_is_a_unix_socket() {
         words.contains(&format!("a server answers on {address}")),
         "{words}"
     );
-    let refused = "1 signatures were refused since it started: Invalid signature (no header)";
+    let refused = "1 signature was refused since it started: Invalid signature (no header)";
     assert!(words.contains(refused), "{words}");
 }
 

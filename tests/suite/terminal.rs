@@ -152,6 +152,13 @@ fn statuses_and_findings_have_colours_on_a_terminal_and_nowhere_else() {
     let check = shown(&shop, &["check"], 140, &[("HTTP_CONNECTIONS", "none")]);
     let problem = "\u{1b}[1;31mPROBLEM\u{1b}[0m  ";
     assert!(check.contains(problem), "{check:?}");
+    // Yellow cannot be read on white.
+    let warned = shown(&shop, &["check"], 140, &[("LOGLEVEL", "info")]);
+    assert!(
+        warned.contains("\u{1b}[1;35mwarning\u{1b}[0m  "),
+        "{warned:?}"
+    );
+    assert!(!warned.contains("[33m") && !on_terminal.contains("[33m"));
     let check = shown(&shop, &["check"], 140, &[]);
     assert!(check.contains("\u{1b}[32mok\u{1b}[0m       "), "{check:?}");
     for (words, vars) in [

@@ -124,6 +124,29 @@ fn check_tells_what_a_start_would_refuse_or_ignore() {
         ),
         (&[("STRIPE_WEBHOOK_SECRET", "whsec_")], "has a placeholder"),
         (
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_YOUR_SECRET")],
+            "has a placeholder",
+        ),
+        (
+            &[("STRIPE_WEBHOOK_SECRET", "whsec_xxxx")],
+            "has a placeholder",
+        ),
+        (
+            &[("PAGE_ADDR", "unix:/etc")],
+            "PAGE_ADDR: /etc exists and is not a socket",
+        ),
+        (
+            &[
+                ("PAGE_ADDR", "127.0.0.1:4256"),
+                ("ADMIN_ADDR", "127.0.0.1:4256"),
+            ],
+            "PAGE_ADDR is 127.0.0.1:4256, which is another listener's already",
+        ),
+        (
+            &[("TZ", "Europe/Nowhere"), ("HTTP_CONNECTIONS", "none")],
+            "warning  configuration: TZ is no time zone that this machine knows",
+        ),
+        (
             &[("STRIPE_WEBHOOK_SECRET", "sk_live_1")],
             "PROBLEM  configuration: STRIPE_WEBHOOK_SECRET has an API key",
         ),
@@ -213,6 +236,23 @@ fn check_names_another_program_that_has_the_port_and_not_our_own_server() {
         said.contains(&format!("(process {pid}) has the port {address}")),
         "{said}"
     );
+    for (variable, more) in [
+        ("PAGE_ADDR", None),
+        (
+            "API_ADDR",
+            Some(("API_TOKEN", "0123456789abcdef0123456789abcdef")),
+        ),
+    ] {
+        let mut setup = Setup::new()
+            .set("STRIPE_SECRET_KEY", "sk_test_1")
+            .set(variable, &address);
+        if let Some((name, value)) = more {
+            setup = setup.set(name, value);
+        }
+        let (code, said) = setup.run(&["check"]);
+        let expected = format!("PROBLEM  configuration: {variable}: ");
+        assert!(code == 3 && said.contains(&expected), "{said}");
+    }
     drop(taken);
     let service = setup.start();
     assert_eq!(setup.run(&["check"]).0, 0);
@@ -251,7 +291,7 @@ fn doctor_finds_without_a_key_what_the_server_has_refused_and_how() {
         "ok       server: a server answers on",
         "3 signatures were refused since it started: Invalid signature (no match)",
         "2 signatures were refused since it started: Invalid signature (too old)",
-        "1 signatures were refused since it started: Invalid signature (malformed header)",
+        "1 signature was refused since it started: Invalid signature (malformed header)",
         "4 signatures were refused since it started: Invalid signature (no header)",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
@@ -262,7 +302,7 @@ fn doctor_finds_without_a_key_what_the_server_has_refused_and_how() {
     let doctor = setup
         .again()
         .set("ADMIN_ADDR", &service.admin().to_string());
-    assert!(!doctor.run(&["doctor"]).1.contains("were refused"));
+    assert!(!doctor.run(&["doctor"]).1.contains("refused since"));
 }
 
 // ── Restoring ───────────────────────────────────────────────────────────────────────────────────

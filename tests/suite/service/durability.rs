@@ -188,7 +188,13 @@ fn a_writer_that_does_not_let_go_is_a_503_and_nothing_is_lost() {
         (503, Some("store_busy"))
     );
     assert_eq!(service.get("/healthz").status, 200, "the process lives");
+    // As the runbook has it: `paidup check` names whom to end.
+    let (code, said) = setup.run(&["check"]);
+    let named = format!("(process {}) holds its write lock", std::process::id());
+    assert!(code == 3 && said.contains(&named), "{said}");
+    assert_eq!(setup.run(&["check", "--reload"]).0, 0);
     drop(lock);
+    assert!(!setup.run(&["check"]).1.contains("write lock"));
     service.accepts(paid("1"), "applied");
     assert_eq!(service.admin_get("/readyz").status, 200);
 }

@@ -1,6 +1,7 @@
 //! Who asks too often gets 429 and the exact line that the alert looks for, and nobody else does.
 
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -194,6 +195,57 @@ fn when_only_forgeries_count_a_burst_of_true_events_is_never_refused() {
     assert_eq!(statuses[..5], [400; 5]);
     assert_eq!(statuses[5..], [429; 6], "a true event gives no token back");
     assert_eq!(alerts(&service, &forged), 6);
+}
+
+/// Whatever is refused: by us, by the limit, by HTTP's own rules, and what is none of the webhook's.
+#[test]
+fn the_runbooks_query_of_the_journal_counts_what_the_rule_counts() {
+    let service = Setup::new()
+        .set("RATE_LIMIT_WEBHOOK_MAX", "9")
+        .set("REQUEST_TIMEOUT_SECONDS", "1")
+        .start();
+    service.accepts(paid("1"), "applied");
+    service.deliver("[]");
+    let head = "POST /stripe/webhook HTTP/1.1\r\nHost: x\r\n";
+    for rest in [
+        "Content-Length: 9999999\r\n\r\n",
+        "Content-Length: 9\r\n\r\n",
+        "Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "\r\n",
+    ] {
+        assert!(service.ask(format!("{head}{rest}")).status >= 400, "{rest}");
+    }
+    assert_eq!(service.get("/stripe/webhook").status, 405);
+    assert_eq!(service.get("/nowhere").status, 404);
+    let last: Vec<Answer> = (0..12).map(|_| service.post(&[], "{}")).collect();
+    assert!(alerts(&service, &last) > 0);
+
+    let of_post = |line: &&str| {
+        line.starts_with("paidup_http_requests_total{route=\"/stripe/webhook\",method=\"POST\"")
+            && !line.contains("status=\"200\"")
+    };
+    let metrics = service.admin_get("/metrics").body;
+    let counted: Vec<&str> = metrics.lines().filter(of_post).collect();
+    let number = |line: &&str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    let rule: u64 = counted.iter().map(number).sum();
+    assert!(rule > 12, "{counted:?}");
+
+    let runbook = include_str!("../../../docs/RUNBOOK.md");
+    let (_, query) = runbook.split_once(" -g '").unwrap();
+    let (query, _) = query.split_once('\'').unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(log.path(), service.words()).unwrap();
+    let found = Command::new("grep")
+        .args(["-cE", query])
+        .arg(log.path())
+        .output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    assert_eq!(
+        found.trim(),
+        rule.to_string(),
+        "{counted:?}: {}",
+        service.words()
+    );
 }
 
 // ── Helpers ──

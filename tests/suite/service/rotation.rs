@@ -46,7 +46,9 @@ fn a_rotation_under_load_refuses_no_valid_delivery() {
     let (code, said) = shop.add(NEW);
     assert!(code == 0 && said.contains("number 2 of 2"), "{said}");
     assert!(
-        said.contains("Next: `systemctl reload paidup`, then `paidup rotate verify`"),
+        said.contains(
+            "Next: `sudo systemctl reload paidup`, then `sudo paidup rotate verify --env-file "
+        ),
         "{said}"
     );
     stripe.is_served();

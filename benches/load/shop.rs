@@ -1,4 +1,4 @@
-//! Databases with a long history, for the benchmarks.
+//! A shop with a history.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,7 +12,6 @@ use paidup::truth::delivery::Delivery;
 use paidup::truth::event::Event;
 use paidup::truth::reading::Reading;
 
-/// Events that are stored at once.
 pub(crate) const BATCH: usize = 1_000;
 
 /// Stores the events of these numbers, as a server would with every client waiting.
