@@ -28,11 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use paidup::store::Store;
-
-use load::requests;
+use load::{event, requests};
 use server::{PROGRAM, Server, command, millis, on_schedule, without_pause};
-use shop::{BATCH, fill};
+use shop::{BATCH, fill, number_of_last};
 
 const ROUNDS: usize = 5;
 /// Of each throughput.
@@ -115,7 +113,7 @@ impl Shop {
         if database.exists() {
             shop.next = number_of_last(database) + CLIENTS_MAX;
         } else if events > 0 {
-            let took = fill(database, 0..events);
+            let took = fill(database, 0..events, event);
             println!(
                 "{events} events stored in batches of {BATCH}: {:.0}/s",
                 events as f64 / took.as_secs_f64()
@@ -129,7 +127,7 @@ impl Shop {
             for ending in ["", "-wal", "-shm", ".in-use"] {
                 let _ = fs::remove_file(format!("{}{ending}", self.database.display()));
             }
-            fill(&self.database, self.next..self.next + 1);
+            fill(&self.database, self.next..self.next + 1, event);
             self.oldest = format!("ord_{}", 100_000 + self.next);
             self.next += 1;
         }
@@ -211,13 +209,6 @@ impl Shop {
             None => self.figures.push((name, vec![value])),
         }
     }
-}
-
-/// Of the order that was stored last.
-fn number_of_last(database: &Path) -> usize {
-    let orders = Store::open(database).unwrap().orders(None, 1).unwrap();
-    let name = orders[0].name.as_str();
-    name.strip_prefix("ord_").unwrap().parse::<usize>().unwrap() - 100_000
 }
 
 fn scrape(server: &Server) -> f64 {

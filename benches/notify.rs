@@ -23,6 +23,7 @@ mod load;
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod server;
 #[path = "load/shop.rs"]
+#[allow(dead_code, reason = "the other benchmarks use the rest")]
 mod shop;
 
 use std::fs;
@@ -59,7 +60,7 @@ fn main() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let shop = folder.path().join("shop.db");
     drop(Store::open(&shop).unwrap().begin_to_tell("shop").unwrap());
-    shop::fill(&shop, 0..ORDERS);
+    shop::fill(&shop, 0..ORDERS, load::event);
     let requests = requests(ORDERS..ORDERS + REQUESTS);
     for load in [Load::WithoutPause, Load::OnSchedule] {
         let cell = |is_told| {

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 /// The endpoint's signing secret.
 pub(crate) const SECRET: &str = "whsec_bench0123456789abcdefghijklmnop";
 
-const FIRST_SALE: usize = 1_600_000_000;
-const SECONDS_BETWEEN_SALES: usize = 30;
+pub(crate) const FIRST_SALE: usize = 1_600_000_000;
+pub(crate) const SECONDS_BETWEEN_SALES: usize = 30;
 
 const TEMPLATE: &str =
     include_str!("../../tests/fixtures/events/checkout.session.completed.paid.json");

@@ -28,20 +28,34 @@ impl Store {
         &self,
         range: Range<UnixSeconds>,
     ) -> Result<Vec<(UnixSeconds, Box<str>, Takings)>, StoreError> {
+        let mut all = Vec::new();
+        self.each_of_takings(range, |quarter, currency, takings| {
+            all.push((quarter, currency.into(), takings));
+        })?;
+        Ok(all)
+    }
+
+    fn each_of_takings(
+        &self,
+        range: Range<UnixSeconds>,
+        mut with: impl FnMut(UnixSeconds, &str, Takings),
+    ) -> Result<(), StoreError> {
         let mut read = self.connection.prepare_cached(
             "SELECT quarter, currency, orders, taken, refunded, lost FROM takings
              WHERE quarter >= ?1 AND quarter < ?2 ORDER BY quarter, currency",
         )?;
-        let rows = read.query_map([range.start.0, range.end.0], |row| {
+        let mut rows = read.query([range.start.0, range.end.0])?;
+        while let Some(row) = rows.next()? {
             let takings = Takings {
                 orders: row.get(2)?,
                 taken: row.get(3)?,
                 refunded: row.get(4)?,
                 lost: row.get(5)?,
             };
-            Ok((UnixSeconds(row.get(0)?), row.get(1)?, takings))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            let currency = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            with(UnixSeconds(row.get(0)?), currency, takings);
+        }
+        Ok(())
     }
 
     /// The same by day or month of `zone`, of the days from the first to before the last of `days`.
@@ -54,26 +68,34 @@ impl Store {
         days: Range<Date>,
         zone: &Zone,
     ) -> Result<Vec<(Date, Box<str>, Takings)>, StoreError> {
-        let mut sums: BTreeMap<(Date, Box<str>), Takings> = BTreeMap::new();
+        // Two years have 70,000 quarters: nothing is allocated for one.
+        let mut sums: BTreeMap<Date, BTreeMap<Box<str>, Takings>> = BTreeMap::new();
         let range = zone.start_of(days.start)..zone.start_of(days.end);
         // Many quarters are of one day, and which day it is takes longer to tell than to add.
         let (mut date, mut its_end) = (days.start, range.start);
-        for (quarter, currency, takings) in self.takings(range)? {
+        self.each_of_takings(range, |quarter, currency, takings| {
             if quarter >= its_end {
-                date = zone.date(quarter);
-                its_end = zone.start_of(date.next());
+                let day = zone.date(quarter);
+                its_end = zone.start_of(day.next());
+                date = match by {
+                    Period::Day => day,
+                    Period::Month => day.month(),
+                };
             }
-            let date = match by {
-                Period::Day => date,
-                Period::Month => date.month(),
-            };
-            sums.entry((date, currency)).or_default().add(&takings);
-        }
-        sums.retain(|_, takings| *takings != Takings::default());
-        let rows = sums.into_iter();
-        Ok(rows
-            .map(|((date, currency), takings)| (date, currency, takings))
-            .collect())
+            let of_date = sums.entry(date).or_default();
+            match of_date.get_mut(currency) {
+                Some(sum) => sum.add(&takings),
+                None => {
+                    of_date.insert(currency.into(), takings);
+                }
+            }
+        })?;
+        let rows = sums.into_iter().flat_map(|(date, of_date)| {
+            let rows = of_date.into_iter();
+            rows.map(move |(currency, takings)| (date, currency, takings))
+        });
+        let moved = rows.filter(|(_, _, takings)| *takings != Takings::default());
+        Ok(moved.collect())
     }
 
     /// Quarters of an hour whose takings are not what `found` says, one text each.
