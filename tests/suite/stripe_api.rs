@@ -689,7 +689,7 @@ fn all_attempts_together_keep_to_the_deadline() {
     let shop = Shop::with_real_pauses();
     for fault in [
         Fault::Hang,
-        Fault::Slow(Duration::from_millis(1900)),
+        Fault::Slow(Duration::from_millis(3900)),
         Fault::Status(500),
     ] {
         shop.stripe.fault(9, fault.clone());
@@ -697,8 +697,9 @@ fn all_attempts_together_keep_to_the_deadline() {
         let error = shop.api.webhook_endpoints();
         let took = begun.elapsed();
         shop.stripe.heal();
+        // Two attempts of a second each are more than this.
         assert!(
-            took < Duration::from_millis(1500),
+            took < Duration::from_millis(1900),
             "{fault:?} took {took:?}"
         );
         let error = error.unwrap_err();
