@@ -343,10 +343,11 @@ impl Server {
         let mut words = BufReader::new(process.stderr.take().unwrap());
         let mut address = String::new();
         words.read_line(&mut address).unwrap();
-        let address = address
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("no server: {address}"));
+        let address = address.trim().parse().unwrap_or_else(|_| {
+            let mut rest = String::new();
+            let _ = words.read_to_string(&mut rest);
+            panic!("no server: {address}{rest}")
+        });
         Server {
             process,
             address,
