@@ -2,8 +2,8 @@
 //! of twenty tabs that are open on it, taking turns with none.
 //!
 //! `cargo bench --bench page -- 5000000 FILE.db` takes five minutes; the first time ten more, and 6 GB: FILE
-//! is filled once, stays, and grows by what each run delivers. The page has the `Nice=` of its unit; as that
-//! counts only inside a group, `PAGE_UNDER` may name a command that starts it in another one.
+//! is filled once, stays, and grows by what each run delivers. The page is as nice as its
+//! unit's `CPUWeight=20` makes it; `PAGE_UNDER` may name a command that starts it in a group of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -46,8 +46,8 @@ const SENDERS: usize = 16;
 /// Of the other load: each sends as soon as it has its answer.
 const CLIENTS: usize = 8;
 const TABS: u32 = 20;
-/// `Nice=` of the unit.
-const NICE: &str = "10";
+/// Weighs 215 of 1024: `CPUWeight=20` of the unit (sched(7)).
+const NICE: &str = "7";
 /// A shop to compare with.
 const FEW: usize = 1_000;
 /// Looks at each page.
