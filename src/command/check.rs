@@ -173,16 +173,6 @@ fn other_processes(
     if let Err(error) = webhook_url(vars) {
         look("", Err(vec![error]));
     }
-    // Nothing stops for it: people then read in UTC.
-    if let Err(error) = config::zone(vars) {
-        let what = format!("{} {}", error.variable, error.problem);
-        findings.push(Finding::warning(
-            "configuration",
-            what,
-            error.why,
-            &error.remedy,
-        ));
-    }
     // Said with the rest when there is no mistake.
     if config.is_err() {
         findings.extend(look_alikes(vars).iter().map(odd));

@@ -144,7 +144,7 @@ fn check_tells_what_a_start_would_refuse_or_ignore() {
         ),
         (
             &[("TZ", "Europe/Nowhere"), ("HTTP_CONNECTIONS", "none")],
-            "warning  configuration: TZ is no time zone that this machine knows",
+            "warning  time zone: TZ is no time zone that this machine knows",
         ),
         (
             &[("STRIPE_WEBHOOK_SECRET", "sk_live_1")],
