@@ -49,7 +49,7 @@ impl Store {
     ///
     /// Where it is known to be a backup, `is_restored`, others may have been told what nobody tells this
     /// file again: a refund began, which has failed since. So an order counts as changed when the first
-    /// event after that says something of it, even if the order stands as it stood: [`was_undone`].
+    /// event after that says something of it, even if the order stands as it stood.
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::record`].

@@ -65,6 +65,9 @@ fn holders(database: &Path, bytes: &[&str]) -> io::Result<Vec<Process>> {
     );
     let mut pids = pids_on(&file, bytes, &fs::read_to_string("/proc/locks")?);
     for _ in 1..LOOKS {
+        if pids.is_empty() {
+            break;
+        }
         thread::sleep(PAUSE);
         let now = pids_on(&file, bytes, &fs::read_to_string("/proc/locks")?);
         pids.retain(|pid| now.contains(pid));
