@@ -19,6 +19,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("npm install --prefix benches/express", "by hand"),
     ("cargo bench --bench growth -- 5000000", "by hand"),
+    ("cargo bench --bench page -- 5000000 FILE.db", "by hand"),
     ("cargo bench --bench notify", "by hand"),
     ("cargo bench --bench soak -- 10", "by hand"),
     (
