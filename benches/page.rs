@@ -16,6 +16,8 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
+#[path = "load/cpu.rs"]
+mod cpu;
 mod load;
 #[path = "load/server.rs"]
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use paidup::host::clock::Now;
 
+use cpu::cpu;
 use load::{FIRST_SALE, SECONDS_BETWEEN_SALES, event, requests};
 use server::{PROGRAM, Server, millis, on_schedule, without_pause};
 use shop::{fill, number_of_last};
@@ -187,15 +190,6 @@ impl Page {
             }
         }
     }
-
-    /// Processor time so far, to 10 ms.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
-    }
 }
 
 impl Drop for Page {
@@ -340,7 +334,7 @@ impl Cell {
         let used = AtomicUsize::new(0);
         let next = || &requests[used.fetch_add(1, Relaxed)];
         let is_over = AtomicBool::new(false);
-        let cpu = page.cpu();
+        let cpu_before = cpu(&page.process);
         let (times, (looks, log)) = thread::scope(|scope| {
             let watched = scope.spawn(|| tabs(page, database, looks.every(), &is_over));
             let times = match load {
@@ -353,7 +347,7 @@ impl Cell {
         Cell {
             times,
             looks,
-            look_cpu: page.cpu() - cpu,
+            look_cpu: cpu(&page.process) - cpu_before,
             log,
         }
     }

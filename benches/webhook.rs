@@ -24,6 +24,8 @@
     reason = "a benchmark reads the clock, prints, and ends when something is wrong"
 )]
 
+#[path = "load/cpu.rs"]
+mod cpu;
 mod load;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,7 @@ use paidup::serve::webhook::Webhook;
 use paidup::store::Store;
 use paidup::store::writer::{BATCH_MAX, Writer};
 
+use cpu::cpu;
 use load::{SECRET, requests};
 
 /// More than any cell uses up.
@@ -234,9 +237,9 @@ fn run(
     };
     let clients: Vec<JoinHandle<Answers>> = (0..clients).map(start_client).collect();
     thread::sleep(plan.warm_up);
-    let cpu_before = server.cpu();
+    let cpu_before = cpu(&server.process);
     thread::sleep(plan.measured);
-    let cpu = server.cpu() - cpu_before;
+    let cpu = cpu(&server.process) - cpu_before;
     let answers: Vec<_> = clients
         .into_iter()
         .flat_map(|one| one.join().unwrap())
@@ -354,15 +357,6 @@ impl Server {
             words,
             log,
         }
-    }
-
-    /// Processor time so far, user's and system's, to 10 ms.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
     }
 
     /// Ends it as SIGTERM would, and returns its events per commit.
